@@ -1,0 +1,84 @@
+"""Balancing rules: how K task losses become one update.
+
+    method = methods.create("mgda", num_tasks=3)
+    weights = method.backward(losses, shared=trunk.parameters())
+
+The rules are this folder's files. Importing this package imports none of them, and no torch.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from methods.core.registry import Entry, NameProblem, Option, Part, Registry
+
+if TYPE_CHECKING:
+    from methods.core.base import DoesNotFit, Diverged, Method
+
+__all__ = ["DoesNotFit", "Diverged", "Method", "NameProblem", "create", "parse", "registry"]
+
+
+def _common(entry: Entry) -> Mapping[str, Option]:
+    """`at` and `norm`, of every rule that measures gradients."""
+    rule = "combine" if "combine" in entry.functions else "weigh"
+    if not {"gramian", "jacobian"} & set(entry.arguments(rule)):
+        return {}
+    places = Literal["shared", "features"] if rule == "combine" else Literal["shared", "features", "last"]
+    return {
+        "at": Option(places, entry.attributes.get("at", "shared")),
+        "norm": Option(Literal["own", "sum"], entry.attributes.get("norm", "own")),
+    }
+
+
+registry = Registry("method", __name__, "mtl_bench.methods", frozenset({"num_tasks"}), _common)
+
+
+def parse(variant: str, **options: Any) -> list[Part]:
+    """Read a variant: the parts that only add terms first, the balancing rule last.
+
+    Raises:
+        NameProblem: a name or an option is wrong, or the parts do not go together.
+    """
+    parts = sorted(registry.parse(variant, **options), key=lambda part: "extra" not in part.entry.functions)
+    rules = [part for part in parts if "extra" not in part.entry.functions]
+    if len(parts) > 1 and len(rules) != 1:
+        names = " and ".join(part.entry.name for part in (rules or parts))
+        raise NameProblem(f"{variant}: of {names} only one can balance; what is added to it must have terms of its own")
+    for part in parts:
+        if part.values.get("norm") == "sum" and part.values["at"] != "shared":
+            raise NameProblem(f"{variant}: norm=sum needs the gradients at the shared parameters (at=shared)")
+    return parts
+
+
+def create(variant: str, *, num_tasks: int, seed: int = 0, **options: Any) -> "Method":
+    """Build a method from a variant such as `mgda`, `mgda[at=features]` or `kd+mgda`.
+
+    Args:
+        variant: one or more rules with options; of several, one balances and the others add terms.
+        num_tasks: K, the number of losses.
+        seed: of the method's own random numbers.
+        options: those of a variant of one part, as keywords.
+
+    Raises:
+        NameProblem: a name or an option is wrong.
+        DoesNotFit: the rule cannot work with so many tasks.
+    """
+    built = []
+    for part in parse(variant, **options):
+        values = dict(part.values)
+        places = {name: values.pop(name) for name in ("at", "norm") if name in values}
+        method: Method = part.entry.load()(num_tasks=num_tasks, **values)
+        for name, place in places.items():
+            setattr(method, name, place)
+        method.generator.manual_seed(seed)
+        built.append(method)
+    *added, balancer = built
+    balancer.added.extend(added)
+    return balancer
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Method", "Diverged", "DoesNotFit"):
+        from methods.core import base
+
+        return getattr(base, name)
+    raise AttributeError(f"module 'methods' has no attribute '{name}'")

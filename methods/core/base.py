@@ -1,0 +1,384 @@
+"""The contract of a balancing rule: how K task losses become one update.
+
+A rule never sees the network's graph. It overrides exactly one of `objective`, `weigh` and `combine`, and the names
+of its arguments say what it needs, and so what it costs:
+
+==========  ======================================================================================
+`losses`    `[K]` this step's losses, on the network's device (with a Gramian: float64, on the CPU)
+`gramian`   `[K, K]` inner products of the task gradients, float64, on the CPU
+`jacobian`  `[K, P]` the task gradients themselves
+`features`  the values of the cut, with the batch axis
+==========  ======================================================================================
+
+All are detached and already reduced over ranks. With the losses alone a step is one backward. A Gramian or Jacobian
+costs K backwards to the shared parameters (`at="shared"`, exact), or K cheap ones through the heads and one through
+the trunk (`at="features"`, measured at the cut), or K short ones and one full (`at="last"`, the last shared layer).
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import gradients
+from .gradients import Reduce
+
+ARGUMENTS = frozenset({"losses", "gramian", "jacobian", "features"})
+EPOCH_ARGUMENTS = frozenset({"losses", "validation"})
+RULES = ("objective", "weigh", "combine")
+
+
+class Diverged(RuntimeError):
+    """A loss, or a task's gradient, is not finite; says at which step, and of which task."""
+
+    def __init__(self, what: str, task: int, step: int) -> None:
+        super().__init__(f"the {what} of task {task} is not finite at step {step}")
+        self.what, self.task, self.step = what, task, step
+
+
+class DoesNotFit(ValueError):
+    """The rule cannot work on this network or number of tasks; says what it would need."""
+
+
+class Method(nn.Module):
+    """A balancing rule for `num_tasks` losses. Subclasses give one of `objective`, `weigh`, `combine`.
+
+    What a rule learns are its own parameters, in an optimiser of its own: assign it to `self.optimizer`, and it is
+    stepped inside `backward`. What it draws, it draws from `self.generator`. Parameters, buffers, optimiser,
+    generator and counters travel in `state_dict`.
+    """
+
+    at = "shared"
+    """Where gradients are measured: "shared" parameters, "features" (the cut) or "last" (last shared layer)."""
+    heads = "plain"
+    """What heads get where gradients are measured per task: each its own "plain" gradient, or the "weighted" one.
+    A rule of one backward, and one at the last layer, weighs whole losses, the heads included."""
+    norm = "own"
+    """The update's length at "shared": the rule's "own", or that of the "sum" of the gradients."""
+    invariant: frozenset[str] = frozenset()
+    """What the update does not depend on, as the rule claims."""
+
+    _rule: str = ""
+    _needs: tuple[str, ...] = ()
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        if num_tasks < 1:
+            raise ValueError(f"num_tasks={num_tasks}: a method needs at least one task")
+        self.num_tasks = num_tasks
+        self.generator = torch.Generator()
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.added = nn.ModuleList()
+        """Methods whose `extra` terms ride on this one (`kd+mgda`)."""
+        self.steps = 0
+        self.degenerate = 0
+        """Steps at which the rule's definition had no solution."""
+        self._private: dict[int, list[Tensor]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        given = [name for name in RULES if getattr(cls, name) is not getattr(Method, name)]
+        if len(given) > 1:
+            raise TypeError(f"{cls.__name__} overrides {' and '.join(given)}: a rule is exactly one of {RULES}")
+        if given:
+            cls._rule = given[0]
+            cls._needs = _arguments(cls, given[0], ARGUMENTS if given[0] != "objective" else {"losses"})
+            if given[0] == "combine" and "jacobian" not in cls._needs:
+                raise TypeError(f"{cls.__name__}.combine must ask for the jacobian: the update has its columns")
+        _arguments(cls, "after_epoch", EPOCH_ARGUMENTS)
+
+    # What a rule may override ------------------------------------------------------------------------------
+
+    def objective(self, *args: Any, **kwargs: Any) -> Tensor:
+        """`losses [K]` -> the scalar to minimise; the weights are its derivatives."""
+        raise NotImplementedError
+
+    def weigh(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Any of the arguments above -> the weights `[K]`."""
+        raise NotImplementedError
+
+    def combine(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Any of the arguments above -> the update `[P]` itself."""
+        raise NotImplementedError
+
+    def extra(self, inputs: Mapping[str, Tensor], taps: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Return differentiable terms `[K]`, added to the step with weight 1: to the trunk and to what the rule learns."""
+        raise NotImplementedError
+
+    def after_step(self, losses: Tensor) -> None:
+        """Hear the same batch's `losses [K]` after the optimiser's step. Overriding it costs a forward pass."""
+
+    def after_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Hear, of an epoch, any of `losses [K]` (means over its steps) and `validation [K]` (validation losses)."""
+
+    # What a training loop calls ----------------------------------------------------------------------------
+
+    def backward(
+        self,
+        losses: Sequence[Tensor],
+        *,
+        shared: Iterable[Tensor | tuple[str, Tensor]],
+        cut: Tensor | None = None,
+        last: Tensor | None = None,
+        inputs: Mapping[str, Tensor] | None = None,
+        taps: Sequence[Sequence[Tensor]] | None = None,
+        reduce: Reduce | None = None,
+    ) -> Tensor | None:
+        """Turn K losses into `.grad` of every parameter, replacing what was there, and step the rule's own optimiser.
+
+        Args:
+            losses: K scalars, one a task, in float32.
+            shared: the trunk's parameters, or `named_parameters()` for errors that name them. Parameters private to
+                a task are found in its loss's graph.
+            cut: the tensor through which everything shared reaches the heads, for rules at "features".
+            last: the last shared layer's weight, for rules at "last".
+            inputs, taps: the batch, and K tuples of feature maps, for rules with `extra` terms.
+            reduce: `fabric.all_reduce`, on several ranks. Each rank then passes, for R ranks, the losses
+                R · total / Σ count, whose mean over ranks is the loss of the whole batch.
+
+        Returns:
+            The weights `[K]` that were used, or None of a rule that gives the update itself.
+
+        Raises:
+            Diverged: a loss or a task's gradient is NaN or infinite.
+            DoesNotFit: something that the rule needs was not passed.
+        """
+        losses = list(losses)
+        if len(losses) != self.num_tasks:
+            raise ValueError(f"{len(losses)} losses were passed to a method for {self.num_tasks} tasks")
+        trunk = self._trunk(losses, shared)
+        private = [self._private.get(k, []) for k in range(self.num_tasks)]
+        heads = list({parameter: None for own in private for parameter in own})
+        values = torch.stack([loss.detach() for loss in losses])
+        if reduce is not None:
+            values = reduce(values, reduce_op="mean")
+        self._check("loss", values)
+        extra = self._extra(inputs, taps)
+        learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]  # may be built by extra
+        for parameter in [*trunk, *heads, *learnt]:
+            parameter.grad = None
+        step = _Step(losses, values, extra, trunk, private, learnt, cut, last, reduce)
+
+        if not {"gramian", "jacobian"} & set(self._needs):
+            weights = self._by_losses(step)
+        else:
+            weights = {"shared": self._at_shared, "features": self._at_features, "last": self._at_last}[self.at](step)
+
+        for parameter in [*trunk, *heads]:  # no label of its task in this batch: a gradient of zero, on every route
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        # At "shared" the trunk's update was computed from averaged gradients.
+        local = trunk if not (self.at == "shared" and {"gramian", "jacobian"} & set(self._needs)) else []
+        gradients.average([*local, *heads, *learnt], reduce)
+        for part in self.parts():
+            if part.optimizer is not None:
+                part.optimizer.step()
+        self.steps += 1
+        return weights
+
+    def parts(self) -> list["Method"]:
+        """This method and those whose terms it carries."""
+        return [self, *self.added]  # type: ignore[list-item]
+
+    def overrides(self, name: str) -> bool:
+        """Whether this method, or one that it carries, overrides `extra`, `after_step` or `after_epoch`."""
+        return any(getattr(type(part), name) is not getattr(Method, name) for part in self.parts())
+
+    def end_epoch(self, **available: Callable[[], Tensor]) -> None:
+        """Call `after_epoch` of every part with what it names; only that is computed."""
+        for part in self.parts():
+            names = _arguments(type(part), "after_epoch", EPOCH_ARGUMENTS)
+            part.after_epoch(**{name: available[name]() for name in names})
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What travels in `state_dict` beside parameters and buffers."""
+        optimizer = None if self.optimizer is None else self.optimizer.state_dict()
+        counters = {"steps": self.steps, "degenerate": self.degenerate}
+        return {"generator": self.generator.get_state(), "optimizer": optimizer, **counters}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take over what `get_extra_state` gave."""
+        self.generator.set_state(state["generator"])
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.steps, self.degenerate = state["steps"], state["degenerate"]
+
+    # The four routes ---------------------------------------------------------------------------------------
+
+    def _by_losses(self, step: "_Step") -> Tensor:
+        """One backward of the weighted sum."""
+        if self._rule == "objective":
+            # On detached, reduced losses: right for any function of them, on any number of ranks.
+            values = step.values.requires_grad_()
+            with torch.enable_grad():
+                self.objective(values).backward()
+            assert values.grad is not None
+            weights = values.grad
+        else:
+            weights = self._call(step).to(step.values)
+        self._weighted_backward(step, weights)
+        return weights
+
+    def _at_last(self, step: "_Step") -> Tensor:
+        """K short backwards to the last shared layer to measure, then one of the weighted sum."""
+        if step.last is None:
+            raise DoesNotFit(f"{self._label()} measures gradients at the last shared layer: pass its weight, last=…")
+        matrix, _ = gradients.rows(step.losses, [step.last], keep_graph=True)
+        if step.reduce is not None:
+            matrix = step.reduce(matrix, reduce_op="mean")
+        weights = self._call(step, gradients.gramian(matrix), matrix).to(step.values)
+        self._weighted_backward(step, weights)
+        return weights
+
+    def _at_features(self, step: "_Step") -> Tensor | None:
+        """K backwards through the heads to the cut, then one through the trunk."""
+        cut = step.cut
+        if cut is None:
+            raise DoesNotFit(f"{self._label()} needs the cut: pass cut=…, or measure at='shared'")
+        if step.reduce is not None and "jacobian" in self._needs:
+            raise DoesNotFit(f"{self._label()} reads feature gradients, which several ranks do not share")
+        matrix, own = gradients.rows(step.losses, [cut], step.private, keep_graph=True)
+        gramian = gradients.gramian(matrix)
+        if step.reduce is not None:
+            # A rank's rows are R times those of the whole batch, and the whole batch's columns are all ranks'.
+            ranks = step.reduce(torch.ones((), dtype=gramian.dtype), reduce_op="sum")
+            gramian = step.reduce(gramian, reduce_op="sum") / ranks**2
+        result = self._call(step, gramian, matrix).to(matrix)
+        weights = None if self._rule == "combine" else result
+        into_cut = result if weights is None else weights @ matrix
+        self._give_heads(step, own, weights)
+        if step.extra is None:
+            torch.autograd.backward(cut, into_cut.view_as(cut))
+        else:
+            torch.autograd.backward([cut, step.extra], [into_cut.view_as(cut), torch.ones_like(step.extra)])
+        return weights
+
+    def _at_shared(self, step: "_Step") -> Tensor | None:
+        """K backwards to the shared parameters; their update is made of those rows, without another pass."""
+        matrix, own = gradients.rows(step.losses, step.trunk, step.private, keep_graph=step.extra is not None)
+        if step.reduce is not None:
+            matrix = step.reduce(matrix, reduce_op="mean")
+        result = self._call(step, gradients.gramian(matrix), matrix).to(matrix)
+        weights = None if self._rule == "combine" else result
+        update = result if weights is None else weights @ matrix
+        if self.norm == "sum":
+            length, target = torch.linalg.vector_norm(update), torch.linalg.vector_norm(matrix.sum(0))
+            scale = torch.where(length > 0, target / length, torch.ones_like(length))
+            update, weights = scale * update, None if weights is None else scale * weights
+        self._give_heads(step, own, weights)
+        if step.extra is not None:
+            term, [adaptors] = gradients.rows([step.extra.sum()], step.trunk, [step.learnt])
+            update = update + (term[0] if step.reduce is None else step.reduce(term[0], reduce_op="mean"))
+            _accumulate(step.learnt, adaptors)
+        gradients.assign(step.trunk, update)
+        return weights
+
+    # Their parts -------------------------------------------------------------------------------------------
+
+    def _call(self, step: "_Step", gramian: Tensor | None = None, jacobian: Tensor | None = None) -> Tensor:
+        """Call `weigh` or `combine` with what it names, without grad, and check what comes back."""
+        if "features" in self._needs and step.cut is None:
+            raise DoesNotFit(f"{self._label()} reads the features: pass cut=…")
+        values = step.values
+        if gramian is not None:
+            self._check("gradient", gramian.diagonal())
+            values = values.to(gramian)  # one copy to the host: K×K problems are solved there, in float64
+        features = None if step.cut is None else step.cut.detach()
+        available = {"losses": values, "gramian": gramian, "jacobian": jacobian, "features": features}
+        with torch.no_grad():
+            result: Tensor = getattr(self, self._rule)(**{name: available[name] for name in self._needs})
+        columns = None if jacobian is None else jacobian.shape[1]
+        expected = [columns] if self._rule == "combine" else [self.num_tasks]
+        if list(result.shape) != expected:
+            raise ValueError(f"{self._label()}.{self._rule} returned {list(result.shape)} instead of {expected}")
+        return result
+
+    @staticmethod
+    def _weighted_backward(step: "_Step", weights: Tensor) -> None:
+        """One backward of Σ weights_k losses_k + Σ extra_k."""
+        roots = [(loss, weight) for loss, weight in zip(step.losses, weights.detach(), strict=True)]
+        if step.extra is not None:
+            roots.append((step.extra, torch.ones_like(step.extra)))
+        roots = [(root, weight) for root, weight in roots if root.requires_grad]  # a task without labels may not
+        torch.autograd.backward([root for root, _ in roots], [weight for _, weight in roots])
+
+    def _give_heads(self, step: "_Step", own: list[list[Tensor]], weights: Tensor | None) -> None:
+        """Give each private parameter its tasks' gradients, plain or weighted."""
+        for k, (parameters, found) in enumerate(zip(step.private, own, strict=True)):
+            if self.heads == "weighted" and weights is not None:
+                found = [weights[k] * gradient for gradient in found]
+            _accumulate(parameters, found)
+
+    def _extra(
+        self, inputs: Mapping[str, Tensor] | None, taps: Sequence[Sequence[Tensor]] | None
+    ) -> Tensor | None:
+        terms = []
+        for part in self.parts():
+            if type(part).extra is Method.extra:
+                continue
+            if inputs is None or taps is None:
+                raise DoesNotFit(f"{part._label()} adds terms of its own: pass inputs=… and taps=…")
+            terms.append(part.extra(inputs, taps))
+        return None if not terms else torch.stack(terms).sum(0)
+
+    def _trunk(self, losses: list[Tensor], shared: Iterable[Tensor | tuple[str, Tensor]]) -> list[Tensor]:
+        """The shared parameters that learn; at first sight of a task's graph, also find what is private to it."""
+        named = [item if isinstance(item, tuple) else (f"shared[{i}]", item) for i, item in enumerate(shared)]
+        trunk = [parameter for _, parameter in named if parameter.requires_grad]
+        if not trunk:
+            raise ValueError("no shared parameter was passed: pass shared=trunk.parameters()")
+        unseen = [k for k, loss in enumerate(losses) if k not in self._private and loss.requires_grad]
+        if unseen:
+            # A rule's own parameters are in no loss's graph, so what is reached is the network's.
+            reached = {k: gradients.leaves(losses[k]) for k in unseen}
+            common = set(trunk)
+            if len(unseen) == self.num_tasks:
+                everything = set().union(*reached.values())
+                lost = [f"{n} {list(p.shape)}" for n, p in named if p.requires_grad and p not in everything]
+                if lost:
+                    raise ValueError(f"no loss reaches the shared parameter {lost[0]}")
+            for k in unseen:
+                self._private[k] = [leaf for leaf in reached[k] if leaf not in common]
+        return trunk
+
+    def _check(self, what: str, values: Tensor) -> None:
+        finite = torch.isfinite(values)
+        if not finite.all():
+            raise Diverged(what, int((~finite).nonzero()[0]), self.steps)
+
+    def _label(self) -> str:
+        return type(self).__name__
+
+
+@dataclass
+class _Step:
+    """What the routes work on."""
+
+    losses: list[Tensor]
+    values: Tensor
+    """The losses `[K]`, detached and reduced."""
+    extra: Tensor | None
+    trunk: list[Tensor]
+    private: list[list[Tensor]]
+    learnt: list[Tensor]
+    cut: Tensor | None
+    last: Tensor | None
+    reduce: Reduce | None
+
+
+def _accumulate(parameters: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+    for parameter, gradient in zip(parameters, found, strict=True):
+        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
+def _arguments(cls: type, function: str, allowed: Iterable[str]) -> tuple[str, ...]:
+    """The named arguments of `cls.function`, each of which must be one of `allowed`."""
+    parameters = list(inspect.signature(getattr(cls, function)).parameters.values())[1:]
+    names = tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+    for name in names:
+        if name not in allowed:
+            raise TypeError(f"{cls.__name__}.{function} asks for {name!r}: it may ask for {', '.join(sorted(allowed))}")
+    return names

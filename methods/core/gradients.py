@@ -1,0 +1,85 @@
+"""Gradients of K losses: measured one backward per task, compared, averaged over ranks."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Reduce = Callable[..., Tensor]
+"""`reduce(tensor, reduce_op="mean" | "sum") -> tensor` over ranks, as `lightning.Fabric.all_reduce`."""
+
+
+def leaves(loss: Tensor) -> set[Tensor]:
+    """Return the leaf tensors (parameters) that the graph of `loss` reaches."""
+    found: set[Tensor] = set()
+    seen = set()
+    nodes = [loss.grad_fn] if loss.grad_fn is not None else []
+    while nodes:
+        node = nodes.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):  # AccumulateGrad: the node that stands for a leaf
+            found.add(node.variable)
+        nodes.extend(parent for parent, _ in node.next_functions if parent is not None)
+    return found
+
+
+def rows(
+    losses: Sequence[Tensor],
+    at: Sequence[Tensor],
+    private: Sequence[Sequence[Tensor]] = (),
+    *,
+    keep_graph: bool = False,
+) -> tuple[Tensor, list[list[Tensor]]]:
+    """Differentiate each loss with one backward of its own.
+
+    Returns the matrix `[K, P]` whose row k is ∂losses[k]/∂`at`, flattened in the order of `at`, and for each
+    task the gradients of its `private` parameters, which the same backward yields. A loss that needs no gradient
+    (a batch without a label of that task) has a row of zeros. The graph is kept for a later pass if
+    `keep_graph`.
+    """
+    private = private or [()] * len(losses)
+    # Written row by row into one buffer: at its peak this holds K + 1 gradients, a list and its `cat` 2K.
+    matrix = at[0].new_zeros(len(losses), sum(tensor.numel() for tensor in at))
+    own: list[list[Tensor]] = []
+    for k, loss in enumerate(losses):
+        if not loss.requires_grad:
+            own.append([torch.zeros_like(parameter) for parameter in private[k]])
+            continue
+        found = torch.autograd.grad(
+            loss,
+            [*at, *private[k]],
+            retain_graph=keep_graph or k < len(losses) - 1,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        torch.cat([gradient.reshape(-1) for gradient in found[: len(at)]], out=matrix[k])
+        own.append(list(found[len(at) :]))
+    return matrix, own
+
+
+def gramian(matrix: Tensor, chunk: int = 1 << 20) -> Tensor:
+    """Return the inner products `[K, K]` of the rows of `[K, P]`, in float64, on the CPU.
+
+    Products of float32 gradients overflow and cancel in float32. Columns are converted in chunks, so that a large
+    network needs no second copy of its Jacobian.
+    """
+    product = sum(part.double() @ part.double().T for part in matrix.split(chunk, dim=1))
+    return torch.as_tensor(product).cpu()
+
+
+def assign(parameters: Sequence[Tensor], flat: Tensor) -> None:
+    """Make `.grad` of the parameters views into `flat` `[P]`."""
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter)
+
+
+def average(parameters: Sequence[Tensor], reduce: Reduce | None) -> None:
+    """Average `.grad` of the parameters over ranks, in one collective. A missing one counts as zero."""
+    if reduce is None or not parameters:
+        return
+    flat = torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters]
+    )
+    assign(parameters, reduce(flat, reduce_op="mean"))

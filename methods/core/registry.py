@@ -1,0 +1,350 @@
+"""Names and options of plug-ins, read from their files without importing them.
+
+A folder's listing is its registry: one file a plug-in, with one public class. Outsiders come by path
+(`path.py:Class`) or by entry point. What there is, what it says of itself and which options it takes is read from
+the syntax tree, so that a listing or a wrong name costs no import of torch; the class is imported on use.
+"""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import TypeAdapter, ValidationError
+
+REQUIRED = object()
+"""The default of an option that must be given."""
+
+_TYPES = {
+    "__builtins__": {},
+    **{kind.__name__: kind for kind in (int, float, str, bool, tuple)},
+    "Literal": Literal,
+}
+
+
+class NameProblem(ValueError):
+    """A name or an option is wrong; the message says what would be right."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a plug-in: its type and its default."""
+
+    type: Any
+    default: Any = REQUIRED
+
+    def read(self, value: Any) -> Any:
+        """Turn what was written (text, or a Python value) into a value of the type, or raise ValueError."""
+        if isinstance(value, str):
+            if value == "none" and NoneType in get_args(self.type):
+                return None
+            if get_origin(self.type) is tuple:
+                value = value.split(":")
+        try:
+            return TypeAdapter(self.type).validate_python(value)
+        except ValidationError as problem:
+            raise ValueError(f"it takes {self.describe()}") from problem
+
+    def describe(self) -> str:
+        """Say in words what the option takes."""
+        if get_origin(self.type) is Literal:
+            return " or ".join(str(choice) for choice in get_args(self.type))
+        if get_origin(self.type) is tuple:
+            return f"{get_args(self.type)[0].__name__}s separated by ':'"
+        kinds = [kind for kind in get_args(self.type) or [self.type] if kind is not NoneType]
+        return " or ".join([f"a value of type {kind.__name__}" for kind in kinds])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One plug-in, as its file tells."""
+
+    name: str
+    file: Path
+    class_name: str
+    module: str | None
+    """The module to import, or None for a file outside any package."""
+
+    @cached_property
+    def _classes(self) -> list[ast.ClassDef]:
+        """The class and the bases that its own package or file defines, most derived first."""
+        return list(_lineage(self.file, self.class_name))
+
+    @property
+    def doc(self) -> str:
+        """The class's docstring."""
+        return ast.get_docstring(self._classes[0]) or ""
+
+    @property
+    def summary(self) -> str:
+        """Its first line."""
+        return self.doc.partition("\n")[0]
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """Class attributes whose values are literals; of a dictionary that is none, its keys."""
+        found: dict[str, Any] = {}
+        for node in reversed(self._classes):
+            for statement in node.body:
+                value = getattr(statement, "value", None)
+                if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                    name = statement.targets[0].id
+                elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                    name = statement.target.id
+                else:
+                    continue
+                if isinstance(value, ast.Dict):
+                    found[name] = tuple(k.value for k in value.keys if isinstance(k, ast.Constant))
+                elif isinstance(value, ast.Constant):
+                    found[name] = value.value
+        return found
+
+    @cached_property
+    def functions(self) -> dict[str, ast.FunctionDef]:
+        """The functions that the class defines or inherits below the base class."""
+        nodes = (statement for node in reversed(self._classes) for statement in node.body)
+        return {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
+
+    def arguments(self, function: str) -> tuple[str, ...]:
+        """The names of the arguments of one of the class's functions, without `self`; empty if it has none."""
+        if function not in self.functions:
+            return ()
+        arguments = self.functions[function].args
+        return tuple(argument.arg for argument in [*arguments.args[1:], *arguments.kwonlyargs])
+
+    @cached_property
+    def options(self) -> dict[str, Option]:
+        """The arguments of `__init__`, with their types and defaults."""
+        if "__init__" not in self.functions:
+            return {}
+        arguments = self.functions["__init__"].args
+        positional = arguments.args[1:]
+        padding: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
+        pairs = [
+            *zip(positional, [*padding, *arguments.defaults], strict=True),
+            *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+        ]
+        return {argument.arg: self._option(argument, default) for argument, default in pairs}
+
+    def _option(self, argument: ast.arg, default: ast.expr | None) -> Option:
+        try:
+            expression = argument.annotation or ast.Name("str", ast.Load())
+            kind = eval(compile(ast.fix_missing_locations(ast.Expression(expression)), "", "eval"), _TYPES)
+        except (NameError, TypeError):
+            kind = str  # what the harness provides (teachers, a number of tasks) may have any type
+        try:
+            return Option(kind, REQUIRED if default is None else ast.literal_eval(default))
+        except ValueError as problem:
+            raise NameProblem(f"{self.name}: the default of {argument.arg} must be a literal") from problem
+
+    def load(self) -> type:
+        """Import the class."""
+        if self.module is not None:
+            module = importlib.import_module(self.module)
+        else:
+            name = f"mtl_bench_plugin_{abs(hash(str(self.file.resolve())))}"
+            if name not in sys.modules:
+                spec = importlib.util.spec_from_file_location(name, self.file)
+                assert spec is not None and spec.loader is not None
+                sys.modules[name] = importlib.util.module_from_spec(spec)
+                try:
+                    spec.loader.exec_module(sys.modules[name])
+                except BaseException:
+                    del sys.modules[name]
+                    raise
+            module = sys.modules[name]
+        return getattr(module, self.class_name)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A plug-in with its options: a variant is one or more of them."""
+
+    entry: Entry
+    values: Mapping[str, Any]
+    options: Mapping[str, Option]
+
+    def text(self, *, full: bool = True) -> str:
+        """Write the part: options sorted, defaults written out if `full` and left out if not."""
+        chosen = {
+            name: value
+            for name, value in sorted(self.values.items())
+            if full or value != self.options[name].default
+        }
+        inside = ",".join(f"{name}={_write(value)}" for name, value in chosen.items())
+        return f"{self.entry.name}[{inside}]" if inside else self.entry.name
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The plug-ins of one kind."""
+
+    kind: str
+    package: str
+    group: str
+    """The entry-point group by which other distributions add theirs."""
+    provided: frozenset[str] = frozenset()
+    """Arguments of `__init__` that are not options: whoever creates the object provides them."""
+    common: Callable[[Entry], Mapping[str, Option]] = field(default=lambda entry: {})
+    """Options that a plug-in has beside its own."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the built-in ones are."""
+        spec = importlib.util.find_spec(self.package)
+        assert spec is not None and spec.origin is not None
+        return Path(spec.origin).parent
+
+    def entries(self) -> dict[str, Entry]:
+        """All that can be named, built-in ones first."""
+        found = {}
+        for file in sorted(self.folder.glob("[a-z]*.py")):
+            classes = _public_classes(file)
+            if len(classes) == 1:
+                found[file.stem] = Entry(file.stem, file, classes[0], f"{self.package}.{file.stem}")
+        for point in entry_points(group=self.group):
+            module, _, class_name = point.value.partition(":")
+            spec = importlib.util.find_spec(module)
+            if spec is not None and spec.origin is not None:
+                found.setdefault(point.name, Entry(point.name, Path(spec.origin), class_name, module))
+        return found
+
+    def find(self, name: str) -> Entry:
+        """Return the plug-in called `name`, or at `path.py:Class`."""
+        if ".py" in name:
+            return self._at_path(name)
+        entries = self.entries()
+        if name not in entries:
+            raise NameProblem(f"unknown {self.kind} '{name}'{did_you_mean(name, entries)}")
+        return entries[name]
+
+    def options(self, entry: Entry) -> dict[str, Option]:
+        """All options of a plug-in, by name."""
+        own = {name: option for name, option in entry.options.items() if name not in self.provided}
+        return {**own, **self.common(entry)}
+
+    def parse(self, variant: str, **options: Any) -> list[Part]:
+        """Read a variant, `name[key=value,…]+name[…]`; `options` are those of a variant of one part.
+
+        Raises:
+            NameProblem: a name, an option or a value is wrong.
+        """
+        texts = split(variant, "+")
+        if options and len(texts) > 1:
+            raise NameProblem(f"{variant}: give the options of its parts in brackets")
+        return [self._part(text, options) for text in texts]
+
+    def _part(self, text: str, given: Mapping[str, Any]) -> Part:
+        name, bracket, inside = text.strip().partition("[")
+        if bracket and not inside.endswith("]"):
+            raise NameProblem(f"'{text}': a bracket is not closed; options are written {name}[key=value,…]")
+        entry = self.find(name)
+        known = self.options(entry)
+        written: dict[str, Any] = dict(given)
+        for item in split(inside[:-1], ",") if inside[:-1] else []:
+            key, equals, value = item.partition("=")
+            if not equals:
+                raise NameProblem(f"'{text}': options are written {name}[key=value,…]")
+            written[key.strip()] = value.strip()
+        values = {key: option.default for key, option in known.items()}
+        for key, value in written.items():
+            if key not in known:
+                hint = did_you_mean(key, known) if known else f": {name} takes none"
+                raise NameProblem(f"{name} has no option '{key}'{hint}")
+            try:
+                values[key] = known[key].read(value)
+            except ValueError as problem:
+                raise NameProblem(f"{name}[{key}={value}]: {problem}") from None
+        missing = [key for key, value in values.items() if value is REQUIRED]
+        if missing:
+            raise NameProblem(f"{name} needs {missing[0]}: write {name}[{missing[0]}=…] ({known[missing[0]].describe()})")
+        return Part(entry, values, known)
+
+    def _at_path(self, name: str) -> Entry:
+        path, _, class_name = name.partition(":")
+        file = Path(path)
+        if not file.is_file():
+            raise NameProblem(f"{self.kind} '{name}': there is no file {path}")
+        classes = _public_classes(file)
+        if not class_name and len(classes) == 1:
+            class_name = classes[0]
+        if class_name not in classes:
+            which = f"there is no class {class_name}" if class_name else "name the class"
+            raise NameProblem(f"{self.kind} '{name}': {which}; {path} has {', '.join(classes) or 'none'}")
+        return Entry(f"{file.as_posix()}:{class_name}", file, class_name, None)
+
+
+def canonical(parts: Sequence[Part]) -> str:
+    """Write a variant in its one canonical form."""
+    return "+".join(part.text() for part in parts)
+
+
+def label(parts: Sequence[Part]) -> str:
+    """Write a variant as short as it can be read: without defaults, a plug-in's file without its folder."""
+    return "+".join(part.text(full=False).rpartition("/")[2] for part in parts)
+
+
+def split(text: str, separator: str) -> list[str]:
+    """Split at a separator, outside brackets only."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "[") - (character == "]")
+        if character == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def did_you_mean(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    """`: did you mean 'x'?`, or what there is."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f": did you mean '{near[0]}'?" if near else f": there is {', '.join(known)}"
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    if isinstance(value, tuple | list):
+        return ":".join(_write(item) for item in value)
+    return str(value)
+
+
+def _tree(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError) as problem:
+        raise NameProblem(f"{file} is not Python: {problem}") from problem
+
+
+def _public_classes(file: Path) -> list[str]:
+    body = _tree(file).body
+    return [node.name for node in body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+
+
+def _lineage(file: Path, class_name: str) -> list[ast.ClassDef]:
+    """The class and its bases, followed by name through the file's imports, up to those in a `core` package."""
+    tree = _tree(file)
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    if class_name in classes:
+        node = classes[class_name]
+        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+        return [node, *(parent for base in bases for parent in _lineage(file, base))]
+    for statement in tree.body:
+        if isinstance(statement, ast.ImportFrom) and statement.module and ".core" not in statement.module:
+            for alias in statement.names:
+                if (alias.asname or alias.name) == class_name and statement.module.split(".")[0] != "torch":
+                    spec = importlib.util.find_spec(statement.module)
+                    if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
+                        return _lineage(Path(spec.origin), alias.name)
+    return []

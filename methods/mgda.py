@@ -1,0 +1,39 @@
+"""Multiple-gradient descent."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from methods.core.base import Method
+from methods.core.solvers import min_norm_point
+
+
+class MGDA(Method):
+    """Step along the shortest vector in the convex hull of the task gradients.
+
+    Paper: Désidéri 2012; Sener & Koltun, NeurIPS 2018, Eq. 3; `at="features"` is their MGDA-UB. The hull may be
+    that of gradients divided by their norm (`l2`), their loss, or both (`loss+`, the official sample); the weights
+    then apply to the gradients as they are. Scale: weights on the simplex. A zero gradient is itself the shortest
+    vector, so the shared update is zero; a gradient that cannot be divided (norm or loss not positive) gets
+    weight 0 and the rest is balanced without it.
+    """
+
+    invariant = frozenset({"permutation"})
+
+    def __init__(self, num_tasks: int, normalize: Literal["none", "l2", "loss", "loss+"] = "none") -> None:
+        super().__init__(num_tasks)
+        self.normalize = normalize
+
+    def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
+        divisor = gramian.new_ones(len(gramian))
+        if self.normalize in ("l2", "loss+"):
+            divisor = divisor * gramian.diagonal().sqrt()
+        if self.normalize in ("loss", "loss+"):
+            divisor = divisor * losses
+        weights = gramian.new_zeros(len(gramian))
+        usable = (divisor > 0).nonzero().flatten()
+        self.degenerate += len(usable) < len(gramian)
+        if len(usable):
+            scaled = gramian[usable][:, usable] / divisor[usable].outer(divisor[usable])
+            weights[usable] = min_norm_point(scaled)
+        return weights

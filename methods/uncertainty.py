@@ -1,0 +1,26 @@
+"""Uncertainty weighting."""
+
+import torch
+from torch import Tensor, nn
+
+from methods.core.base import Method
+
+
+class Uncertainty(Method):
+    """Learn a log-variance s_k per task and minimise Σ ½ (exp(−s_k) l_k + s_k).
+
+    Paper: Kendall, Gal & Cipolla, CVPR 2018, Eq. 7, with the Gaussian factor ½ for every task, cross-entropies
+    included, as in the code of MTAN (Liu et al. 2019); Kendall's own form has no ½ on classification losses.
+    The s_k start at `init` and have their own Adam, at the rate of Nash-MTL's code, without weight decay: at a
+    network's rate they hardly move. At rest s_k = log l_k, where the update is ½ Σ g_k / l_k.
+    """
+
+    invariant = frozenset({"permutation"})
+
+    def __init__(self, num_tasks: int, lr: float = 0.025, init: float = 0.0) -> None:
+        super().__init__(num_tasks)
+        self.log_variance = nn.Parameter(torch.full((num_tasks,), init))
+        self.optimizer = torch.optim.Adam([self.log_variance], lr=lr)
+
+    def objective(self, losses: Tensor) -> Tensor:
+        return 0.5 * (torch.exp(-self.log_variance) * losses + self.log_variance).sum()
