@@ -1,0 +1,107 @@
+"""Δ-MTL: gains over single-task learning, in percentage points; positive is better.
+
+Everywhere M is the number of metrics and S that of seeds; row s of two arrays is the same seed. Two weightings exist
+and disagree: over tasks of the mean over their metrics (`delta_task`, the headline), and over all metrics
+(`delta_metric`, which is `delta_task` with every metric as a task of its own).
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+Floats = NDArray[np.float64]
+
+
+def delta_mtl(
+    values: ArrayLike, baseline: ArrayLike, higher_is_better: Sequence[bool], tasks: Sequence[Hashable]
+) -> tuple[float, float]:
+    """Return (delta_task, delta_metric): the mean relative gain of `values` over `baseline`.
+
+    A ratio of means over seeds, R = mean(values) / mean(baseline); the mean of per-seed ratios is biased by about
+    minus the baseline's squared coefficient of variation.
+
+    Args:
+        values, baseline: `[M]` or `[S, M]`; of different numbers of seeds, if need be.
+        higher_is_better: `[M]`.
+        tasks: `[M]`, the task of each metric.
+    """
+    gains = _gains(_means(values), _means(baseline), higher_is_better)
+    return float(gains @ _task_weights(tasks)), float(gains.mean())
+
+
+def per_seed(
+    values: ArrayLike,
+    baseline: ArrayLike,
+    higher_is_better: Sequence[bool],
+    tasks: Sequence[Hashable],
+    kind: Literal["linearised", "paired", "fixed"] = "linearised",
+) -> Floats:
+    """Return per-seed gains `[S]` whose mean is `delta_task` and whose spread is right for one question.
+
+    For `delta_metric` name every metric a task: `tasks=range(M)`. With B̄ the baseline's mean and R = M̄ / B̄:
+
+    * "linearised", (R − 1) + (M_s − R B_s) / B̄: for the interval of Δ; carries the baseline's own spread.
+    * "paired", (M_s − B_s) / B̄: for the test of Δ = 0, symmetric under a swap of method and baseline.
+    * "fixed", M_s / B̄ − 1: differences of it compare two methods. Alone it takes the baseline as free of noise.
+
+    Args:
+        values, baseline: `[S, M]`, paired by seed.
+        higher_is_better, tasks: `[M]`.
+    """
+    method, stl = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
+    if method.shape != stl.shape or method.ndim != 2:
+        raise ValueError(f"values {method.shape} and baseline {stl.shape} should be one shape [seeds, metrics]")
+    mean = stl.mean(0)
+    ratio = method.mean(0) / mean
+    if kind == "linearised":
+        relative = (ratio - 1) + (method - ratio * stl) / mean
+    elif kind == "paired":
+        relative = (method - stl) / mean
+    elif kind == "fixed":
+        relative = method / mean - 1
+    else:
+        raise ValueError(f"kind={kind!r}: there is linearised, paired and fixed")
+    # Over |B̄|: of a negative baseline a larger value is a larger value still.
+    gains = 100 * _signs(higher_is_better) * np.sign(mean) * relative
+    result: Floats = gains @ _task_weights(tasks)
+    return result
+
+
+def task_gains(values: ArrayLike, baseline: ArrayLike, higher_is_better: Sequence[bool]) -> Floats:
+    """Return each metric's own gain `[M]`, of `values` and `baseline` `[M]` or `[S, M]`."""
+    return _gains(_means(values), _means(baseline), higher_is_better)
+
+
+def mean_rank(
+    values: ArrayLike, higher_is_better: Sequence[bool], ties: Literal["min", "average"] = "min"
+) -> Floats:
+    """Return each method's mean over metrics of its rank, 1 the best: values `[methods, M]` -> `[methods]`.
+
+    Ties share the best rank ("min"), as most papers' numbers do, or the average. Single-task learning is not to be
+    among the rows: the literature never ranks it. Ranks depend on which methods are compared.
+    """
+    scores = np.asarray(values, np.float64) * _signs(higher_is_better)
+    result: Floats = rankdata(-scores, method=ties, axis=0).mean(1)
+    return result
+
+
+def _means(values: ArrayLike) -> Floats:
+    array = np.asarray(values, np.float64)
+    return array.mean(0) if array.ndim == 2 else array
+
+
+def _signs(higher_is_better: Sequence[bool]) -> Floats:
+    return np.where(np.asarray(higher_is_better, bool), 1.0, -1.0)
+
+
+def _gains(values: Floats, baseline: Floats, higher_is_better: Sequence[bool]) -> Floats:
+    return 100 * _signs(higher_is_better) * (values - baseline) / np.abs(baseline)
+
+
+def _task_weights(tasks: Sequence[Hashable]) -> Floats:
+    """One weight per metric `[M]`: 1 / (number of tasks × number of this task's metrics)."""
+    names = list(tasks)
+    return np.array([1 / (len(set(names)) * names.count(task)) for task in names])

@@ -1,0 +1,192 @@
+"""Which runs a request needs, baselines first; and why each is there already or not."""
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import methods
+from bench.catalogue import parse_task_set, task_set, task_sets
+from bench.records import FINAL, STL, KeyParts, RunSpec
+from bench.sources import closure
+from bench.store import Store
+from methods.core.registry import REQUIRED, NameProblem, Part, canonical, did_you_mean, label, split
+
+REFERENCE = "equal"
+"""The one method that the harness knows by name: every request compares with it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for, as text."""
+
+    methods: str = "all"
+    tasks: str = "all"
+    seeds: str = "8"
+    protocol: str = "quick"
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    retry: bool = False
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a plan."""
+
+    spec: RunSpec
+    parts: KeyParts
+    key: str
+    task_set_label: str
+    method_label: str
+    todo: bool
+    why: str
+
+
+def make_plan(request: Request, store: Store) -> list[Planned]:
+    """Return the runs that a request needs: seed by seed, baselines before methods.
+
+    Raises:
+        NameProblem: a name, option or number of the request is wrong. All that can be known without importing torch
+            is checked first.
+    """
+    rules = _methods(request.methods)
+    sets = _task_sets(request.tasks, request.protocol)
+    seeds = parse_seeds(request.seeds)
+    _check(request)
+    present = store.records()
+    device = _device(request)
+    _check_fit(rules, sets)
+
+    runs: list[Planned] = []
+    for seed in seeds:
+        for part in sets:
+            built = task_set(canonical([part]))
+            names = tuple(task.name for task in built.tasks)
+            wanted = [(STL, None, (name,)) for name in names]
+            wanted += [(canonical(rule), rule, names) for rule in rules]  # type: ignore[misc, list-item]
+            for variant, rule, tasks in wanted:
+                spec = RunSpec(
+                    task_set=canonical([part]),
+                    tasks=tasks,
+                    method=variant,
+                    seed=seed,
+                    protocol=built.protocols[request.protocol],
+                    precision=request.precision,
+                )
+                entries = [part.entry, *(p.entry for p in rule or [])]
+                parts = KeyParts(
+                    data=built.fingerprint,
+                    threads=spec.protocol.threads,
+                    device=device,
+                    versions={name: importlib.metadata.version(name) for name in ("torch", "numpy")},
+                    upstream={},
+                    sources=closure(
+                        ["bench.training", *(entry.module for entry in entries if entry.module)],
+                        [entry.file for entry in entries if not entry.module],
+                    ),
+                )
+                todo, why = _state(spec, parts, store, present, request.retry)
+                method_label = STL if rule is None else label(rule)
+                runs.append(Planned(spec, parts, parts.key(spec.name), label([part]), method_label, todo, why))
+    return runs
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read seeds: `8` is 0 to 7; `100-107` and `3,5,8-9` are themselves."""
+    try:
+        if text.strip().isdigit():
+            seeds = list(range(int(text)))
+        else:
+            ends = [item.partition("-") for item in text.split(",")]
+            seeds = [seed for low, _, high in ends for seed in range(int(low), int(high or low) + 1)]
+    except ValueError:
+        seeds = []
+    if not seeds:
+        raise NameProblem(f"seeds '{text}': write how many (8), a range (100-107) or a list (3,5), of at least one seed")
+    return sorted(set(seeds))
+
+
+def _methods(text: str) -> list[list[Part]]:
+    """The variants asked for, each once, the reference first."""
+    if text == "all":
+        entries = methods.registry.entries().values()
+        free = [e.name for e in entries if all(o.default is not REQUIRED for o in methods.registry.options(e).values())]
+        variants = [name for name in free if name != REFERENCE]
+    else:
+        variants = _listed(text, "method", methods.registry.entries())
+    rules = [methods.parse(REFERENCE), *map(methods.parse, variants)]
+    return list({canonical(rule): rule for rule in rules}.values())
+
+
+def _task_sets(text: str, protocol: str) -> list[Part]:
+    names = list(task_sets.entries()) if text == "all" else _listed(text, "task set", task_sets.entries())
+    sets = list({canonical([part]): part for part in map(parse_task_set, names)}.values())
+    for part in sets:
+        known = part.entry.attributes.get("protocols", ())
+        if protocol not in known:
+            raise NameProblem(f"{part.entry.name} has no protocol '{protocol}'{did_you_mean(protocol, known)}")
+    return sets
+
+
+def _listed(text: str, kind: str, known: Sequence[str] | dict) -> list[str]:  # type: ignore[type-arg]
+    names = [name.strip() for name in split(text, ",") if name.strip()]
+    if not names:
+        raise NameProblem(f"no {kind} is named: write all, or some of {', '.join(known)}")
+    return names
+
+
+def _check(request: Request) -> None:
+    choices = {
+        "precision": ("32-true", "bf16-mixed"),
+        "accelerator": ("auto", "cpu", "cuda"),
+    }
+    for option, known in choices.items():
+        value = getattr(request, option)
+        if value not in known:
+            raise NameProblem(f"--{option} '{value}' is not offered{did_you_mean(value, known)}")
+    if request.devices < 1:
+        raise NameProblem(f"--devices {request.devices}: a run needs at least one")
+
+
+def _device(request: Request) -> str:
+    """The kind of device, resolved: `cpu`, `cuda`, `cpu×2`."""
+    import torch
+
+    found = torch.cuda.device_count()
+    if request.accelerator == "cuda" and found < request.devices:
+        raise NameProblem(f"--accelerator cuda --devices {request.devices}: this machine has {found} CUDA devices")
+    kind = "cuda" if request.accelerator != "cpu" and found >= request.devices else "cpu"
+    return kind if request.devices == 1 else f"{kind}×{request.devices}"
+
+
+def _check_fit(rules: list[list[Part]], sets: list[Part]) -> None:
+    """Refuse a variant that fits none of the task sets; one that fits some is skipped on the others."""
+    sizes = {part.entry.name: len(task_set(canonical([part])).tasks) for part in sets}
+    for rule in rules:
+        reasons = {}
+        for name, size in sizes.items():
+            try:
+                methods.create(canonical(rule), num_tasks=size)
+            except methods.DoesNotFit as problem:
+                reasons[name] = f"{name}: {problem}"
+            except ValueError as problem:
+                raise NameProblem(f"{label(rule)}: {problem}") from problem
+        if len(reasons) == len(sizes):
+            raise NameProblem(f"{label(rule)} fits none of the task sets: {'; '.join(reasons.values())}")
+
+
+def _state(
+    spec: RunSpec, parts: KeyParts, store: Store, present: dict, retry: bool  # type: ignore[type-arg]
+) -> tuple[bool, str]:
+    """Whether the run is to be made, and why."""
+    record = present.get(spec.name)
+    if record is None:
+        return True, "missing"
+    if record.key != parts.key(spec.name):
+        return True, f"changed: {', '.join(record.parts.differences(parts))}"
+    if spec.method == STL and record.result.status == "ok" and not store.has_weights(record):
+        return True, "its weights are missing or not those of the record"
+    if record.result.status in FINAL:
+        return False, "present"
+    failed = f"failed before ({record.result.status}: {record.result.reason})"
+    return retry, failed if retry else f"{failed}; --retry repeats it"

@@ -1,0 +1,361 @@
+"""Trains one run with Lightning Fabric: the loop that every method and every single-task baseline goes through.
+
+A seed fixes initial weights, data order and dropout by named streams that do not know the method; a method's own
+randomness is another stream. Evaluation, probes and second forward passes touch no stream and no running statistic.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+import methods
+from bench.catalogue import task_set
+from bench.records import STL, Cost, Point, Result, RunSpec, Score
+from methods.core import gradients
+from methods.core.base import DoesNotFit, Diverged, Method
+from tasks.core.base import Network, Outputs, Task, TaskSet
+
+EVALUATION_BATCH = 1024
+
+State = dict[str, Tensor]
+
+
+def train(spec: RunSpec, *, accelerator: str = "cpu", devices: int = 1) -> tuple[Result, Cost, State | None]:
+    """Train a run and score it. Returns its result, its cost, and the network's state if it is a baseline's.
+
+    A run that diverges, or whose method does not fit its task set, is a result. Other failures are raised.
+    """
+    strategy = "auto" if devices == 1 else "ddp_spawn"
+    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=spec.precision)  # type: ignore[arg-type]
+    outcome: tuple[Result, Cost, State | None] = fabric.launch(_train, spec)
+    return outcome
+
+
+def stream(seed: int, *names: str) -> int:
+    """Return the seed of a named stream of random numbers: 63 bits of a sha256."""
+    text = "\0".join([str(seed), *names])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+
+
+def build_network(spec: RunSpec, tasks: TaskSet) -> Network:
+    """Build the network of a run. Initial weights are drawn per parameter name: whatever the method, whatever the
+    other heads, a parameter of one name starts alike."""
+    network = tasks.network(spec.tasks)
+    for name, module in network.named_modules():
+        if next(module.parameters(recurse=False), None) is None:
+            continue
+        if not hasattr(module, "reset_parameters"):
+            raise TypeError(f"{type(module).__name__} ({name}) has parameters but no reset_parameters()")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(spec.seed, "init", spec.task_set, name))
+            module.reset_parameters()
+    return network
+
+
+def batch_order(spec: RunSpec, examples: int) -> Tensor:
+    """Return the examples of every batch `[steps, batch_size]`: shuffled passes over the data, end to end."""
+    wanted = spec.protocol.steps * spec.protocol.batch_size
+    generator = torch.Generator().manual_seed(stream(spec.seed, "order", spec.task_set))
+    passes = [torch.randperm(examples, generator=generator) for _ in range(-(-wanted // examples))]
+    return torch.cat(passes)[:wanted].view(spec.protocol.steps, spec.protocol.batch_size)
+
+
+@dataclass
+class _Clock:
+    """Seconds spent in the parts of a run; one part at a time."""
+
+    fabric: Fabric
+    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "probe": 0.0, "evaluation": 0.0})
+    part: str = "training"
+    since: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Charge what is done inside to `part`."""
+        before = self.part
+        self.turn(part)
+        yield
+        self.turn(before)
+
+    def turn(self, part: str) -> None:
+        """End the current part and begin another."""
+        if self.fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        self.seconds[self.part] += now - self.since
+        self.part, self.since = part, now
+
+
+class _Passes:
+    """Counts passes from outside, by hooks, whatever a method does."""
+
+    def __init__(self, network: Network) -> None:
+        self.counts = {"forward": 0, "heads": 0, "trunk": 0}
+        self.counting = True
+        network.register_forward_hook(self._forward)
+        # The gradient of the first shared parameter takes a backward through the whole trunk.
+        network.shared[0][1].register_hook(lambda _: self._count("trunk"))
+
+    def _forward(self, network: nn.Module, inputs: object, outputs: Outputs) -> None:
+        self._count("forward")
+        if outputs.cut is not None and outputs.cut.requires_grad:
+            outputs.cut.register_hook(lambda _: self._count("heads"))
+
+    def _count(self, what: str) -> None:
+        self.counts[what] += self.counting
+
+
+class _Means:
+    """Running means of what each step gives, on the device, until they are taken."""
+
+    def __init__(self) -> None:
+        self.total: Tensor | None = None
+        self.count = 0
+
+    def add(self, values: Tensor | None) -> None:
+        if values is not None:
+            self.total = values.clone() if self.total is None else self.total + values
+            self.count += 1
+
+    def take(self) -> Tensor | None:
+        mean = None if self.total is None else self.total / self.count
+        self.total, self.count = None, 0
+        return mean
+
+
+class _Run:
+    """One training in progress."""
+
+    def __init__(self, fabric: Fabric, spec: RunSpec) -> None:
+        self.fabric, self.spec, self.protocol = fabric, spec, spec.protocol
+        self.task_set = task_set(spec.task_set)
+        self.tasks: list[Task] = [self.task_set.task(name) for name in spec.tasks]
+        self.network = fabric.to_device(build_network(spec, self.task_set))
+        self.dropout = stream(spec.seed, "dropout", spec.task_set)
+        self.method: Method | None = None
+        if spec.method != STL:
+            noise = stream(spec.seed, "method", spec.task_set, spec.method)
+            self.method = methods.create(spec.method, num_tasks=len(self.tasks), seed=noise).to(fabric.device)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=self.protocol.lr, weight_decay=self.protocol.weight_decay, fused=True
+        )
+        self.schedule = (
+            torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.protocol.steps)
+            if self.protocol.schedule == "cosine"
+            else torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
+        )
+        self.ranks = fabric.world_size
+        self.reduce = fabric.all_reduce if self.ranks > 1 else None
+        self.passes = _Passes(self.network)
+        self.clock = _Clock(fabric)
+        self.points: list[Point] = []
+
+    def train(self) -> None:
+        """Take every step of the protocol."""
+        protocol, method = self.protocol, self.method
+        train = self.task_set.splits["train"]
+        order = batch_order(self.spec, len(next(iter(train.values()))))[:, self.fabric.global_rank :: self.ranks]
+        ends = {-(-protocol.steps * (i + 1) // protocol.points) for i in range(protocol.points)}
+        since_point, weights_since, since_epoch = _Means(), _Means(), _Means()
+        self.network.train()
+        self.clock.turn("training")
+        for step, chosen in enumerate(order.unbind()):
+            batch = self.fabric.to_device({name: column[chosen] for name, column in train.items()})
+            outputs, losses = self._forward(batch, step)
+            probe = self._probe(losses) if step + 1 in ends else None
+            values = torch.stack([loss.detach() for loss in losses])
+            if self.reduce is not None:
+                values = self.reduce(values, reduce_op="mean")
+            weights = self._backward(losses, outputs, batch, values, step)
+            ratio = self._update_ratio(probe) if probe is not None else None
+            self.optimizer.step()
+            self.schedule.step()
+            if method is not None and method.overrides("after_step"):
+                method.after_step(self._losses_now(batch, step))
+            for means, given in ((since_point, values), (weights_since, weights), (since_epoch, values)):
+                means.add(given)
+            if method is not None and (step + 1) % protocol.epoch_steps == 0:
+                epoch = since_epoch.take()
+                assert epoch is not None
+                method.end_epoch(losses=lambda epoch=epoch: epoch, validation=lambda: self.evaluate("validation")[1])
+            if step + 1 in ends:
+                self._point(step + 1, since_point.take(), weights_since.take(), probe, ratio)
+        self.clock.turn("training")
+
+    def _forward(self, batch: Mapping[str, Tensor], step: int) -> tuple[Outputs, list[Tensor]]:
+        """One training forward: outputs, and each task's mean loss, in float32."""
+        # Dropout takes no generator, so the global one is its alone, and the same at this step for every method.
+        torch.manual_seed(self.dropout + step)
+        with self.fabric.autocast():
+            outputs: Outputs = self.network({name: batch[name] for name in self.task_set.inputs})
+        totals, counts = self._totals(outputs, batch)
+        count = torch.stack(counts)
+        if self.reduce is not None:
+            count = self.reduce(count, reduce_op="sum")
+        scale = self.ranks / count.clamp(min=1)
+        return outputs, [total * factor for total, factor in zip(totals, scale, strict=True)]
+
+    def _totals(self, outputs: Outputs, batch: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        pairs = [task.loss(outputs.predictions[task.name].float(), batch[task.target]) for task in self.tasks]
+        return [total for total, _ in pairs], [count.float() for _, count in pairs]
+
+    def _backward(
+        self, losses: list[Tensor], outputs: Outputs, batch: Mapping[str, Tensor], values: Tensor, step: int
+    ) -> Tensor | None:
+        if self.method is None:
+            if not torch.isfinite(values).all():
+                raise Diverged("loss", 0, step)
+            self.optimizer.zero_grad()
+            losses[0].backward()
+            gradients.average(list(self.network.parameters()), self.reduce)
+            return None
+        return self.method.backward(
+            losses,
+            shared=self.network.shared,
+            cut=outputs.cut,
+            last=self.network.last,
+            inputs={name: batch[name] for name in self.task_set.inputs},
+            taps=[outputs.taps[task.name] for task in self.tasks] if outputs.taps else None,
+            reduce=self.reduce,
+        )
+
+    def _losses_now(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
+        """The same batch's losses `[K]` after the step, under the same dropout, leaving running statistics alone."""
+        before = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        with torch.no_grad():
+            _, losses = self._forward(batch, step)
+            for name, buffer in self.network.named_buffers():
+                buffer.copy_(before[name])
+        values = torch.stack(losses)
+        return values if self.reduce is None else self.reduce(values, reduce_op="mean")
+
+    def _probe(self, losses: Sequence[Tensor]) -> Tensor | None:
+        """The Gramian `[K, K]` of the task gradients at the shared parameters, off the clock and the counts."""
+        if self.method is None:
+            return None
+        self.passes.counting = False
+        with self.clock.of("probe"):
+            matrix, _ = gradients.rows(losses, [parameter for _, parameter in self.network.shared], keep_graph=True)
+            if self.reduce is not None:
+                matrix = self.reduce(matrix, reduce_op="mean")
+            gramian = gradients.gramian(matrix)
+        self.passes.counting = True
+        return gramian
+
+    def _update_ratio(self, gramian: Tensor) -> float | None:
+        with self.clock.of("probe"):
+            update = torch.cat([p.grad.reshape(-1) for _, p in self.network.shared if p.grad is not None])
+            ratio = torch.linalg.vector_norm(update).double().cpu() / gramian.sum().sqrt()
+        return _number(ratio)
+
+    def _point(
+        self, step: int, losses: Tensor | None, weights: Tensor | None, gramian: Tensor | None, ratio: float | None
+    ) -> None:
+        scores, _ = self.evaluate("validation")
+        names = self.spec.tasks
+        norms = cosines = None
+        if gramian is not None:
+            length = gramian.diagonal().sqrt()
+            norms = dict(zip(names, map(_number, length), strict=True))
+            cosines = [[_number(value) for value in row] for row in gramian / length.outer(length)]
+        assert losses is not None
+        self.points.append(
+            Point(
+                step=step,
+                losses=dict(zip(names, map(_number, losses), strict=True)),
+                validation=scores,
+                weights=None if weights is None else dict(zip(names, map(_number, weights), strict=True)),
+                gradient_norms=norms,
+                cosines=cosines,
+                update_ratio=ratio,
+            )
+        )
+
+    def evaluate(self, split: str) -> tuple[dict[str, dict[str, float | None]], Tensor]:
+        """Return every metric on the whole split, by task, and the mean losses `[K]`. Every rank does all of it."""
+        columns = self.task_set.splits[split]
+        metrics = {t.name: {n: m.build().to(self.fabric.device) for n, m in t.metrics.items()} for t in self.tasks}
+        total = count = torch.zeros(len(self.tasks), device=self.fabric.device)
+        self.passes.counting = False
+        self.network.eval()
+        with self.clock.of("evaluation"), torch.no_grad():
+            for start in range(0, len(next(iter(columns.values()))), EVALUATION_BATCH):
+                chunk = {name: column[start : start + EVALUATION_BATCH] for name, column in columns.items()}
+                batch = self.fabric.to_device(chunk)
+                with self.fabric.autocast():
+                    outputs = self.network({name: batch[name] for name in self.task_set.inputs})
+                totals, counts = self._totals(outputs, batch)
+                total, count = total + torch.stack(totals), count + torch.stack(counts)
+                for task in self.tasks:
+                    for metric in metrics[task.name].values():
+                        metric.update(outputs.predictions[task.name].float(), batch[task.target])
+            scores = {
+                task: {name: _number(metric.compute()) for name, metric in own.items()} for task, own in metrics.items()
+            }
+        self.network.train()
+        self.passes.counting = True
+        return scores, total / count.clamp(min=1)
+
+    def result(self) -> Result:
+        """Score the trained network on the test split."""
+        test, _ = self.evaluate("test")
+        scores = {
+            task.name: {
+                name: Score(value=test[task.name][name], higher_is_better=m.higher_is_better, untrained=m.untrained)
+                for name, m in task.metrics.items()
+            }
+            for task in self.tasks
+        }
+        lost = [f"{task} {name}" for task, own in test.items() for name, value in own.items() if value is None]
+        if lost:
+            return self.failed("diverged", f"the test score of {lost[0]} is not finite")
+        degenerate = self.method.degenerate if self.method is not None else 0
+        return Result(status="ok", scores=scores, points=self.points, degenerate=degenerate)
+
+    def failed(self, status: str, reason: str) -> Result:
+        """What is left of a run that ended early."""
+        return Result(status=status, reason=reason, points=self.points)  # type: ignore[arg-type]
+
+    def cost(self) -> Cost:
+        """What the run has taken so far."""
+        seconds, steps = self.clock.seconds, self.method.steps if self.method is not None else self.protocol.steps
+        cuda = self.fabric.device.type == "cuda"
+        return Cost(
+            step_seconds=seconds["training"] / steps if steps else None,
+            evaluation_seconds=seconds["evaluation"],
+            probe_seconds=seconds["probe"],
+            total_seconds=sum(seconds.values()),
+            passes={what: count / steps for what, count in self.passes.counts.items()} if steps else {},
+            peak_memory=torch.cuda.max_memory_allocated() if cuda else None,
+        )
+
+
+def _train(fabric: Fabric, spec: RunSpec) -> tuple[Result, Cost, State | None]:
+    torch.set_num_threads(spec.protocol.threads)
+    torch.backends.cudnn.deterministic = True
+    try:
+        run = _Run(fabric, spec)
+    except DoesNotFit as problem:
+        return Result(status="skipped", reason=str(problem)), Cost(), None
+    try:
+        run.train()
+        result = run.result()
+    except Diverged as problem:
+        what = f"the {problem.what} of task {spec.tasks[problem.task]} is not finite at step {problem.step}"
+        result = run.failed("diverged", what)
+    except DoesNotFit as problem:
+        result = run.failed("skipped", str(problem))
+    state = {name: value.cpu().contiguous() for name, value in run.network.state_dict().items()}
+    return result, run.cost(), state if spec.method == STL and result.status == "ok" else None
+
+
+def _number(value: Tensor) -> float | None:
+    """A finite float, or None."""
+    number = float(value)
+    return number if abs(number) < float("inf") else None

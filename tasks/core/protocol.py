@@ -1,0 +1,25 @@
+"""The recipe that every method gets alike."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Protocol(BaseModel):
+    """Steps, batch, optimiser and schedule of a run. What is reported is the test split after the last step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    epoch_steps: int = Field(ge=1)
+    """The length of what epoch-wise rules call an epoch."""
+    points: int = Field(default=10, ge=1, le=20)
+    """At how many evenly spaced steps the validation split is scored and diagnostics are taken."""
+    optimizer: Literal["adam"] = "adam"
+    weight_decay: float = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """"cosine" anneals the learning rate to zero at the last step."""
+    threads: int = Field(default=1, ge=1)

@@ -1,0 +1,449 @@
+"""The contract that every rule inherits: what is refused, what is counted, what travels in its state."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from methods.core.base import DoesNotFit, Diverged, Method
+
+
+class Ones(Method):
+    def weigh(self, gramian):
+        return torch.ones(len(gramian))
+
+
+class Length(Method):
+    """A rule that depends on the gradients' lengths."""
+
+    def weigh(self, gramian):
+        return 1 / gramian.diagonal().sqrt()
+
+
+class Drawing(Method):
+    def weigh(self, losses):
+        return torch.rand(len(losses), generator=self.generator)
+
+
+class Learning(Method):
+    """Has a parameter, a buffer, an optimiser with moments, a counter, and draws."""
+
+    def __init__(self, num_tasks):
+        super().__init__(num_tasks)
+        self.logits = nn.Parameter(torch.zeros(num_tasks))
+        self.register_buffer("mean", torch.zeros(num_tasks))
+        self.optimizer = torch.optim.Adam([self.logits], lr=0.1, weight_decay=0.1)
+
+    def weigh(self, gramian, losses):
+        self.degenerate += 1
+        self.mean.mul_(0.9).add_(losses)
+        self.logits.grad = self.mean * torch.rand(self.num_tasks, generator=self.generator)
+        return self.logits.softmax(0) + self.mean
+
+
+class Own(Method):
+    """Returns its own parameter, and sets that parameter's gradient."""
+
+    def __init__(self, num_tasks):
+        super().__init__(num_tasks)
+        self.weights = nn.Parameter(torch.ones(num_tasks))
+        self.optimizer = torch.optim.SGD([self.weights], lr=1)
+
+
+class OwnByLosses(Own):
+    def weigh(self, losses):
+        self.weights.grad = torch.full((self.num_tasks,), 5.0)
+        return self.weights
+
+
+class OwnByGramian(Own):
+    def weigh(self, gramian):
+        self.weights.grad = torch.full((self.num_tasks,), 5.0)
+        return self.weights
+
+
+def gradients_of(net):
+    return {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
+
+
+# What a class may be ---------------------------------------------------------------------------------------
+
+
+def define(*functions):
+    return type("Rule", (Method,), {function.__name__: function for function in functions})
+
+
+def objective(self, losses): ...
+
+
+def weigh(self, gramian): ...
+
+
+def combine(self, jacobian): ...
+
+
+@pytest.mark.parametrize("two", [(objective, weigh), (weigh, combine), (objective, combine)])
+def test_a_rule_is_exactly_one_function(two):
+    with pytest.raises(TypeError, match=f"Rule.*{two[0].__name__}.*{two[1].__name__}"):
+        define(*two)
+
+
+def test_a_rule_may_not_become_two_by_inheritance():
+    with pytest.raises(TypeError, match="weigh and combine"):
+        type("Rule", (Ones,), {"combine": combine})
+
+
+def test_a_wrong_argument_is_named_when_the_class_is_defined():
+    def weigh(self, gramian, loses): ...
+
+    with pytest.raises(TypeError, match=r"Rule\.weigh.*'loses'.*losses"):
+        define(weigh)
+
+
+def test_an_objective_is_given_the_losses_only():
+    def objective(self, losses, gramian): ...
+
+    with pytest.raises(TypeError, match=r"Rule\.objective.*'gramian'"):
+        define(objective)
+
+
+def test_combine_must_ask_for_the_jacobian():
+    def combine(self, gramian): ...
+
+    with pytest.raises(TypeError, match=r"Rule\.combine.*jacobian"):
+        define(combine)
+
+
+def test_after_epoch_has_its_own_arguments():
+    def after_epoch(self, gramian): ...
+
+    with pytest.raises(TypeError, match=r"Rule\.after_epoch.*'gramian'.*validation"):
+        define(weigh, after_epoch)
+
+
+def test_a_method_needs_a_task():
+    with pytest.raises(ValueError, match="num_tasks=0"):
+        Ones(0)
+
+
+# What is refused -------------------------------------------------------------------------------------------
+
+
+def test_the_number_of_losses_must_be_that_of_the_tasks(network):
+    with pytest.raises(ValueError, match="3 losses.*2 tasks"):
+        network().give(Ones(2))
+
+
+@pytest.mark.parametrize(("at", "lacks", "says"), [("features", "cut", "cut="), ("last", "last", "last=")])
+def test_a_rule_says_what_it_needs_to_be_passed(network, at, lacks, says):
+    method = Ones(3)
+    method.at = at
+    with pytest.raises(DoesNotFit, match=says) as refusal:
+        network().give(method, **{lacks: None})
+    assert "\n" not in str(refusal.value)
+    assert "Ones" in str(refusal.value)
+
+
+def test_a_rule_that_reads_features_needs_the_cut(network):
+    class Reading(Method):
+        def weigh(self, features):
+            return features.new_ones(3)
+
+    network().give(Reading(3))
+    with pytest.raises(DoesNotFit, match="cut="):
+        network().give(Reading(3), cut=None)
+
+
+@pytest.mark.parametrize("lacks", ["inputs", "taps"])
+def test_a_rule_with_extra_terms_needs_inputs_and_taps(network, distil, lacks):
+    method = Ones(3)
+    method.added.append(distil(3))
+    with pytest.raises(DoesNotFit, match=r"Distil.*inputs=.*taps=") as refusal:
+        network().give(method, **{lacks: None})
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_shared_parameter_that_no_loss_reaches_is_named(network):
+    net, lonely = network(), nn.Parameter(torch.ones(9, 2))
+    with pytest.raises(ValueError, match=r"lonely\.weight.*\[9, 2\]"):
+        net.give(Ones(3), shared=[*net.trunk.named_parameters(), ("lonely.weight", lonely)])
+    with pytest.raises(ValueError, match=r"shared\[4\].*\[9, 2\]"):
+        net.give(Ones(3), shared=[*net.trunk.parameters(), lonely])
+
+
+def test_a_shared_parameter_that_one_loss_reaches_is_enough(network):
+    net, only = network(), nn.Parameter(torch.ones(()))
+    outputs = net()
+    outputs.losses[1] = outputs.losses[1] * only
+    net.give(Ones(3), outputs, shared=[*net.trunk.parameters(), only])
+    torch.testing.assert_close(only.grad, outputs.losses[1].detach())
+
+
+def test_no_shared_parameter_at_all_is_refused(network):
+    net = network()
+    with pytest.raises(ValueError, match="shared="):
+        net.give(Ones(3), shared=net.trunk.requires_grad_(False).parameters())
+
+
+@pytest.mark.parametrize("shape", [[2], [3, 1]])
+@pytest.mark.parametrize("rule", ["weigh", "combine"])
+def test_a_result_of_a_wrong_shape_is_refused(network, rule, shape):
+    arguments = {"weigh": lambda self, gramian: torch.ones(shape), "combine": lambda self, jacobian: torch.ones(shape)}
+    wrong = type("Wrong", (Method,), {rule: arguments[rule]})
+    with pytest.raises(ValueError, match=rf"Wrong\.{rule}"):
+        network().give(wrong(3))
+
+
+# Divergence ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("at", ["shared", "features", "last", "losses"])
+def test_a_loss_that_is_not_finite_says_which_and_when(network, at, value):
+    net, method = network(), Drawing(3) if at == "losses" else Ones(3)
+    method.at = at
+    for _ in range(4):
+        net.give(method)
+    outputs = net()
+    outputs.losses[1] = outputs.losses[1] * 0 + value
+    with pytest.raises(Diverged, match="loss of task 1.*step 4") as diverged:
+        net.give(method, outputs)
+    assert (diverged.value.what, diverged.value.task, diverged.value.step) == ("loss", 1, 4)
+
+
+@pytest.mark.parametrize("at", ["shared", "features", "last"])
+def test_a_gradient_that_is_not_finite_says_which_and_when(network, at):
+    net, method = network(), Ones(3)
+    method.at = at
+    net.give(method)
+    outputs = net()
+    outputs.losses[2] = (outputs.losses[2] * 0).sqrt()  # finite, with an infinite slope
+    with pytest.raises(Diverged) as diverged:
+        net.give(method, outputs)
+    assert (diverged.value.what, diverged.value.task, diverged.value.step) == ("gradient", 2, 1)
+
+
+def test_after_a_gradient_that_was_not_measured_the_next_step_diverges(network):
+    net, method = network(), Drawing(3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    outputs = net()
+    outputs.losses[2] = (outputs.losses[2] * 0).sqrt()
+    with pytest.raises(Diverged):
+        for _ in range(2):
+            net.give(method, outputs)
+            optimizer.step()
+            outputs = net()
+
+
+def test_divergence_passes_from_a_worker_to_its_parent():
+    error = pickle.loads(pickle.dumps(Diverged("loss", 1, 7)))
+    assert (error.what, error.task, error.step) == ("loss", 1, 7)
+
+
+# Length ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", [Length, type("Mean", (Method,), {"combine": lambda self, jacobian: jacobian.mean(0)})])
+def test_norm_sum_keeps_the_direction_and_takes_the_length_of_the_sum(network, rule):
+    net = network()
+
+    def trunk(norm):
+        method = rule(3)
+        method.norm = norm
+        weights = net.give(method)
+        return torch.cat([p.grad.flatten() for p in net.trunk.parameters()]), weights
+
+    own, own_weights = trunk("own")
+    update, weights = trunk("sum")
+    gradients = net.gradients(sum(net().losses))
+    length = torch.cat([g.flatten() for name, g in gradients.items() if "trunk" in name]).norm()
+    torch.testing.assert_close(update, own * (length / own.norm()), rtol=1e-5, atol=0)
+    assert abs(length / own.norm() - 1) > 0.1
+    if weights is not None:
+        torch.testing.assert_close(weights, own_weights * (length / own.norm()))
+
+
+def test_norm_sum_comes_before_what_is_added(network, distil):
+    net, updates = network(), []
+    for carried in (None, distil(3)):
+        method = Length(3)
+        method.norm = "sum"
+        if carried is not None:
+            method.added.append(carried)
+            extra = net.gradients(carried.extra({}, net().taps).sum())
+        net.give(method)
+        updates.append(gradients_of(net))
+    for name in ("trunk.0.weight", "trunk.2.bias"):
+        torch.testing.assert_close(updates[1][name], updates[0][name] + extra[name])
+
+
+def test_norm_sum_of_no_update_is_no_update(network):
+    class Nothing(Method):
+        def weigh(self, gramian):
+            return torch.zeros(3)
+
+    net, method = network(), Nothing(3)
+    method.norm = "sum"
+    assert net.give(method).tolist() == [0, 0, 0]
+    assert not any(parameter.grad.any() for parameter in net.trunk.parameters())
+
+
+# What is added ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", ["shared", "features", "last"])
+def test_a_rule_weighs_as_it_would_alone_whatever_it_carries(network, distil, at):
+    net, found = network(), []
+    for carried in ([], [distil(3)], [distil(3), distil(3)]):
+        method = Length(3)
+        method.at = at
+        method.added.extend(carried)
+        found.append((net.give(method), gradients_of(net)))
+    extra = net.gradients(distil(3).extra({}, net().taps).sum())
+    for n, (weights, gradients) in enumerate(found):
+        assert torch.equal(weights, found[0][0])
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, found[0][1][name] + n * extra[name], msg=name)
+
+
+def test_every_parts_optimiser_steps(network, distil):
+    method, added = Learning(3), distil(3)
+    method.added.append(added)
+    before = copy.deepcopy(method.state_dict())
+    network().give(method)
+    after = method.state_dict()
+    moved = [name for name, value in before.items() if torch.is_tensor(value) and not torch.equal(value, after[name])]
+    assert set(moved) == {"logits", "mean", *(f"added.0.{name}" for name, _ in added.named_parameters())}
+    assert method.parts() == [method, added]
+
+
+# A rule's own optimiser ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", ["losses", "shared", "features", "last"])
+def test_the_weights_returned_are_those_used_not_those_after_the_rules_step(network, at):
+    method = OwnByLosses(3) if at == "losses" else OwnByGramian(3)
+    method.at = at
+    weights = network().give(method)
+    assert method.weights.tolist() == [-4, -4, -4]
+    assert weights.tolist() == [1, 1, 1]
+    assert not weights.requires_grad
+
+
+def test_a_rules_own_gradient_does_not_pile_up(network):
+    net, method = network(), OwnByLosses(3)
+    for _ in range(3):
+        net.give(method)
+    assert method.weights.tolist() == [-14, -14, -14]
+
+
+# State -----------------------------------------------------------------------------------------------------
+
+
+def train(net, method, steps):
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    weights = []
+    for _ in range(steps):
+        weights.append(net.give(method))
+        optimizer.step()
+    return weights
+
+
+def through_a_file(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("carries", [False, True])
+def test_training_goes_on_from_a_state_bit_for_bit(network, distil, carries):
+    def fresh(seed):
+        method = Learning(3)
+        if carries:
+            method.added.append(distil(3))
+        for part in method.parts():
+            part.generator.manual_seed(seed)
+        return network(), method
+
+    net, method = fresh(1)
+    train(net, method, 5)
+    saved = through_a_file({"net": net.state_dict(), "method": method.state_dict()})
+    expected = train(net, method, 5)
+
+    other, restored = fresh(2)
+    other.load_state_dict(saved["net"])
+    restored.load_state_dict(saved["method"])
+    assert (restored.steps, restored.degenerate) == (5, 5)
+    for one, two in zip(train(other, restored, 5), expected, strict=True):
+        assert torch.equal(one, two)
+    for one, two in zip([*other.parameters(), *restored.parameters()], [*net.parameters(), *method.parameters()]):
+        assert torch.equal(one, two)
+    assert (restored.steps, restored.degenerate) == (10, 10)
+
+
+def test_draws_come_from_the_rules_own_generator(network):
+    net, drawn = network(), []
+    for global_seed in (0, 1):
+        method = Drawing(3)
+        method.generator.manual_seed(5)
+        torch.manual_seed(global_seed)
+        drawn.append(net.give(method))
+        after = torch.rand(1)
+        torch.manual_seed(global_seed)
+        assert torch.equal(after, torch.rand(1))
+    assert torch.equal(*drawn)
+
+
+# After a step, after an epoch ------------------------------------------------------------------------------
+
+
+class Hearing(Ones):
+    heard = None
+
+    def after_epoch(self, losses):
+        self.heard = losses
+
+
+class Validating(Ones):
+    heard = None
+
+    def after_epoch(self, validation, losses):
+        self.heard = (losses, validation)
+
+
+class AfterStep(Ones):
+    def after_step(self, losses): ...
+
+
+def test_an_epochs_end_computes_what_is_named_and_nothing_else():
+    def fail():
+        raise AssertionError("computed although no rule names it")
+
+    losses, validation = torch.ones(3), torch.zeros(3)
+    Ones(3).end_epoch(losses=fail, validation=fail)
+    hearing, validating = Hearing(3), Validating(3)
+    hearing.end_epoch(losses=lambda: losses, validation=fail)
+    assert hearing.heard is losses
+    validating.end_epoch(losses=lambda: losses, validation=lambda: validation)
+    assert validating.heard == (losses, validation)
+
+
+def test_an_epochs_end_reaches_what_is_carried():
+    method, carried = Ones(3), Hearing(3)
+    method.added.append(carried)
+    method.end_epoch(losses=lambda: torch.ones(3))
+    assert carried.heard.tolist() == [1, 1, 1]
+
+
+def test_a_method_says_what_it_overrides(distil):
+    names = ("extra", "after_step", "after_epoch")
+    assert not any(Ones(3).overrides(name) for name in names)
+    assert [AfterStep(3).overrides(name) for name in names] == [False, True, False]
+    assert [Hearing(3).overrides(name) for name in names] == [False, False, True]
+    carrying = Ones(3)
+    carrying.added.append(distil(3))
+    assert [carrying.overrides(name) for name in names] == [True, False, False]

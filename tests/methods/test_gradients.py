@@ -1,0 +1,266 @@
+"""Every route to an update is compared with one plain backward of the sum that it stands for."""
+
+import pytest
+import torch
+from torch import nn
+
+from methods.core import gradients
+from methods.core.base import Method
+
+ROUTES = ("shared", "features", "last", "losses", "objective")
+MEASURED = ("shared", "features", "last")
+WEIGHTS = {"ones": (1.0, 1.0, 1.0), "arbitrary": (0.3, -2.0, 17.0)}
+
+
+class Measured(Method):
+    def __init__(self, weights, at="shared", heads="plain"):
+        super().__init__(len(weights))
+        self.weights, self.at, self.heads = torch.tensor(weights), at, heads
+
+    def weigh(self, gramian):
+        return self.weights.to(gramian)
+
+
+class Blind(Measured):
+    def weigh(self, losses):
+        return self.weights.to(losses)
+
+
+class Minimised(Method):
+    def __init__(self, weights):
+        super().__init__(len(weights))
+        self.weights = torch.tensor(weights)
+
+    def objective(self, losses):
+        return self.weights.to(losses) @ losses
+
+
+class Summed(Method):
+    def combine(self, jacobian):
+        return jacobian.sum(0)
+
+
+def rule(route, weights, heads="plain"):
+    if route in MEASURED:
+        return Measured(weights, route, heads)
+    return {"losses": Blind, "objective": Minimised}[route](weights)
+
+
+def make_stale(parameters):
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 7)
+
+
+@pytest.fixture(params=["mlp", "conv"])
+def net(request, network):
+    return network(request.param)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_weights_of_one_give_the_plain_sum(net, route):
+    outputs = net()
+    expected = net.gradients(sum(outputs.losses))
+    make_stale(net.parameters())
+    weights = net.give(rule(route, WEIGHTS["ones"]), outputs)
+    net.assert_gradients(expected)
+    assert weights.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("heads", ["plain", "weighted"])
+@pytest.mark.parametrize("route", ROUTES)
+def test_any_weights_give_the_weighted_sum_to_the_trunk_and_to_heads_as_the_rule_says(net, route, heads):
+    outputs, weights = net(), WEIGHTS["arbitrary"]
+    plain = net.gradients(sum(outputs.losses))
+    expected = net.gradients(sum(w * loss for w, loss in zip(weights, outputs.losses, strict=True)))
+    if heads == "plain" and route in ("shared", "features"):  # elsewhere whole losses are weighted
+        expected = {name: (expected if "trunk" in name else plain)[name] for name in plain}
+    make_stale(net.parameters())
+    returned = net.give(rule(route, weights, heads), outputs)
+    net.assert_gradients(expected)
+    assert returned.tolist() == pytest.approx(weights)
+
+
+@pytest.mark.parametrize("at", ["shared", "features"])
+def test_combine_gives_the_update_itself(net, at):
+    outputs = net()
+    expected = net.gradients(sum(outputs.losses))
+    make_stale(net.parameters())
+    method = Summed(3)
+    method.at = at
+    assert net.give(method, outputs) is None
+    net.assert_gradients(expected)
+
+
+@pytest.mark.parametrize("taps", ["taps", "private_taps"])
+@pytest.mark.parametrize("route", [*ROUTES, "combine"])
+def test_extra_terms_reach_the_trunk_and_the_adaptors_only(net, distil, route, taps):
+    """Also where the features that they read lie in the tasks' own part, as in MTAN."""
+    method = Summed(3) if route == "combine" else rule(route, WEIGHTS["ones"])
+    outputs = net()
+    outputs.taps = getattr(outputs, taps)
+    added = distil(3, width=outputs.taps[0][0].shape[1], lr=0)
+    method.added.append(added)
+    adaptors = list(added.adaptors.named_parameters())
+    extra = added.extra({}, outputs.taps).sum()
+    losses_only = net.gradients(sum(outputs.losses))
+    both = net.gradients(sum(outputs.losses) + extra, adaptors)
+    expected = {name: both[name] if name not in losses_only or "trunk" in name else losses_only[name] for name in both}
+    make_stale([*net.parameters(), *added.parameters()])
+    net.give(method, outputs)
+    net.assert_gradients(expected, adaptors)
+
+
+@pytest.mark.parametrize("route", [*ROUTES, "combine"])
+def test_extra_terms_without_a_gradient_add_nothing(network, distil, route):
+    class Constant(distil):
+        def extra(self, inputs, taps):
+            return torch.zeros(3)
+
+    net = network()
+    outputs = net()
+    expected = net.gradients(sum(outputs.losses))
+    method = Summed(3) if route == "combine" else rule(route, WEIGHTS["ones"])
+    method.added.append(Constant(3))
+    net.give(method, outputs)
+    net.assert_gradients(expected)
+
+
+@pytest.mark.parametrize("at", MEASURED)
+def test_a_rule_is_given_autograds_gradients_detached(net, at):
+    seen = {}
+
+    class Watching(Measured):
+        def weigh(self, losses, gramian, jacobian, features):
+            seen.update(losses=losses, gramian=gramian, jacobian=jacobian, features=features)
+            return torch.ones(3)
+
+    outputs = net()
+    place = {"shared": list(net.trunk.parameters()), "features": [outputs.cut], "last": [net.last]}[at]
+    rows = [torch.autograd.grad(loss, place, retain_graph=True) for loss in outputs.losses]
+    jacobian = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+    net.give(Watching(WEIGHTS["ones"], at), outputs)
+
+    torch.testing.assert_close(seen["jacobian"], jacobian, rtol=1e-6, atol=0)
+    torch.testing.assert_close(seen["gramian"], jacobian.double() @ jacobian.double().T, rtol=1e-6, atol=0)
+    torch.testing.assert_close(seen["losses"], torch.stack(outputs.losses).detach().double())
+    assert torch.equal(seen["features"], outputs.cut)
+    assert seen["gramian"].dtype == torch.float64
+    assert seen["gramian"].device.type == "cpu"
+    assert not any(value.requires_grad for value in seen.values())
+
+
+def test_a_gramian_neither_overflows_nor_cancels_in_float32():
+    rows = torch.tensor([[1e25, 1.0], [-1e25, 1.0], [1e-25, 0]])
+    exact = rows.double() @ rows.double().T
+    assert torch.equal(gradients.gramian(rows), exact)
+
+
+def test_a_gramian_made_in_chunks_is_the_same():
+    rows = torch.randn(4, 1000)
+    torch.testing.assert_close(gradients.gramian(rows, chunk=7), rows.double() @ rows.double().T)
+
+
+def test_measuring_at_the_cut_passes_the_trunk_once(network):
+    net = network(tasks=5)
+    passes = 0
+
+    def count(_module, _inputs, _outputs):
+        nonlocal passes
+        passes += 1
+
+    net.trunk[2].register_full_backward_hook(count)
+    for at, expected in {"features": 1, "last": 1, "shared": 5}.items():
+        passes = 0
+        net.give(Measured((1.0,) * 5, at))
+        assert passes == expected, at
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_layer_that_two_heads_share_outside_the_trunk_gets_the_sum(network, route):
+    net = network()
+    net.hidden[1] = net.hidden[0]
+    outputs = net()
+    expected = net.gradients(sum(outputs.losses))
+    net.give(rule(route, WEIGHTS["ones"]), outputs)
+    net.assert_gradients(expected)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_frozen_parameters_are_left_alone(network, route):
+    net = network()
+    frozen = [net.trunk[0].weight, net.heads[0].bias]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    net.give(rule(route, WEIGHTS["ones"]))
+    assert all(parameter.grad is None for parameter in frozen)
+    assert all(parameter.grad is not None for parameter in net.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize("count", ["constant", "clamped"])
+@pytest.mark.parametrize("route", [*ROUTES, "combine"])
+def test_a_batch_without_a_tasks_label_moves_its_head_by_nothing(network, route, count):
+    net = network()
+    method = Summed(3) if route == "combine" else rule(route, WEIGHTS["ones"])
+    net.give(method)
+    outputs = net()
+    others = net.gradients(outputs.losses[0] + outputs.losses[2])
+    total = torch.tensor(0.0) if count == "constant" else outputs.losses[1] * 0
+    outputs.losses[1] = total / torch.tensor(0).clamp(min=1)
+    net.give(method, outputs)
+    net.assert_gradients(others)
+    assert not any(parameter.grad.any() for parameter in [*net.hidden[1].parameters(), *net.heads[1].parameters()])
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_first_batch_without_a_tasks_label_does_not_hide_its_head(network, route):
+    net = network()
+    method = rule(route, WEIGHTS["ones"])
+    outputs = net()
+    outputs.losses[1] = torch.tensor(0.0)
+    net.give(method, outputs)
+    outputs = net()
+    expected = net.gradients(sum(outputs.losses))
+    net.give(method, outputs)
+    net.assert_gradients(expected)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_batch_without_any_label_gives_zeros(network, route):
+    net = network()
+    method = rule(route, WEIGHTS["ones"])
+    net.give(method)
+    net.give(method, losses=[torch.tensor(0.0)] * 3)
+    assert not any(parameter.grad.any() for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("at", MEASURED)
+def test_weights_keep_their_precision_under_autocast(network, at):
+    """The cut is in bfloat16 there, which has three digits."""
+    net, weights = network(), (0.3, 1.7, 0.123456)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = net()
+    assert outputs.cut.dtype == torch.bfloat16
+    outputs.losses = [loss.float() for loss in outputs.losses]
+    own = [net.gradients(loss) for loss in outputs.losses]
+    returned = net.give(Measured(weights, at, "weighted"), outputs)
+    assert returned.tolist() == pytest.approx(weights, rel=1e-6)
+    if at != "last":  # there the weighted losses pass through bfloat16 once more
+        for k, weight in enumerate(weights):
+            torch.testing.assert_close(net.heads[k].weight.grad, weight * own[k][f"heads.{k}.weight"], rtol=1e-6, atol=0)
+
+
+def test_leaves_are_what_a_loss_reaches_and_learns():
+    used, unused, frozen = (nn.Parameter(torch.ones(2)) for _ in range(3))
+    frozen.requires_grad_(False)
+    loss = (used * frozen).sum() + (unused.detach() * used).sum()
+    assert set(gradients.leaves(loss)) == {used}
+    assert set(gradients.leaves(torch.tensor(1.0))) == set()
+
+
+def test_leaves_come_in_an_order_that_another_process_shares():
+    """Ranks average the gradients of private parameters in this order."""
+    parameters = [nn.Parameter(torch.ones(1)) for _ in range(200)]
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(0)).tolist()
+    shuffled = [parameters[i] for i in order]  # neither the order of their addresses nor its reverse
+    found = [id(leaf) for leaf in gradients.leaves(torch.stack([p.sum() for p in shuffled]).sum())]
+    assert found in ([id(p) for p in shuffled], [id(p) for p in reversed(shuffled)])
