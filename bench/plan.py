@@ -6,14 +6,10 @@ from dataclasses import dataclass
 
 import methods
 from bench.catalogue import parse_task_set, task_set, task_sets
-from bench.records import FINAL, STL, KeyParts, RunSpec
+from bench.records import FINAL, REFERENCE, STL, KeyParts, RunSpec
 from bench.sources import closure
 from bench.store import Store
 from methods.core.registry import REQUIRED, NameProblem, Part, canonical, did_you_mean, label, split
-
-REFERENCE = "equal"
-"""The one method that the harness knows by name: every request compares with it."""
-
 
 @dataclass(frozen=True)
 class Request:

@@ -11,6 +11,8 @@ from tasks.core.protocol import Protocol
 SCHEMA = 1
 STL = "stl"
 """The variant of a single-task baseline: plain backward, no balancing rule."""
+REFERENCE = "equal"
+"""The one method that the harness knows by name: every request compares with it."""
 
 Status = Literal["ok", "diverged", "timeout", "out_of_memory", "crashed", "skipped"]
 FINAL: frozenset[Status] = frozenset({"ok", "diverged", "skipped"})

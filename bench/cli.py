@@ -1,0 +1,251 @@
+"""The commands: parse, call, print, exit."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from bench.plan import Planned
+    from bench.records import RunRecord
+
+OK, FAILED_RUNS, USAGE, NOTHING_RAN, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 5, 130
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
+err = Console(stderr=True)
+
+Methods = Annotated[str, typer.Option(help="all, or variants: a,b[x=1],path.py:Class")]
+Tasks = Annotated[str, typer.Option(help="all (the embedded sets), or variants: t[x=1],path.py:Class")]
+Seeds = Annotated[str, typer.Option(help="how many (8: 0 to 7), a range (100-107) or a list (3,5)")]
+ProtocolName = Annotated[str, typer.Option(help="the recipe that every method gets alike")]
+Folder = Annotated[Path, typer.Option(help="the folder of records and pages")]
+Precision = Annotated[str, typer.Option(help="32-true or bf16-mixed")]
+Accelerator = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Devices = Annotated[int, typer.Option(help="devices within one run (data parallel)")]
+Retry = Annotated[bool, typer.Option("--retry", help="repeat runs that crashed or ran out of memory")]
+Debug = Annotated[bool, typer.Option("--debug", help="show tracebacks; raise a run's failure instead of recording it")]
+
+DEFAULT_OUT = Path("results/local")
+
+
+@app.callback()
+def _app() -> None:
+    """Compare multi-task learning balancing methods: train, pair by seed, and write a leaderboard."""
+
+
+@app.command("run")
+def run_command(
+    methods: Methods = "all",
+    tasks: Tasks = "all",
+    seeds: Seeds = "8",
+    protocol: ProtocolName = "quick",
+    out: Folder = DEFAULT_OUT,
+    precision: Precision = "32-true",
+    accelerator: Accelerator = "auto",
+    devices: Devices = 1,
+    retry: Retry = False,
+    debug: Debug = False,
+) -> int:
+    """Train what is not there yet and write the leaderboard."""
+    from bench.api import report, run
+    from bench.report.pages import FILES, print_board
+    from bench.store import Store
+
+    watcher = _Watcher()
+    try:
+        board = run(
+            methods, tasks, seeds, protocol, out,
+            precision=precision, accelerator=accelerator, devices=devices, retry=retry, debug=debug, watcher=watcher,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        watcher.close()
+        if Store(out).records():
+            report(out)
+        err.print(f"interrupted: what is finished is in {out}; the same command goes on from there", highlight=False)
+        return INTERRUPTED
+    finally:
+        watcher.close()
+    records = Store(out).records()
+    print_board(records.values(), board, _out())
+    _out().print("written: " + ", ".join(str(out / name) for name in FILES), highlight=False, soft_wrap=True)
+    statuses = Counter(records[planned.spec.name].result.status for planned in watcher.runs)
+    for status, count in sorted(statuses.items()):
+        if status not in ("ok", "skipped"):
+            err.print(f"{count} of {len(watcher.runs)} runs: {status}", highlight=False)
+    return _exit_code(statuses)
+
+
+@app.command("plan")
+def plan_command(
+    methods: Methods = "all",
+    tasks: Tasks = "all",
+    seeds: Seeds = "8",
+    protocol: ProtocolName = "quick",
+    out: Folder = DEFAULT_OUT,
+    precision: Precision = "32-true",
+    accelerator: Accelerator = "auto",
+    devices: Devices = 1,
+    retry: Retry = False,
+    debug: Debug = False,
+) -> int:
+    """Show what would run, what is there already, and why each is not."""
+    from bench.plan import Request, make_plan
+    from bench.store import Store
+
+    request = Request(methods, tasks, seeds, protocol, precision, accelerator, devices, retry)
+    runs = make_plan(request, Store(out))
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "task set", "method", "tasks", "seed", "state"):
+        table.add_column(column, no_wrap=column == "run")
+    for planned in runs:
+        spec = planned.spec
+        which = "+".join(spec.tasks) if spec.method == "stl" else ""
+        state = f"to run: {planned.why}" if planned.todo else planned.why
+        table.add_row(spec.name[:10], planned.task_set_label, planned.method_label, which, str(spec.seed), state)
+    _out().print(table)
+    todo = sum(planned.todo for planned in runs)
+    _out().print(f"{len(runs)} runs: {todo} to make, {len(runs) - todo} there already", highlight=False)
+    return OK
+
+
+@app.command("report")
+def report_command(folder: Annotated[Path, typer.Argument()] = DEFAULT_OUT, debug: Debug = False) -> int:
+    """Rebuild the pages of a folder from its records, without training."""
+    from bench.api import report
+    from bench.report.pages import FILES, print_board
+    from bench.store import Store
+
+    board = report(folder)
+    print_board(Store(folder).records().values(), board, _out())
+    _out().print("written: " + ", ".join(str(folder / name) for name in FILES), highlight=False, soft_wrap=True)
+    return OK
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[str, typer.Argument(help="methods, tasks or runs")] = "methods",
+    out: Folder = DEFAULT_OUT,
+    debug: Debug = False,
+) -> int:
+    """List methods, task sets or stored runs."""
+    import methods
+    from bench.catalogue import task_sets
+    from methods.core.registry import REQUIRED, NameProblem, did_you_mean
+
+    kinds = {"methods": methods.registry, "tasks": task_sets}
+    table = Table(box=None, pad_edge=False)
+    if what == "runs":
+        from bench.store import Store
+
+        for column in ("run", "task set", "method", "tasks", "seed", "protocol", "status"):
+            table.add_column(column)
+        records = Store(out).records().values()
+        for record in sorted(records, key=lambda r: (r.task_set_label, r.spec.seed, r.method_label, r.spec.tasks)):
+            spec = record.spec
+            table.add_row(
+                *(record.name[:10], record.task_set_label, record.method_label, "+".join(spec.tasks), str(spec.seed)),
+                *(spec.protocol.name, record.result.status),
+            )
+    elif what in kinds:
+        table.add_column(what, no_wrap=True)
+        table.add_column("options")
+        table.add_column("")
+        for entry in kinds[what].entries().values():
+            options = kinds[what].options(entry)
+            given = [n if o.default is REQUIRED else f"{n}={o.default}" for n, o in sorted(options.items())]
+            table.add_row(entry.name, "\n".join(given), entry.summary)
+    else:
+        raise NameProblem(f"list '{what}'{did_you_mean(what, [*kinds, 'runs'])}")
+    _out().print(table, markup=False)
+    return OK
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line and exit. Every expected error is one line; `--debug` shows the traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(given, standalone_mode=False, prog_name="python -m bench")
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as problem:
+        if "--debug" in given:
+            raise
+        code = _explain(problem)
+    sys.exit(code or OK)
+
+
+class _Watcher:
+    """Shows a command's progress: a live bar on a terminal, else a line per finished run."""
+
+    def __init__(self) -> None:
+        self.runs: Sequence[Planned] = ()
+        self.todo = 0
+        self.finished = 0
+        self.since = time.monotonic()
+        self.statuses: Counter[str] = Counter()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        times = (TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn())
+        self.bar = Progress(*columns, *times, console=err, transient=True)
+        self.bar_task = self.bar.add_task("planning", total=None)
+
+    def planned(self, runs: "Sequence[Planned]") -> None:
+        self.runs, self.todo = runs, sum(planned.todo for planned in runs)
+        text = f"{len(runs)} runs: {self.todo} to make, {len(runs) - self.todo} there already"
+        err.print(text, highlight=False)
+        self.bar.update(self.bar_task, total=self.todo, description="runs")
+        if err.is_terminal and self.todo:
+            self.bar.start()
+
+    def done(self, planned: "Planned", record: "RunRecord") -> None:
+        self.finished += 1
+        result = record.result
+        self.statuses[result.status] += 1
+        which = f" {'+'.join(planned.spec.tasks)}" if planned.method_label == "stl" else ""
+        line = f"{planned.task_set_label} {planned.method_label}{which} seed {planned.spec.seed}: {result.status}"
+        if err.is_terminal:
+            counts = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items()))
+            self.bar.update(self.bar_task, completed=self.finished, description=counts)
+        else:
+            each = (time.monotonic() - self.since) / self.finished
+            left = f"{self.finished}/{self.todo}, {each * (self.todo - self.finished):.0f} s left"
+            err.print(f"{line} ({record.cost.total_seconds:.1f} s; {left})", markup=False, highlight=False, soft_wrap=True)
+        if result.status != "ok":
+            err.print(f"{line}: {result.reason}", markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self.bar.stop()
+
+
+def _out() -> Console:
+    """The console for results; in a file or pipe as wide as a table needs."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+def _explain(problem: Exception) -> int:
+    """Print an error in one line; return the exit code that goes with it."""
+    from bench.store import StoreProblem
+    from methods.core.registry import NameProblem
+
+    expected = isinstance(problem, StoreProblem | NameProblem | typer.TyperException)
+    data = type(problem).__name__ == "DataProblem"  # its module imports torch, which a wrong name need not pay
+    if expected or data:
+        message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
+        err.print(f"error: {' '.join(message.split())}", markup=False, highlight=False, soft_wrap=True)
+        return NOTHING_RAN if data else USAGE
+    text = f"internal error: {type(problem).__name__}: {problem} (--debug shows where)"
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    return INTERNAL
+
+
+def _exit_code(statuses: "Counter[str]") -> int:
+    if not statuses.keys() - {"ok", "skipped"}:
+        return OK
+    return FAILED_RUNS if statuses["ok"] else NOTHING_RAN

@@ -1,0 +1,15 @@
+"""Tables → CSV bytes: RFC 4180 quoting, UTF-8, `\\n`, empty where there is nothing."""
+
+import pandas as pd
+
+
+def csv_bytes(frame: pd.DataFrame, float_format: str = "%.10g") -> bytes:
+    """Write a table; floats in one fixed format, text that a spreadsheet would run as a formula made inert."""
+    guarded = frame.copy()
+    for column in guarded.columns[[kind == object or kind == "str" for kind in guarded.dtypes]]:
+        guarded[column] = guarded[column].map(_inert)
+    return guarded.to_csv(index=False, float_format=float_format, lineterminator="\n").encode()
+
+
+def _inert(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

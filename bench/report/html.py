@@ -1,0 +1,38 @@
+"""Tables → one self-contained HTML page, complete without JavaScript."""
+
+from importlib.resources import files
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+
+from bench.report.table import SUITE
+
+
+def page(
+    board: pd.DataFrame, times: dict[tuple[str, str], float], recipes: dict[str, str], notes: list[str]
+) -> bytes:
+    """Render the leaderboard. `recipes` says of each task set how its runs were trained."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"signed": signed, "number": number}
+    template = environment.from_string(files("bench.report").joinpath("template.html.j2").read_text("utf-8"))
+    sections = []
+    for task_set, rows in board.groupby("task_set", sort=False):
+        metrics = [c for c in board.columns if "." in c and not c.endswith(".gain") and rows[c].notna().any()]
+        records = rows.to_dict("records")
+        for row in records:
+            row["step_time"] = times.get((row["task_set"], row["method"]), float("nan"))
+        suite = str(task_set).partition("@")[0] == SUITE
+        recipe = recipes.get(str(task_set), "")
+        sections.append({"name": task_set, "suite": suite, "rows": records, "metrics": metrics, "recipe": recipe})
+    sections.sort(key=lambda section: not section["suite"])
+    return template.render(sections=sections, notes=notes).encode()
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A number with its sign, with a true minus; empty if there is none."""
+    return "" if value is None or pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number to so many significant digits; empty if there is none."""
+    return "" if value is None or pd.isna(value) else f"{value:.{digits}g}"

@@ -1,0 +1,85 @@
+"""Records → files in their folder, and the table on a terminal."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from bench.records import RunRecord
+from bench.report import table
+from bench.report.csv import csv_bytes
+from bench.report.html import number, page, signed
+from bench.store import write
+
+FILES = ("leaderboard.csv", "leaderboard.html", "runs.csv", "costs.csv")
+
+
+def write_pages(records: Iterable[RunRecord], folder: Path) -> pd.DataFrame:
+    """Write all pages of a folder's records. Returns the leaderboard."""
+    ordered = sorted(records, key=lambda record: record.name)
+    board = table.leaderboard(ordered)
+    html = page(board, table.step_times(ordered), _recipes(ordered), table.mixtures(ordered))
+    contents = (csv_bytes(board), html, csv_bytes(table.tidy(ordered)), csv_bytes(table.costs(ordered)))
+    for name, content in zip(FILES, contents, strict=True):
+        write(folder / name, content)
+    return board
+
+
+def print_board(records: Iterable[RunRecord], board: pd.DataFrame, console: Console) -> None:
+    """Print, per task set and over all of them, gains, cost and every metric."""
+    ordered = list(records)
+    times = table.step_times(ordered)
+    for task_set, rows in board.groupby("task_set", sort=False):
+        metrics = [c for c in board.columns if "." in c and not c.endswith(".gain") and rows[c].notna().any()]
+        gains = _table(f"{task_set}: gain over single-task learning, pp (95 % interval)")
+        for name in ("delta_task", "delta_metric", "rank", "step ×", "passes", "seeds", "failed"):
+            gains.add_column(name, justify="right")
+        values = _table(f"{task_set}: test metrics, means over seeds")
+        for name in metrics:
+            values.add_column(name, justify="right")
+        for row in rows.to_dict("records"):
+            passes = [row[f"{what}_passes"] for what in ("forward", "heads", "trunk")]
+            gains.add_row(
+                row["method"],
+                *(_interval(row, name) for name in ("delta_task", "delta_metric")),
+                number(row["mean_rank"]),
+                number(times.get((row["task_set"], row["method"]))),
+                "" if pd.isna(passes[0]) else "/".join(map(number, passes)),
+                number(row["seeds"]),
+                number(row["failed"]),
+            )
+            values.add_row(row["method"], *(number(row[name]) for name in metrics))
+        console.print(gains)
+        if metrics:
+            console.print(values)
+    for note in table.mixtures(ordered):
+        console.print(f"note: {note}", markup=False)
+    for row in board[board["note"].fillna("") != ""].to_dict("records"):
+        console.print(f"note: {row['method']} on {row['task_set']}: {row['note']}", markup=False)
+
+
+def _recipes(records: list[RunRecord]) -> dict[str, str]:
+    recipes = {}
+    for group in table.groups(records):
+        run = next((r for runs in group.runs.values() for r in runs.values()), None)
+        if run is not None:
+            p = run.spec.protocol
+            recipes[group.label] = (
+                f"Protocol {p.name}: {p.steps} steps of {p.batch_size} examples, {p.optimizer}, learning rate {p.lr:g}"
+                f" ({p.schedule}), weight decay {p.weight_decay:g}; the test split after the last step."
+            )
+    return recipes
+
+
+def _table(title: str) -> Table:
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    made.add_column("method", no_wrap=True)
+    return made
+
+
+def _interval(row: dict[str, float], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    inside = "" if pd.isna(low) else f" ({signed(low, 1)}, {signed(high, 1)})"
+    return signed(row[name]) + inside

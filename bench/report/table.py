@@ -1,0 +1,241 @@
+"""Records → tables: a pure function of the records, in the order of their contents."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bench.evidence.delta import delta_mtl, mean_rank, per_seed, task_gains
+from bench.evidence.significance import suite_mean, t_interval
+from bench.records import REFERENCE, STL, RunRecord
+
+SUITE = "all"
+"""The name of the rows over task sets."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs on one task set under one protocol: what may be compared."""
+
+    label: str
+    protocol: str
+    metrics: list[tuple[str, str]]
+    """(task, metric) `[M]`."""
+    higher_is_better: list[bool]
+    runs: dict[str, dict[int, RunRecord]]
+    """By method and seed, single-task runs excepted."""
+    baselines: dict[int, dict[str, RunRecord]]
+    """By seed and task."""
+
+    @property
+    def tasks(self) -> list[str]:
+        """The task of each metric `[M]`."""
+        return [task for task, _ in self.metrics]
+
+    def seeds(self, method: str) -> list[int]:
+        """The seeds with which a method can be compared: it and every baseline are there and ok."""
+        runs = self.runs[method]
+        return sorted(s for s in runs if runs[s].result.status == "ok" and self.baseline(s) is not None)
+
+    def values(self, method: str, seeds: Sequence[int]) -> np.ndarray:
+        """The test metrics `[S, M]`."""
+        return np.array([_metrics(self.runs[method][seed], self.metrics) for seed in seeds])
+
+    def baseline(self, seed: int) -> list[float] | None:
+        """The single-task networks' metrics `[M]` at a seed, if all are ok."""
+        own = self.baselines.get(seed, {})
+        if any(task not in own or own[task].result.status != "ok" for task in self.tasks):
+            return None
+        scores = {task: record.result.scores[task] for task, record in own.items()}
+        return [float(scores[task][name].value or 0) for task, name in self.metrics]
+
+
+def groups(records: Iterable[RunRecord]) -> list[Group]:
+    """Sort records into what may be compared: by task set, protocol and precision."""
+    sorted_in = defaultdict(list)
+    for record in records:
+        spec = record.spec
+        sorted_in[spec.task_set, spec.protocol.model_dump_json(), spec.precision].append(record)
+    found = []
+    for key in sorted(sorted_in):
+        members = sorted_in[key]
+        spec = members[0].spec
+        suffix = "" if spec.protocol.name == "quick" else f"@{spec.protocol.name}"
+        suffix += "" if spec.precision == "32-true" else f"@{spec.precision}"
+        runs: dict[str, dict[int, RunRecord]] = defaultdict(dict)
+        baselines: dict[int, dict[str, RunRecord]] = defaultdict(dict)
+        for record in members:
+            if record.spec.method == STL:
+                baselines[record.spec.seed][record.spec.tasks[0]] = record
+            else:
+                runs[record.method_label][record.spec.seed] = record
+        scored = [r for r in members if r.result.scores]
+        longest = max(scored, key=lambda r: (len(r.spec.tasks), r.name), default=None)
+        scores = longest.result.scores if longest is not None else {}
+        metrics = [(task, name) for task, own in scores.items() for name in own]
+        higher = [scores[task][name].higher_is_better for task, name in metrics]
+        label = members[0].task_set_label + suffix
+        found.append(Group(label, suffix, metrics, higher, dict(sorted(runs.items())), baselines))
+    return found
+
+
+def tidy(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row per test metric of each run; a run without scores has one row, with its status alone."""
+    rows = []
+    for group in groups(records):
+        members = [run for runs in group.runs.values() for run in runs.values()]
+        members += [run for own in group.baselines.values() for run in own.values()]
+        for record in sorted(members, key=lambda r: (r.method_label, r.spec.seed, r.spec.tasks)):
+            common = {"task_set": group.label, "method": record.method_label, "seed": record.spec.seed}
+            end = {"status": record.result.status}
+            scores = record.result.scores or {"+".join(record.spec.tasks): {}}
+            for task, own in scores.items():
+                for name, score in own.items():
+                    value = {"value": score.value, "higher_is_better": score.higher_is_better}
+                    rows.append({**common, "task": task, "metric": name, "split": "test", **value, **end})
+                if not own:
+                    rows.append({**common, "task": task, **end})
+    columns = ["task_set", "method", "seed", "task", "metric", "split", "value", "higher_is_better", "status"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def leaderboard(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row per task set and method, best first, then rows over task sets; single-task learning among them."""
+    rows: list[dict[str, object]] = []
+    gains: dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]] = defaultdict(lambda: defaultdict(list))
+    sizes: dict[str, int] = defaultdict(int)
+    ranks: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for group in groups(records):
+        sizes[group.protocol] += 1
+        usable = {method: group.seeds(method) for method in group.runs}
+        ranked = [method for method, seeds in usable.items() if seeds]
+        means = [group.values(method, usable[method]).mean(0) for method in ranked]
+        rank = dict(zip(ranked, mean_rank(means, group.higher_is_better), strict=True)) if ranked else {}
+        own = [_stl_row(group)]
+        for method, runs in group.runs.items():
+            row: dict[str, object] = {"task_set": group.label, "method": method, "seeds": len(usable[method])}
+            row["failed"] = sum(run.result.status != "ok" for run in runs.values())
+            row["degenerate"] = sum(run.result.degenerate for run in runs.values())
+            if seeds := usable[method]:
+                values, baseline = group.values(method, seeds), np.array([group.baseline(s) for s in seeds])
+                higher = group.higher_is_better
+                row["delta_task"], row["delta_metric"] = delta_mtl(values, baseline, higher, group.tasks)
+                by_task = per_seed(values, baseline, higher, group.tasks)
+                by_metric = per_seed(values, baseline, higher, range(len(higher)))
+                row["delta_task_low"], row["delta_task_high"] = t_interval(by_task)
+                row["delta_metric_low"], row["delta_metric_high"] = t_interval(by_metric)
+                row["mean_rank"] = rank[method]
+                row |= dict(zip(_columns(group), values.mean(0), strict=True))
+                row |= dict(zip(_columns(group, "gain"), task_gains(values, baseline, higher), strict=True))
+                row |= {f"{what}_passes": number for what, number in runs[seeds[0]].cost.passes.items()}
+                gains[group.protocol][method].append((by_task, by_metric))
+                ranks[group.protocol, method].append(rank[method])
+            reasons = sorted({f"{r.result.status}: {r.result.reason}" for r in runs.values() if r.result.reason})
+            row["note"] = "; ".join(reasons)
+            own.append(row)
+        rows += sorted(own, key=_best_first)
+    for protocol, methods in gains.items():
+        everywhere = {m: parts for m, parts in methods.items() if len(parts) == sizes[protocol] > 1}
+        suite = [_suite_row(SUITE + protocol, m, parts, ranks[protocol, m]) for m, parts in everywhere.items()]
+        rows += sorted(suite, key=_best_first)
+    first = [
+        *("task_set", "method", "seeds", "failed", "delta_task", "delta_task_low", "delta_task_high"),
+        *("delta_metric", "delta_metric_low", "delta_metric_high", "mean_rank"),
+        *("forward_passes", "heads_passes", "trunk_passes", "degenerate", "note"),
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.reindex(columns=[*first, *(column for column in frame.columns if column not in first)])
+
+
+def costs(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row per run: seconds, passes and memory, with the median step time relative to equal weights."""
+    rows = []
+    for group in groups(records):
+        members = [run for runs in group.runs.values() for run in runs.values()]
+        members += [run for own in group.baselines.values() for run in own.values()]
+        medians = {
+            method: _median([run.cost.step_seconds for run in runs.values()]) for method, runs in group.runs.items()
+        }
+        for record in sorted(members, key=lambda r: (r.method_label, r.spec.seed, r.spec.tasks)):
+            cost = record.cost.model_dump()
+            passes = cost.pop("passes")
+            relative = medians.get(record.method_label, np.nan) / medians.get(REFERENCE, np.nan)
+            rows.append(
+                {
+                    **{"task_set": group.label, "method": record.method_label, "seed": record.spec.seed},
+                    "tasks": "+".join(record.spec.tasks),
+                    **cost,
+                    **{f"{what}_passes": number for what, number in passes.items()},
+                    "step_time_vs_equal": relative,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def step_times(records: Iterable[RunRecord]) -> dict[tuple[str, str], float]:
+    """Median step time relative to equal weights, by task set and method."""
+    frame = costs(records)
+    if frame.empty:
+        return {}
+    return frame.groupby(["task_set", "method"])["step_time_vs_equal"].first().to_dict()
+
+
+def mixtures(records: Iterable[RunRecord]) -> list[str]:
+    """Say of each task set which of its runs were made with differing code, data or versions."""
+    notes = []
+    for group in groups(records):
+        members = [(m, run) for m, runs in group.runs.items() for run in runs.values()]
+        members += [(STL, run) for own in group.baselines.values() for run in own.values()]
+        seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for method, run in members:
+            facts = {f"the code of {name}": value for name, value in run.parts.sources.items()}
+            facts |= {**run.parts.versions, "the data": run.parts.data, "the device": run.parts.device}
+            for name, value in facts.items():
+                seen[name][value].add(method)
+        differing = sorted(name for name, values in seen.items() if len(values) > 1)
+        if differing:
+            notes.append(
+                f"{group.label}: the runs were not all made with the same {', '.join(differing)}: run the command "
+                "again for all seeds and methods before comparing them"
+            )
+    return notes
+
+
+def _stl_row(group: Group) -> dict[str, object]:
+    rows = [baseline for seed in sorted(group.baselines) if (baseline := group.baseline(seed)) is not None]
+    row: dict[str, object] = {"task_set": group.label, "method": STL, "seeds": len(rows)}
+    row["failed"] = sum(r.result.status != "ok" for own in group.baselines.values() for r in own.values())
+    if rows:
+        row |= {"delta_task": 0.0, "delta_metric": 0.0, **dict(zip(_columns(group), np.mean(rows, 0), strict=True))}
+    return row
+
+
+def _suite_row(
+    label: str, method: str, parts: list[tuple[np.ndarray, np.ndarray]], ranks: list[float]
+) -> dict[str, object]:
+    row: dict[str, object] = {"task_set": label, "method": method, "seeds": min(len(task) for task, _ in parts)}
+    for name, index in (("delta_task", 0), ("delta_metric", 1)):
+        row[name], row[f"{name}_low"], row[f"{name}_high"] = suite_mean(*(part[index] for part in parts))
+    row["mean_rank"] = float(np.mean(ranks))
+    return row
+
+
+def _columns(group: Group, what: str = "") -> list[str]:
+    return [f"{task}.{metric}{'.' + what if what else ''}" for task, metric in group.metrics]
+
+
+def _metrics(record: RunRecord, metrics: Sequence[tuple[str, str]]) -> list[float]:
+    values = (record.result.scores[task][name].value for task, name in metrics)
+    return [float("nan") if value is None else value for value in values]
+
+
+def _best_first(row: dict[str, object]) -> tuple[bool, float, str]:
+    delta = row.get("delta_task")
+    return delta is None, -delta if isinstance(delta, float) else 0.0, str(row["method"])
+
+
+def _median(values: Iterable[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else float("nan")
