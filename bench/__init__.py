@@ -1,7 +1,7 @@
 """The harness: plans, trains, keeps and compares runs.
 
-    import bench
-    board = bench.run(methods="all", tasks="digits", seeds=8)
+import bench
+board = bench.run(methods="all", tasks="digits", seeds=8)
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Task sets by name. (Methods have `methods.create`.)"""
 
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 
 from methods.core.registry import NameProblem, Part, Registry
@@ -23,7 +23,7 @@ def parse_task_set(variant: str) -> Part:
     return parts[0]
 
 
-@lru_cache(maxsize=None)
+@cache
 def task_set(variant: str) -> "TaskSet":
     """Build a task set from its variant, once in a process: runs share its data.
 

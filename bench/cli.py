@@ -68,17 +68,17 @@ def run_command(
         watcher.close()
         if Store(out).records():
             report(out)
-        err.print(f"interrupted: what is finished is in {out}; the same command goes on from there", highlight=False)
+        _say(f"interrupted: what is finished is in {out}; the same command goes on from there")
         return INTERRUPTED
     finally:
         watcher.close()
     records = Store(out).records()
     print_board(records.values(), board, _out())
     _out().print("written: " + ", ".join(str(out / name) for name in FILES), highlight=False, soft_wrap=True)
-    statuses = Counter(records[planned.spec.name].result.status for planned in watcher.runs)
+    statuses: Counter[str] = Counter(records[planned.spec.name].result.status for planned in watcher.runs)
     for status, count in sorted(statuses.items()):
         if status not in ("ok", "skipped"):
-            err.print(f"{count} of {len(watcher.runs)} runs: {status}", highlight=False)
+            _say(f"{count} of {len(watcher.runs)} runs: {status}")
     return _exit_code(statuses)
 
 
@@ -198,7 +198,7 @@ class _Watcher:
     def planned(self, runs: "Sequence[Planned]") -> None:
         self.runs, self.todo = runs, sum(planned.todo for planned in runs)
         text = f"{len(runs)} runs: {self.todo} to make, {len(runs) - self.todo} there already"
-        err.print(text, highlight=False)
+        _say(text)
         self.bar.update(self.bar_task, total=self.todo, description="runs")
         if err.is_terminal and self.todo:
             self.bar.start()
@@ -215,18 +215,25 @@ class _Watcher:
         else:
             each = (time.monotonic() - self.since) / self.finished
             left = f"{self.finished}/{self.todo}, {each * (self.todo - self.finished):.0f} s left"
-            err.print(f"{line} ({record.cost.total_seconds:.1f} s; {left})", markup=False, highlight=False, soft_wrap=True)
+            _say(f"{line} ({record.cost.total_seconds:.1f} s; {left})")
         if result.status != "ok":
-            err.print(f"{line}: {result.reason}", markup=False, highlight=False, soft_wrap=True)
+            _say(f"{line}: {result.reason}")
 
     def close(self) -> None:
-        self.bar.stop()
+        """Take the bar away."""
+        if err.is_terminal:
+            self.bar.stop()
 
 
 def _out() -> Console:
     """The console for results; in a file or pipe as wide as a table needs."""
     console = Console()
     return console if console.is_terminal else Console(width=200)
+
+
+def _say(text: str) -> None:
+    """Print one line beside the results, as it is."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _explain(problem: Exception) -> int:
@@ -238,14 +245,13 @@ def _explain(problem: Exception) -> int:
     data = type(problem).__name__ == "DataProblem"  # its module imports torch, which a wrong name need not pay
     if expected or data:
         message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
-        err.print(f"error: {' '.join(message.split())}", markup=False, highlight=False, soft_wrap=True)
+        _say(f"error: {' '.join(message.split())}")
         return NOTHING_RAN if data else USAGE
-    text = f"internal error: {type(problem).__name__}: {problem} (--debug shows where)"
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    _say(f"internal error: {type(problem).__name__}: {problem} (--debug shows where)")
     return INTERNAL
 
 
-def _exit_code(statuses: "Counter[str]") -> int:
+def _exit_code(statuses: Counter[str]) -> int:
     if not statuses.keys() - {"ok", "skipped"}:
         return OK
     return FAILED_RUNS if statuses["ok"] else NOTHING_RAN

@@ -1,15 +1,16 @@
 """Which runs a request needs, baselines first; and why each is there already or not."""
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import methods
 from bench.catalogue import parse_task_set, task_set, task_sets
-from bench.records import FINAL, REFERENCE, STL, KeyParts, RunSpec
+from bench.records import FINAL, REFERENCE, STL, KeyParts, RunRecord, RunSpec
 from bench.sources import closure
 from bench.store import Store
 from methods.core.registry import REQUIRED, NameProblem, Part, canonical, did_you_mean, label, split
+
 
 @dataclass(frozen=True)
 class Request:
@@ -58,18 +59,18 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
         for part in sets:
             built = task_set(canonical([part]))
             names = tuple(task.name for task in built.tasks)
-            wanted = [(STL, None, (name,)) for name in names]
-            wanted += [(canonical(rule), rule, names) for rule in rules]  # type: ignore[misc, list-item]
-            for variant, rule, tasks in wanted:
+            wanted: list[tuple[list[Part], tuple[str, ...]]] = [([], (name,)) for name in names]
+            wanted += [(rule, names) for rule in rules]
+            for rule, tasks in wanted:
                 spec = RunSpec(
                     task_set=canonical([part]),
                     tasks=tasks,
-                    method=variant,
+                    method=canonical(rule) if rule else STL,
                     seed=seed,
                     protocol=built.protocols[request.protocol],
                     precision=request.precision,
                 )
-                entries = [part.entry, *(p.entry for p in rule or [])]
+                entries = [part.entry, *(p.entry for p in rule)]
                 parts = KeyParts(
                     data=built.fingerprint,
                     threads=spec.protocol.threads,
@@ -82,7 +83,7 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
                     ),
                 )
                 todo, why = _state(spec, parts, store, present, request.retry)
-                method_label = STL if rule is None else label(rule)
+                method_label = label(rule) if rule else STL
                 runs.append(Planned(spec, parts, parts.key(spec.name), label([part]), method_label, todo, why))
     return runs
 
@@ -98,7 +99,9 @@ def parse_seeds(text: str) -> list[int]:
     except ValueError:
         seeds = []
     if not seeds:
-        raise NameProblem(f"seeds '{text}': write how many (8), a range (100-107) or a list (3,5), of at least one seed")
+        raise NameProblem(
+            f"seeds '{text}': write how many (8), a range (100-107) or a list (3,5), of at least one seed"
+        )
     return sorted(set(seeds))
 
 
@@ -124,7 +127,7 @@ def _task_sets(text: str, protocol: str) -> list[Part]:
     return sets
 
 
-def _listed(text: str, kind: str, known: Sequence[str] | dict) -> list[str]:  # type: ignore[type-arg]
+def _listed(text: str, kind: str, known: Iterable[str]) -> list[str]:
     names = [name.strip() for name in split(text, ",") if name.strip()]
     if not names:
         raise NameProblem(f"no {kind} is named: write all, or some of {', '.join(known)}")
@@ -172,7 +175,7 @@ def _check_fit(rules: list[list[Part]], sets: list[Part]) -> None:
 
 
 def _state(
-    spec: RunSpec, parts: KeyParts, store: Store, present: dict, retry: bool  # type: ignore[type-arg]
+    spec: RunSpec, parts: KeyParts, store: Store, present: Mapping[str, RunRecord], retry: bool
 ) -> tuple[bool, str]:
     """Whether the run is to be made, and why."""
     record = present.get(spec.name)

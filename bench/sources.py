@@ -4,7 +4,7 @@ import ast
 import hashlib
 import importlib.util
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 PACKAGES = frozenset({"bench", "methods", "tasks"})
@@ -48,7 +48,7 @@ def _located(module: str) -> list[tuple[str, Path]]:
     return located
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(file: Path, modified: int) -> tuple[str, frozenset[str]]:
     """The digest of a file, and the modules it may import. `modified` lets an edited file be read again."""
     tree = ast.parse(file.read_bytes())

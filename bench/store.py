@@ -50,7 +50,9 @@ class Store:
         except ValidationError as problem:
             first = problem.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise StoreProblem(f"{file} is not a run's record ({where or 'JSON'}: {first['msg']}): move it away") from None
+            raise StoreProblem(
+                f"{file} is not a run's record ({where or 'JSON'}: {first['msg']}): move it away"
+            ) from None
         except OSError as problem:
             raise StoreProblem(f"{file} cannot be read: {problem.strerror}") from None
         if not record.name == record.spec.name == file.stem or record.key != record.parts.key(record.name):
@@ -58,7 +60,7 @@ class Store:
         return record
 
     def put(self, record: RunRecord, state: "dict[str, Tensor] | None") -> RunRecord:
-        """Write a record and, before it, its network's state. Returns the record as written, with the state's sha256."""
+        """Write a record and, before it, its network's state. Returns the record with the state's sha256."""
         if state is not None:
             from safetensors.torch import save  # imports torch, which a reader of records does not need
 

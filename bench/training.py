@@ -18,7 +18,8 @@ import methods
 from bench.catalogue import task_set
 from bench.records import STL, Cost, Point, Result, RunSpec, Score
 from methods.core import gradients
-from methods.core.base import DoesNotFit, Diverged, Method
+from methods.core.base import Diverged, DoesNotFit, Method
+from methods.core.gradients import Reduce
 from tasks.core.base import Network, Outputs, Task, TaskSet
 
 EVALUATION_BATCH = 1024
@@ -33,7 +34,7 @@ def train(spec: RunSpec, *, accelerator: str = "cpu", devices: int = 1) -> tuple
     """
     strategy = "auto" if devices == 1 else "ddp_spawn"
     fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=spec.precision)  # type: ignore[arg-type]
-    outcome: tuple[Result, Cost, State | None] = fabric.launch(_train, spec)
+    outcome: tuple[Result, Cost, State | None] = fabric.launch(_train, spec)  # type: ignore[arg-type]  # it passes further arguments on
     return outcome
 
 
@@ -118,13 +119,13 @@ class _Means:
         self.total: Tensor | None = None
         self.count = 0
 
-    def add(self, values: Tensor | None) -> None:
-        if values is not None:
-            self.total = values.clone() if self.total is None else self.total + values
-            self.count += 1
+    def add(self, values: Tensor) -> None:
+        self.total = values.clone() if self.total is None else self.total + values
+        self.count += 1
 
-    def take(self) -> Tensor | None:
-        mean = None if self.total is None else self.total / self.count
+    def take(self) -> Tensor:
+        assert self.total is not None
+        mean = self.total / self.count
         self.total, self.count = None, 0
         return mean
 
@@ -136,7 +137,7 @@ class _Run:
         self.fabric, self.spec, self.protocol = fabric, spec, spec.protocol
         self.task_set = task_set(spec.task_set)
         self.tasks: list[Task] = [self.task_set.task(name) for name in spec.tasks]
-        self.network = fabric.to_device(build_network(spec, self.task_set))
+        self.network: Network = build_network(spec, self.task_set).to(fabric.device)
         self.dropout = stream(spec.seed, "dropout", spec.task_set)
         self.method: Method | None = None
         if spec.method != STL:
@@ -151,7 +152,7 @@ class _Run:
             else torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
         )
         self.ranks = fabric.world_size
-        self.reduce = fabric.all_reduce if self.ranks > 1 else None
+        self.reduce: Reduce | None = fabric.all_reduce if self.ranks > 1 else None  # type: ignore[assignment]
         self.passes = _Passes(self.network)
         self.clock = _Clock(fabric)
         self.points: list[Point] = []
@@ -178,14 +179,15 @@ class _Run:
             self.schedule.step()
             if method is not None and method.overrides("after_step"):
                 method.after_step(self._losses_now(batch, step))
-            for means, given in ((since_point, values), (weights_since, weights), (since_epoch, values)):
-                means.add(given)
+            since_point.add(values)
+            since_epoch.add(values)
+            if weights is not None:
+                weights_since.add(weights)
             if method is not None and (step + 1) % protocol.epoch_steps == 0:
-                epoch = since_epoch.take()
-                assert epoch is not None
-                method.end_epoch(losses=lambda epoch=epoch: epoch, validation=lambda: self.evaluate("validation")[1])
+                method.end_epoch(losses=since_epoch.take, validation=self._validation_losses)
             if step + 1 in ends:
-                self._point(step + 1, since_point.take(), weights_since.take(), probe, ratio)
+                mean_weights = weights_since.take() if weights is not None else None
+                self._point(step + 1, since_point.take(), mean_weights, probe, ratio)
         self.clock.turn("training")
 
     def _forward(self, batch: Mapping[str, Tensor], step: int) -> tuple[Outputs, list[Tensor]]:
@@ -255,7 +257,7 @@ class _Run:
         return _number(ratio)
 
     def _point(
-        self, step: int, losses: Tensor | None, weights: Tensor | None, gramian: Tensor | None, ratio: float | None
+        self, step: int, losses: Tensor, weights: Tensor | None, gramian: Tensor | None, ratio: float | None
     ) -> None:
         scores, _ = self.evaluate("validation")
         names = self.spec.tasks
@@ -264,7 +266,6 @@ class _Run:
             length = gramian.diagonal().sqrt()
             norms = dict(zip(names, map(_number, length), strict=True))
             cosines = [[_number(value) for value in row] for row in gramian / length.outer(length)]
-        assert losses is not None
         self.points.append(
             Point(
                 step=step,
@@ -301,6 +302,9 @@ class _Run:
         self.network.train()
         self.passes.counting = True
         return scores, total / count.clamp(min=1)
+
+    def _validation_losses(self) -> Tensor:
+        return self.evaluate("validation")[1]
 
     def result(self) -> Result:
         """Score the trained network on the test split."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from methods.core.registry import Entry, NameProblem, Option, Part, Registry
 
 if TYPE_CHECKING:
-    from methods.core.base import DoesNotFit, Diverged, Method
+    from methods.core.base import Diverged, DoesNotFit, Method
 
-__all__ = ["DoesNotFit", "Diverged", "Method", "NameProblem", "create", "parse", "registry"]
+__all__ = ["Diverged", "DoesNotFit", "Method", "NameProblem", "create", "parse", "registry"]
 
 
 def _common(entry: Entry) -> Mapping[str, Option]:

@@ -1,0 +1,1 @@
+"""What the numbers show: pure functions of arrays."""

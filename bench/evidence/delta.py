@@ -75,9 +75,7 @@ def task_gains(values: ArrayLike, baseline: ArrayLike, higher_is_better: Sequenc
     return _gains(_means(values), _means(baseline), higher_is_better)
 
 
-def mean_rank(
-    values: ArrayLike, higher_is_better: Sequence[bool], ties: Literal["min", "average"] = "min"
-) -> Floats:
+def mean_rank(values: ArrayLike, higher_is_better: Sequence[bool], ties: Literal["min", "average"] = "min") -> Floats:
     """Return each method's mean over metrics of its rank, 1 the best: values `[methods, M]` -> `[methods]`.
 
     Ties share the best rank ("min"), as most papers' numbers do, or the average. Single-task learning is not to be

@@ -6,7 +6,7 @@ import pandas as pd
 def csv_bytes(frame: pd.DataFrame, float_format: str = "%.10g") -> bytes:
     """Write a table; floats in one fixed format, text that a spreadsheet would run as a formula made inert."""
     guarded = frame.copy()
-    for column in guarded.columns[[kind == object or kind == "str" for kind in guarded.dtypes]]:
+    for column in guarded.select_dtypes(exclude=["number", "bool"]):
         guarded[column] = guarded[column].map(_inert)
     return guarded.to_csv(index=False, float_format=float_format, lineterminator="\n").encode()
 

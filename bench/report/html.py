@@ -8,9 +8,7 @@ from jinja2 import Environment, StrictUndefined
 from bench.report.table import SUITE
 
 
-def page(
-    board: pd.DataFrame, times: dict[tuple[str, str], float], recipes: dict[str, str], notes: list[str]
-) -> bytes:
+def page(board: pd.DataFrame, times: dict[tuple[str, str], float], recipes: dict[str, str], notes: list[str]) -> bytes:
     """Render the leaderboard. `recipes` says of each task set how its runs were trained."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"signed": signed, "number": number}

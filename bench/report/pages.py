@@ -1,7 +1,8 @@
 """Records → files in their folder, and the table on a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -79,7 +80,7 @@ def _table(title: str) -> Table:
     return made
 
 
-def _interval(row: dict[str, float], name: str) -> str:
+def _interval(row: Mapping[Hashable, Any], name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     inside = "" if pd.isna(low) else f" ({signed(low, 1)}, {signed(high, 1)})"
     return signed(row[name]) + inside

@@ -179,7 +179,8 @@ def step_times(records: Iterable[RunRecord]) -> dict[tuple[str, str], float]:
     frame = costs(records)
     if frame.empty:
         return {}
-    return frame.groupby(["task_set", "method"])["step_time_vs_equal"].first().to_dict()
+    first = frame.drop_duplicates(["task_set", "method"])
+    return dict(zip(zip(first["task_set"], first["method"], strict=True), first["step_time_vs_equal"], strict=True))
 
 
 def mixtures(records: Iterable[RunRecord]) -> list[str]:

@@ -1,0 +1,1 @@
+"""What balancing rules are made of."""

@@ -105,7 +105,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def extra(self, inputs: Mapping[str, Tensor], taps: Sequence[Sequence[Tensor]]) -> Tensor:
-        """Return differentiable terms `[K]`, added to the step with weight 1: to the trunk and to what the rule learns."""
+        """Return differentiable terms `[K]`, added with weight 1 for the trunk and for what the rule learns."""
         raise NotImplementedError
 
     def after_step(self, losses: Tensor) -> None:
@@ -162,16 +162,21 @@ class Method(nn.Module):
             parameter.grad = None
         step = _Step(losses, values, extra, trunk, private, learnt, cut, last, reduce)
 
-        if not {"gramian", "jacobian"} & set(self._needs):
-            weights = self._by_losses(step)
+        measures = bool({"gramian", "jacobian"} & set(self._needs))
+        if not measures:
+            weights: Tensor | None = self._by_losses(step)
+        elif self.at == "last":
+            weights = self._at_last(step)
+        elif self.at == "features":
+            weights = self._at_features(step)
         else:
-            weights = {"shared": self._at_shared, "features": self._at_features, "last": self._at_last}[self.at](step)
+            weights = self._at_shared(step)
 
         for parameter in [*trunk, *heads]:  # no label of its task in this batch: a gradient of zero, on every route
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         # At "shared" the trunk's update was computed from averaged gradients.
-        local = trunk if not (self.at == "shared" and {"gramian", "jacobian"} & set(self._needs)) else []
+        local = [] if measures and self.at == "shared" else trunk
         gradients.average([*local, *heads, *learnt], reduce)
         for part in self.parts():
             if part.optimizer is not None:
@@ -181,7 +186,7 @@ class Method(nn.Module):
 
     def parts(self) -> list["Method"]:
         """This method and those whose terms it carries."""
-        return [self, *self.added]  # type: ignore[list-item]
+        return [self, *self.added]
 
     def overrides(self, name: str) -> bool:
         """Whether this method, or one that it carries, overrides `extra`, `after_step` or `after_epoch`."""
@@ -312,9 +317,7 @@ class Method(nn.Module):
                 found = [weights[k] * gradient for gradient in found]
             _accumulate(parameters, found)
 
-    def _extra(
-        self, inputs: Mapping[str, Tensor] | None, taps: Sequence[Sequence[Tensor]] | None
-    ) -> Tensor | None:
+    def _extra(self, inputs: Mapping[str, Tensor] | None, taps: Sequence[Sequence[Tensor]] | None) -> Tensor | None:
         terms = []
         for part in self.parts():
             if type(part).extra is Method.extra:
@@ -363,7 +366,7 @@ class _Step:
     extra: Tensor | None
     trunk: list[Tensor]
     private: list[list[Tensor]]
-    learnt: list[Tensor]
+    learnt: Sequence[Tensor]
     cut: Tensor | None
     last: Tensor | None
     reduce: Reduce | None

@@ -79,7 +79,5 @@ def average(parameters: Sequence[Tensor], reduce: Reduce | None) -> None:
     """Average `.grad` of the parameters over ranks, in one collective. A missing one counts as zero."""
     if reduce is None or not parameters:
         return
-    flat = torch.cat(
-        [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters]
-    )
+    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters])
     assign(parameters, reduce(flat, reduce_op="mean"))

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 REQUIRED = object()
 """The default of an option that must be given."""
 
-_TYPES = {
+_TYPES: dict[str, Any] = {
     "__builtins__": {},
     **{kind.__name__: kind for kind in (int, float, str, bool, tuple)},
     "Literal": Literal,
@@ -175,9 +175,7 @@ class Part:
     def text(self, *, full: bool = True) -> str:
         """Write the part: options sorted, defaults written out if `full` and left out if not."""
         chosen = {
-            name: value
-            for name, value in sorted(self.values.items())
-            if full or value != self.options[name].default
+            name: value for name, value in sorted(self.values.items()) if full or value != self.options[name].default
         }
         inside = ",".join(f"{name}={_write(value)}" for name, value in chosen.items())
         return f"{self.entry.name}[{inside}]" if inside else self.entry.name
@@ -265,7 +263,9 @@ class Registry:
                 raise NameProblem(f"{name}[{key}={value}]: {problem}") from None
         missing = [key for key, value in values.items() if value is REQUIRED]
         if missing:
-            raise NameProblem(f"{name} needs {missing[0]}: write {name}[{missing[0]}=…] ({known[missing[0]].describe()})")
+            raise NameProblem(
+                f"{name} needs {missing[0]}: write {name}[{missing[0]}=…] ({known[missing[0]].describe()})"
+            )
         return Part(entry, values, known)
 
     def _at_path(self, name: str) -> Entry:

@@ -1,0 +1,1 @@
+"""What task sets are made of."""

@@ -14,6 +14,7 @@ class NormalizedRMSE(torchmetrics.Metric):
     """RMSE divided by that of the constant predictor `constant` (`[…]`, an example's shape): 1 is no better."""
 
     higher_is_better = False
+    constant: Tensor
     squared_error: Tensor
     constant_error: Tensor
 

@@ -1,6 +1,7 @@
 """A multilayer perceptron with a linear head per task."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,8 @@ class Head(nn.Linear):
         """Draw the weights anew."""
         super().reset_parameters()
         with torch.no_grad():
-            self.weight *= self.scale
-            self.bias *= self.scale
+            for parameter in self.parameters():
+                parameter.mul_(self.scale)
 
 
 class MLP(Network):
@@ -31,7 +32,7 @@ class MLP(Network):
     def __init__(self, column: str, sizes: Sequence[int], outputs: Mapping[str, int], head_scale: float = 1.0) -> None:
         super().__init__()
         self.column = column
-        self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.heads = nn.ModuleDict({name: Head(sizes[-1], size, head_scale) for name, size in outputs.items()})
 
     @property
