@@ -18,7 +18,7 @@ import methods
 from bench.catalogue import task_set
 from bench.records import STL, Cost, Point, Result, RunSpec, Score
 from methods.core import gradients
-from methods.core.base import Diverged, DoesNotFit, Method
+from methods.core.base import Diverged, DoesNotFit, Method, is_finite
 from methods.core.gradients import Reduce
 from tasks.core.base import Network, Outputs, Task, TaskSet
 
@@ -57,6 +57,16 @@ def build_network(spec: RunSpec, tasks: TaskSet) -> Network:
             torch.manual_seed(stream(spec.seed, "init", spec.task_set, name))
             module.reset_parameters()
     return network
+
+
+def seed_global(seed: int, device: torch.device) -> None:
+    """Seed the generators that dropout on this device draws from.
+
+    `torch.manual_seed` seeds every backend there might be, each with a stack trace: a sixth of a small step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def batch_order(spec: RunSpec, examples: int) -> Tensor:
@@ -112,24 +122,6 @@ class _Passes:
         self.counts[what] += self.counting
 
 
-class _Means:
-    """Running means of what each step gives, on the device, until they are taken."""
-
-    def __init__(self) -> None:
-        self.total: Tensor | None = None
-        self.count = 0
-
-    def add(self, values: Tensor) -> None:
-        self.total = values.clone() if self.total is None else self.total + values
-        self.count += 1
-
-    def take(self) -> Tensor:
-        assert self.total is not None
-        mean = self.total / self.count
-        self.total, self.count = None, 0
-        return mean
-
-
 class _Run:
     """One training in progress."""
 
@@ -138,6 +130,7 @@ class _Run:
         self.task_set = task_set(spec.task_set)
         self.tasks: list[Task] = [self.task_set.task(name) for name in spec.tasks]
         self.network: Network = build_network(spec, self.task_set).to(fabric.device)
+        self.shared = self.network.shared
         self.dropout = stream(spec.seed, "dropout", spec.task_set)
         self.method: Method | None = None
         if spec.method != STL:
@@ -163,11 +156,16 @@ class _Run:
         train = self.task_set.splits["train"]
         order = batch_order(self.spec, len(next(iter(train.values()))))[:, self.fabric.global_rank :: self.ranks]
         ends = {-(-protocol.steps * (i + 1) // protocol.points) for i in range(protocol.points)}
-        since_point, weights_since, since_epoch = _Means(), _Means(), _Means()
+        # Kept as they come and averaged when asked for: no arithmetic between points.
+        since_point: list[Tensor] = []
+        since_epoch: list[Tensor] = []
+        weights_since: list[Tensor] = []
+        hears_steps = method is not None and method.overrides("after_step")
+        hears_epochs = method is not None and method.overrides("after_epoch")
         self.network.train()
         self.clock.turn("training")
         for step, chosen in enumerate(order.unbind()):
-            batch = self.fabric.to_device({name: column[chosen] for name, column in train.items()})
+            batch = {name: column[chosen].to(self.fabric.device) for name, column in train.items()}
             outputs, losses = self._forward(batch, step)
             probe = self._probe(losses) if step + 1 in ends else None
             values = torch.stack([loss.detach() for loss in losses])
@@ -177,41 +175,45 @@ class _Run:
             ratio = self._update_ratio(probe) if probe is not None else None
             self.optimizer.step()
             self.schedule.step()
-            if method is not None and method.overrides("after_step"):
-                method.after_step(self._losses_now(batch, step))
-            since_point.add(values)
-            since_epoch.add(values)
+            since_point.append(values)
             if weights is not None:
-                weights_since.add(weights)
-            if method is not None and (step + 1) % protocol.epoch_steps == 0:
-                method.end_epoch(losses=since_epoch.take, validation=self._validation_losses)
+                weights_since.append(weights.clone())
+            if method is not None and hears_steps:
+                method.after_step(self._losses_now(batch, step))
+            if method is not None and hears_epochs:
+                since_epoch.append(values)
+                if (step + 1) % protocol.epoch_steps == 0:
+                    epoch = torch.stack(since_epoch).mean(0)
+                    method.end_epoch(losses=epoch.clone, validation=self._validation_losses)
+                    since_epoch.clear()
             if step + 1 in ends:
-                mean_weights = weights_since.take() if weights is not None else None
-                self._point(step + 1, since_point.take(), mean_weights, probe, ratio)
+                mean_weights = torch.stack(weights_since).mean(0) if weights_since else None
+                self._point(step + 1, torch.stack(since_point).mean(0), mean_weights, probe, ratio)
+                since_point.clear()
+                weights_since.clear()
         self.clock.turn("training")
 
     def _forward(self, batch: Mapping[str, Tensor], step: int) -> tuple[Outputs, list[Tensor]]:
         """One training forward: outputs, and each task's mean loss, in float32."""
         # Dropout takes no generator, so the global one is its alone, and the same at this step for every method.
-        torch.manual_seed(self.dropout + step)
+        seed_global(self.dropout + step, self.fabric.device)
         with self.fabric.autocast():
             outputs: Outputs = self.network({name: batch[name] for name in self.task_set.inputs})
         totals, counts = self._totals(outputs, batch)
-        count = torch.stack(counts)
-        if self.reduce is not None:
-            count = self.reduce(count, reduce_op="sum")
-        scale = self.ranks / count.clamp(min=1)
-        return outputs, [total * factor for total, factor in zip(totals, scale, strict=True)]
+        if self.reduce is not None:  # R · total / Σ count: the mean over ranks is the whole batch's loss
+            counts = list((self.reduce(torch.stack(counts).float(), reduce_op="sum") / self.ranks).unbind())
+        losses = [total / count.clamp(min=1 / self.ranks) for total, count in zip(totals, counts, strict=True)]
+        return outputs, losses
 
     def _totals(self, outputs: Outputs, batch: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         pairs = [task.loss(outputs.predictions[task.name].float(), batch[task.target]) for task in self.tasks]
-        return [total for total, _ in pairs], [count.float() for _, count in pairs]
+        return [total for total, _ in pairs], [count for _, count in pairs]
 
     def _backward(
         self, losses: list[Tensor], outputs: Outputs, batch: Mapping[str, Tensor], values: Tensor, step: int
     ) -> Tensor | None:
         if self.method is None:
-            if not torch.isfinite(values).all():
+            if not is_finite(values):
                 raise Diverged("loss", 0, step)
             self.optimizer.zero_grad()
             losses[0].backward()
@@ -219,7 +221,7 @@ class _Run:
             return None
         return self.method.backward(
             losses,
-            shared=self.network.shared,
+            shared=self.shared,
             cut=outputs.cut,
             last=self.network.last,
             inputs={name: batch[name] for name in self.task_set.inputs},
@@ -243,7 +245,7 @@ class _Run:
             return None
         self.passes.counting = False
         with self.clock.of("probe"):
-            matrix, _ = gradients.rows(losses, [parameter for _, parameter in self.network.shared], keep_graph=True)
+            matrix, _ = gradients.rows(losses, [parameter for _, parameter in self.shared], keep_graph=True)
             if self.reduce is not None:
                 matrix = self.reduce(matrix, reduce_op="mean")
             gramian = gradients.gramian(matrix)
@@ -252,7 +254,7 @@ class _Run:
 
     def _update_ratio(self, gramian: Tensor) -> float | None:
         with self.clock.of("probe"):
-            update = torch.cat([p.grad.reshape(-1) for _, p in self.network.shared if p.grad is not None])
+            update = torch.cat([p.grad.reshape(-1) for _, p in self.shared if p.grad is not None])
             ratio = torch.linalg.vector_norm(update).double().cpu() / gramian.sum().sqrt()
         return _number(ratio)
 
@@ -288,7 +290,7 @@ class _Run:
         with self.clock.of("evaluation"), torch.no_grad():
             for start in range(0, len(next(iter(columns.values()))), EVALUATION_BATCH):
                 chunk = {name: column[start : start + EVALUATION_BATCH] for name, column in columns.items()}
-                batch = self.fabric.to_device(chunk)
+                batch = {name: column.to(self.fabric.device) for name, column in chunk.items()}
                 with self.fabric.autocast():
                     outputs = self.network({name: batch[name] for name in self.task_set.inputs})
                 totals, counts = self._totals(outputs, batch)

@@ -16,6 +16,7 @@ the trunk (`at="features"`, measured at the cut), or K short ones and one full (
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +36,11 @@ class Diverged(RuntimeError):
     """A loss, or a task's gradient, is not finite; says at which step, and of which task."""
 
     def __init__(self, what: str, task: int, step: int) -> None:
-        super().__init__(f"the {what} of task {task} is not finite at step {step}")
+        super().__init__(what, task, step)
         self.what, self.task, self.step = what, task, step
+
+    def __str__(self) -> str:
+        return f"the {self.what} of task {self.task} is not finite at step {self.step}"
 
 
 class DoesNotFit(ValueError):
@@ -152,15 +156,16 @@ class Method(nn.Module):
         trunk = self._trunk(losses, shared)
         private = [self._private.get(k, []) for k in range(self.num_tasks)]
         heads = list({parameter: None for own in private for parameter in own})
-        values = torch.stack([loss.detach() for loss in losses])
+        stacked = torch.stack(losses)
+        values = stacked.detach()
         if reduce is not None:
-            values = reduce(values, reduce_op="mean")
+            values = reduce(values.clone(), reduce_op="mean")
         self._check("loss", values)
         extra = self._extra(inputs, taps)
         learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]  # may be built by extra
         for parameter in [*trunk, *heads, *learnt]:
             parameter.grad = None
-        step = _Step(losses, values, extra, trunk, private, learnt, cut, last, reduce)
+        step = _Step(losses, stacked, values, extra, trunk, private, learnt, cut, last, reduce)
 
         measures = bool({"gramian", "jacobian"} & set(self._needs))
         if not measures:
@@ -217,7 +222,7 @@ class Method(nn.Module):
         """One backward of the weighted sum."""
         if self._rule == "objective":
             # On detached, reduced losses: right for any function of them, on any number of ranks.
-            values = step.values.requires_grad_()
+            values = step.values.clone().requires_grad_()
             with torch.enable_grad():
                 self.objective(values).backward()
             assert values.grad is not None
@@ -304,11 +309,10 @@ class Method(nn.Module):
     @staticmethod
     def _weighted_backward(step: "_Step", weights: Tensor) -> None:
         """One backward of Σ weights_k losses_k + Σ extra_k."""
-        roots = [(loss, weight) for loss, weight in zip(step.losses, weights.detach(), strict=True)]
-        if step.extra is not None:
-            roots.append((step.extra, torch.ones_like(step.extra)))
-        roots = [(root, weight) for root, weight in roots if root.requires_grad]  # a task without labels may not
-        torch.autograd.backward([root for root, _ in roots], [weight for _, weight in roots])
+        if step.extra is None:
+            torch.autograd.backward(step.stacked, weights)
+        else:
+            torch.autograd.backward([step.stacked, step.extra], [weights, torch.ones_like(step.extra)])
 
     def _give_heads(self, step: "_Step", own: list[list[Tensor]], weights: Tensor | None) -> None:
         """Give each private parameter its tasks' gradients, plain or weighted."""
@@ -348,9 +352,8 @@ class Method(nn.Module):
         return trunk
 
     def _check(self, what: str, values: Tensor) -> None:
-        finite = torch.isfinite(values)
-        if not finite.all():
-            raise Diverged(what, int((~finite).nonzero()[0]), self.steps)
+        if not is_finite(values):
+            raise Diverged(what, int((~torch.isfinite(values)).nonzero()[0]), self.steps)
 
     def _label(self) -> str:
         return type(self).__name__
@@ -361,6 +364,8 @@ class _Step:
     """What the routes work on."""
 
     losses: list[Tensor]
+    stacked: Tensor
+    """The losses `[K]`, with their graph."""
     values: Tensor
     """The losses `[K]`, detached and reduced."""
     extra: Tensor | None
@@ -370,6 +375,11 @@ class _Step:
     cut: Tensor | None
     last: Tensor | None
     reduce: Reduce | None
+
+
+def is_finite(values: Tensor) -> bool:
+    """Whether all values are finite: one number is copied from the device, unless it is not finite."""
+    return math.isfinite(values.sum()) or bool(torch.isfinite(values).all())
 
 
 def _accumulate(parameters: Sequence[Tensor], found: Sequence[Tensor]) -> None:

@@ -205,9 +205,8 @@ class Registry:
         """All that can be named, built-in ones first."""
         found = {}
         for file in sorted(self.folder.glob("[a-z]*.py")):
-            classes = _public_classes(file)
-            if len(classes) == 1:
-                found[file.stem] = Entry(file.stem, file, classes[0], f"{self.package}.{file.stem}")
+            if entry := self._built_in(file.stem):
+                found[entry.name] = entry
         for point in entry_points(group=self.group):
             module, _, class_name = point.value.partition(":")
             spec = importlib.util.find_spec(module)
@@ -219,10 +218,18 @@ class Registry:
         """Return the plug-in called `name`, or at `path.py:Class`."""
         if ".py" in name:
             return self._at_path(name)
-        entries = self.entries()
-        if name not in entries:
-            raise NameProblem(f"unknown {self.kind} '{name}'{did_you_mean(name, entries)}")
-        return entries[name]
+        found = self._built_in(name)
+        if found is None:  # only now look at what other distributions add, which reads all their metadata
+            entries = self.entries()
+            if name not in entries:
+                raise NameProblem(f"unknown {self.kind} '{name}'{did_you_mean(name, entries)}")
+            found = entries[name]
+        return found
+
+    def _built_in(self, name: str) -> Entry | None:
+        file = self.folder / f"{name}.py"
+        classes = _public_classes(file) if name.isidentifier() and file.is_file() else []
+        return Entry(name, file, classes[0], f"{self.package}.{name}") if len(classes) == 1 else None
 
     def options(self, entry: Entry) -> dict[str, Option]:
         """All options of a plug-in, by name."""

@@ -3,12 +3,14 @@
 from torch import Tensor
 from torch.nn import functional
 
+IGNORE = -1
+"""The class of what is unlabelled."""
+
 
 def cross_entropy(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of logits `[N, C, …]` with classes `[N, …]`; negative classes are unlabelled. Unit: nats."""
-    valid = target >= 0
-    total = functional.cross_entropy(prediction, target.where(valid, -100), ignore_index=-100, reduction="sum")
-    return total, valid.sum()
+    """Cross-entropy of logits `[N, C, …]` with classes `[N, …]`; class −1 is unlabelled. Unit: nats."""
+    total = functional.cross_entropy(prediction, target, ignore_index=IGNORE, reduction="sum")
+    return total, (target != IGNORE).sum()
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

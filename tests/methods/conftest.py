@@ -86,10 +86,10 @@ class Network(nn.Module):
 class Distil(Method):
     """The plain sum, and per task the distance between its taps, through an adaptor, and a constant."""
 
-    def __init__(self, num_tasks, width=8, dtype=torch.float32, lr=0.1):
+    def __init__(self, num_tasks, width=8, lr=0.1):
         super().__init__(num_tasks)
         torch.manual_seed(7)
-        self.adaptors = nn.ModuleList(nn.Linear(width, 3, dtype=dtype) for _ in range(num_tasks))
+        self.adaptors = nn.ModuleList(nn.Linear(width, 3) for _ in range(num_tasks))
         self.optimizer = torch.optim.Adam(self.adaptors.parameters(), lr=lr)
 
     def objective(self, losses):

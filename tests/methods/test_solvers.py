@@ -51,11 +51,12 @@ def test_of_two_it_is_the_published_formula(gradient_matrices, data):
 @moderate
 @given(data=st.data())
 def test_the_vector_does_not_depend_on_the_order(gradient_matrices, data):
+    """If each of two vectors meets the conditions to ε, they differ by √(2ε) of what is added up to make them."""
     rows = data.draw(gradient_matrices())
     order = torch.tensor(data.draw(st.permutations(range(len(rows)))))
     one, two = solve(rows), solve(rows[order])
-    size = torch.maximum(one @ rows.norm(dim=1), two @ rows[order].norm(dim=1))  # of what is added up to the vector
-    assert (one @ rows - two @ rows[order]).norm() <= 1e-12 * size
+    size = torch.maximum(one @ rows.norm(dim=1), two @ rows[order].norm(dim=1))
+    assert (one @ rows - two @ rows[order]).norm() <= 1e-7 * size
 
 
 @moderate

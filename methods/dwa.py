@@ -1,0 +1,34 @@
+"""Dynamic weight average."""
+
+import torch
+from torch import Tensor
+
+from methods.core.base import Method
+
+
+class DWA(Method):
+    """Weigh a task by how slowly its loss fell between the last two epochs: w = K softmax(r / T).
+
+    Paper: Liu, Johns & Davison, CVPR 2019 (MTAN), Eq. 7; r_k = L_k(t−1) / L_k(t−2), of the epochs' mean unweighted
+    losses; weights 1 in the first two epochs; T = 2. Scale: Σ w = K. A mean loss of zero gives no ratio: such a task
+    counts as one that has not changed, r_k = 1.
+    """
+
+    invariant = frozenset({"permutation"})
+
+    def __init__(self, num_tasks: int, temperature: float = 2.0) -> None:
+        super().__init__(num_tasks)
+        self.temperature = temperature
+        self.register_buffer("epochs", torch.full((2, num_tasks), torch.nan))
+        """Mean losses of the last two epochs `[2, K]`, the later one last; NaN before there were any."""
+
+    def weigh(self, losses: Tensor) -> Tensor:
+        before, last = self.get_buffer("epochs").to(losses)
+        if before.isnan().any():
+            return torch.ones_like(losses)
+        ratio = torch.where(before > 0, last / before, torch.ones_like(losses))
+        return self.num_tasks * torch.softmax(ratio / self.temperature, dim=0)
+
+    def after_epoch(self, losses: Tensor) -> None:
+        epochs = self.get_buffer("epochs")
+        epochs.copy_(torch.stack([epochs[1], losses.to(epochs)]))

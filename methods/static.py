@@ -1,0 +1,23 @@
+"""Weights that somebody chose."""
+
+import torch
+from torch import Tensor
+
+from methods.core.base import DoesNotFit, Method
+
+
+class Static(Method):
+    """Minimise Σ w_k l_k for fixed weights: `static[weights=1:2:1]`.
+
+    The baseline that balancing has to beat (Xin et al., NeurIPS 2022; Kurin et al., NeurIPS 2022), with weights from a
+    grid, say, chosen on the validation split. Scale: the weights are taken as they are.
+    """
+
+    def __init__(self, num_tasks: int, weights: tuple[float, ...]) -> None:
+        super().__init__(num_tasks)
+        if len(weights) != num_tasks:
+            raise DoesNotFit(f"{len(weights)} weights were given for {num_tasks} tasks")
+        self.register_buffer("weights", torch.tensor(weights))
+
+    def weigh(self, losses: Tensor) -> Tensor:
+        return self.get_buffer("weights").to(losses)

@@ -1,0 +1,83 @@
+"""Losses come as (total, count), so that a mean is exact however a batch is split."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.losses import cross_entropy, squared_error
+
+
+def logits_and_classes(seed=0, examples=12, classes=4, unlabelled=0.3):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(examples, classes, generator=generator)
+    target = torch.randint(classes, (examples,), generator=generator)
+    return logits, target.where(torch.rand(examples, generator=generator) > unlabelled, -1)
+
+
+def test_cross_entropy_is_the_sum_of_minus_log_softmax_over_labelled_examples():
+    logits, target = logits_and_classes()
+    numbers = logits.double().numpy()
+    logs = numbers - np.log(np.exp(numbers).sum(1, keepdims=True))
+    labelled = np.flatnonzero(target.numpy() >= 0)
+    total, count = cross_entropy(logits, target)
+    assert 0 < len(labelled) < len(target)
+    assert total.item() == pytest.approx(-logs[labelled, target.numpy()[labelled]].sum(), rel=1e-6)
+    assert count.item() == len(labelled)
+
+
+def test_class_minus_one_is_unlabelled():
+    logits, target = logits_and_classes(unlabelled=0)
+    some = target.clone()
+    some[::3] = -1
+    keep = torch.arange(len(target)) % 3 != 0
+    total, count = cross_entropy(logits, some)
+    assert total.item() == pytest.approx(cross_entropy(logits[keep], target[keep])[0].item(), rel=1e-6)
+    assert count.item() == keep.sum().item()
+
+
+@pytest.mark.parametrize("strange", [-2, -100, 255])
+def test_a_class_that_is_neither_there_nor_minus_one_is_an_error_and_not_skipped(strange):
+    with pytest.raises(IndexError):
+        cross_entropy(torch.zeros(2, 3), torch.tensor([1, strange]))
+
+
+def test_cross_entropy_of_a_batch_without_labels_is_zero_of_zero_with_a_gradient_of_zero():
+    logits = torch.randn(5, 3, requires_grad=True)
+    total, count = cross_entropy(logits, torch.full((5,), -1))
+    total.backward()
+    assert (total.item(), count.item()) == (0, 0)
+    assert torch.equal(logits.grad, torch.zeros(5, 3))
+
+
+def test_cross_entropy_counts_pixels():
+    logits, target = torch.randn(2, 3, 4, 5), torch.randint(3, (2, 4, 5))
+    target[0, 0, 0] = -1
+    total, count = cross_entropy(logits, target)
+    flat = cross_entropy(logits.movedim(1, -1).reshape(-1, 3), target.reshape(-1))
+    assert count.item() == 2 * 4 * 5 - 1
+    assert total.item() == pytest.approx(flat[0].item(), rel=1e-6)
+
+
+def test_squared_error_is_summed_over_an_example_and_counted_per_example():
+    prediction, target = torch.randn(6, 3, 2), torch.randn(6, 3, 2)
+    total, count = squared_error(prediction, target)
+    assert total.item() == pytest.approx(((prediction - target).double() ** 2).sum().item(), rel=1e-6)
+    assert count.item() == 6
+
+
+def test_squared_error_of_no_example_is_zero_of_zero():
+    total, count = squared_error(torch.zeros(0, 4), torch.zeros(0, 4))
+    assert (total.item(), count.item()) == (0, 0)
+
+
+@given(seed=st.integers(0, 2**32), cut=st.integers(0, 12), loss=st.sampled_from([cross_entropy, squared_error]))
+def test_totals_and_counts_add_up_over_any_split_of_a_batch(seed, cut, loss):
+    prediction, target = logits_and_classes(seed)
+    if loss is squared_error:
+        target = prediction.flip(0)
+    total, count = loss(prediction, target)
+    parts = [loss(prediction[part], target[part]) for part in (slice(cut), slice(cut, None))]
+    assert sum(part[0].item() for part in parts) == pytest.approx(total.item(), rel=1e-5, abs=1e-6)
+    assert sum(part[1].item() for part in parts) == count.item()
