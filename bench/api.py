@@ -67,8 +67,8 @@ def execute_plan(
     from bench.engine import run_inline
     from bench.report.pages import write_pages
 
-    for seed in sorted({planned.spec.seed for planned in runs}):
-        todo = [planned for planned in runs if planned.todo and planned.spec.seed == seed]
+    for seed in sorted({planned.turn for planned in runs}):
+        todo = [planned for planned in runs if planned.todo and planned.turn == seed]
         if todo:
             run_inline(todo, store, done, debug=debug)
             write_pages(store.records().values(), store.folder)

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from bench.plan import Planned
@@ -108,7 +109,7 @@ def plan_command(
         spec = planned.spec
         which = "+".join(spec.tasks) if spec.method == "stl" else ""
         state = f"to run: {planned.why}" if planned.todo else planned.why
-        table.add_row(spec.name[:10], planned.task_set_label, planned.method_label, which, str(spec.seed), state)
+        _add(table, spec.name[:10], planned.task_set_label, planned.method_label, which, spec.seed, state)
     _out().print(table)
     todo = sum(planned.todo for planned in runs)
     _out().print(f"{len(runs)} runs: {todo} to make, {len(runs) - todo} there already", highlight=False)
@@ -149,8 +150,9 @@ def list_command(
         records = Store(out).records().values()
         for record in sorted(records, key=lambda r: (r.task_set_label, r.spec.seed, r.method_label, r.spec.tasks)):
             spec = record.spec
-            table.add_row(
-                *(record.name[:10], record.task_set_label, record.method_label, "+".join(spec.tasks), str(spec.seed)),
+            _add(
+                table,
+                *(record.name[:10], record.task_set_label, record.method_label, "+".join(spec.tasks), spec.seed),
                 *(spec.protocol.name, record.result.status),
             )
     elif what in kinds:
@@ -160,10 +162,10 @@ def list_command(
         for entry in kinds[what].entries().values():
             options = kinds[what].options(entry)
             given = [n if o.default is REQUIRED else f"{n}={o.default}" for n, o in sorted(options.items())]
-            table.add_row(entry.name, "\n".join(given), entry.summary)
+            _add(table, entry.name, "\n".join(given), entry.summary)
     else:
         raise NameProblem(f"list '{what}'{did_you_mean(what, [*kinds, 'runs'])}")
-    _out().print(table, markup=False)
+    _out().print(table)
     return OK
 
 
@@ -229,6 +231,11 @@ def _out() -> Console:
     """The console for results; in a file or pipe as wide as a table needs."""
     console = Console()
     return console if console.is_terminal else Console(width=200)
+
+
+def _add(table: Table, *cells: object) -> None:
+    """Add a row of plain text: brackets in a variant are no markup."""
+    table.add_row(*(Text(str(cell)) for cell in cells))
 
 
 def _say(text: str) -> None:

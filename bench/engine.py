@@ -30,7 +30,11 @@ def execute(planned: Planned, store: Store, *, debug: bool = False) -> RunRecord
     accelerator, _, devices = planned.parts.device.partition("×")
     state = None
     try:
-        result, cost, state = train(planned.spec, accelerator=accelerator, devices=int(devices or 1))
+        if missing := _missing_teacher(planned, store):
+            result, cost = Result(status="skipped", reason=missing), Cost()
+        else:
+            teachers = [store.weights(name) for name in planned.parts.upstream]
+            result, cost, state = train(planned.spec, teachers, accelerator=accelerator, devices=int(devices or 1))
     except (MemoryError, torch.OutOfMemoryError) as problem:
         if debug:
             raise
@@ -51,6 +55,17 @@ def execute(planned: Planned, store: Store, *, debug: bool = False) -> RunRecord
         provenance=provenance(),
     )
     return store.put(record, state)
+
+
+def _missing_teacher(planned: Planned, store: Store) -> str:
+    """Say which baseline that the run reads failed; nothing if none did."""
+    for name in planned.parts.upstream:
+        record = store.get(name)
+        if record is None or record.result.status != "ok" or not store.has_weights(record):
+            status = "missing" if record is None else record.result.status
+            task = "" if record is None else f" of task {record.spec.tasks[0]}"
+            return f"its teacher{task} is {status}"
+    return ""
 
 
 @cache

@@ -1,7 +1,7 @@
 """Which runs a request needs, baselines first; and why each is there already or not."""
 
 import importlib.metadata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import methods
@@ -37,6 +37,8 @@ class Planned:
     method_label: str
     todo: bool
     why: str
+    turn: int
+    """The seed in whose turn it comes; a teacher of another seed comes in its student's."""
 
 
 def make_plan(request: Request, store: Store) -> list[Planned]:
@@ -54,38 +56,50 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
     device = _device(request)
     _check_fit(rules, sets)
 
-    runs: list[Planned] = []
+    runs: dict[str, Planned] = {}
+
+    def add(part: Part, rule: list[Part], tasks: tuple[str, ...], seed: int, turn: int) -> Planned:
+        """Plan a run, and before it the baselines that it reads; one that is planned already stays where it is."""
+        built = task_set(canonical([part]))
+        spec = RunSpec(
+            task_set=canonical([part]),
+            tasks=tasks,
+            method=canonical(rule) if rule else STL,
+            seed=seed,
+            protocol=built.protocols[request.protocol],
+            precision=request.precision,
+        )
+        if spec.name in runs:
+            return runs[spec.name]
+        teachers: list[Planned] = []
+        if distils := methods.reads_teachers(rule):
+            chosen = distils.values.get("teacher_seed")
+            teachers = [add(part, [], (task,), seed if chosen is None else chosen, turn) for task in tasks]
+        entries = [part.entry, *(p.entry for p in rule)]
+        parts = KeyParts(
+            data=built.fingerprint,
+            threads=spec.protocol.threads,
+            device=device,
+            versions={name: importlib.metadata.version(name) for name in ("torch", "numpy")},
+            upstream={teacher.spec.name: teacher.key for teacher in teachers},
+            sources=closure(
+                ["bench.training", *(entry.module for entry in entries if entry.module)],
+                [entry.file for entry in entries if not entry.module],
+            ),
+        )
+        todo, why = _state(spec, parts, store, present.get(spec.name), request.retry)
+        method_label = label(rule) if rule else STL
+        runs[spec.name] = Planned(spec, parts, parts.key(spec.name), label([part]), method_label, todo, why, turn)
+        return runs[spec.name]
+
     for seed in seeds:
         for part in sets:
-            built = task_set(canonical([part]))
-            names = tuple(task.name for task in built.tasks)
-            wanted: list[tuple[list[Part], tuple[str, ...]]] = [([], (name,)) for name in names]
-            wanted += [(rule, names) for rule in rules]
-            for rule, tasks in wanted:
-                spec = RunSpec(
-                    task_set=canonical([part]),
-                    tasks=tasks,
-                    method=canonical(rule) if rule else STL,
-                    seed=seed,
-                    protocol=built.protocols[request.protocol],
-                    precision=request.precision,
-                )
-                entries = [part.entry, *(p.entry for p in rule)]
-                parts = KeyParts(
-                    data=built.fingerprint,
-                    threads=spec.protocol.threads,
-                    device=device,
-                    versions={name: importlib.metadata.version(name) for name in ("torch", "numpy")},
-                    upstream={},
-                    sources=closure(
-                        ["bench.training", *(entry.module for entry in entries if entry.module)],
-                        [entry.file for entry in entries if not entry.module],
-                    ),
-                )
-                todo, why = _state(spec, parts, store, present, request.retry)
-                method_label = label(rule) if rule else STL
-                runs.append(Planned(spec, parts, parts.key(spec.name), label([part]), method_label, todo, why))
-    return runs
+            names = tuple(task.name for task in task_set(canonical([part])).tasks)
+            for name in names:
+                add(part, [], (name,), seed, seed)
+            for rule in rules:
+                add(part, rule, names, seed, seed)
+    return list(runs.values())
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -160,12 +174,14 @@ def _device(request: Request) -> str:
 
 def _check_fit(rules: list[list[Part]], sets: list[Part]) -> None:
     """Refuse a variant that fits none of the task sets; one that fits some is skipped on the others."""
+    from torch import nn
+
     sizes = {part.entry.name: len(task_set(canonical([part])).tasks) for part in sets}
     for rule in rules:
         reasons = {}
         for name, size in sizes.items():
             try:
-                methods.create(canonical(rule), num_tasks=size)
+                methods.create(canonical(rule), num_tasks=size, teachers=[nn.Identity()] * size)
             except methods.DoesNotFit as problem:
                 reasons[name] = f"{name}: {problem}"
             except ValueError as problem:
@@ -174,17 +190,16 @@ def _check_fit(rules: list[list[Part]], sets: list[Part]) -> None:
             raise NameProblem(f"{label(rule)} fits none of the task sets: {'; '.join(reasons.values())}")
 
 
-def _state(
-    spec: RunSpec, parts: KeyParts, store: Store, present: Mapping[str, RunRecord], retry: bool
-) -> tuple[bool, str]:
+def _state(spec: RunSpec, parts: KeyParts, store: Store, record: RunRecord | None, retry: bool) -> tuple[bool, str]:
     """Whether the run is to be made, and why."""
-    record = present.get(spec.name)
     if record is None:
         return True, "missing"
     if record.key != parts.key(spec.name):
         return True, f"changed: {', '.join(record.parts.differences(parts))}"
     if spec.method == STL and record.result.status == "ok" and not store.has_weights(record):
         return True, "its weights are missing or not those of the record"
+    if record.result.status == "skipped" and parts.upstream:
+        return True, f"skipped before: {record.result.reason}"  # its teachers may be there by now
     if record.result.status in FINAL:
         return False, "present"
     failed = f"failed before ({record.result.status}: {record.result.reason})"

@@ -119,7 +119,7 @@ class Cost(_Frozen):
     probe_seconds: float = 0.0
     total_seconds: float = 0.0
     passes: dict[str, float] = {}
-    """Per step: forward passes, backward passes through the heads and through the trunk."""
+    """Per step: forward passes, backward passes through the heads and through the trunk, teachers' forward passes."""
     peak_memory: int | None = None
     """Bytes on the GPU."""
 

@@ -27,14 +27,18 @@ EVALUATION_BATCH = 1024
 State = dict[str, Tensor]
 
 
-def train(spec: RunSpec, *, accelerator: str = "cpu", devices: int = 1) -> tuple[Result, Cost, State | None]:
+def train(
+    spec: RunSpec, teachers: Sequence[State] = (), *, accelerator: str = "cpu", devices: int = 1
+) -> tuple[Result, Cost, State | None]:
     """Train a run and score it. Returns its result, its cost, and the network's state if it is a baseline's.
+
+    `teachers` are the states of the single-task networks that its method distils from, in the order of its tasks.
 
     A run that diverges, or whose method does not fit its task set, is a result. Other failures are raised.
     """
     strategy = "auto" if devices == 1 else "ddp_spawn"
     fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=spec.precision)  # type: ignore[arg-type]
-    outcome: tuple[Result, Cost, State | None] = fabric.launch(_train, spec)  # type: ignore[arg-type]  # it passes further arguments on
+    outcome: tuple[Result, Cost, State | None] = fabric.launch(_train, spec, teachers)  # type: ignore[arg-type]  # it passes further arguments on
     return outcome
 
 
@@ -106,12 +110,15 @@ class _Clock:
 class _Passes:
     """Counts passes from outside, by hooks, whatever a method does."""
 
-    def __init__(self, network: Network) -> None:
-        self.counts = {"forward": 0, "heads": 0, "trunk": 0}
+    def __init__(self, network: Network, teachers: Sequence[nn.Module]) -> None:
+        self.counts = {"forward": 0, "heads": 0, "trunk": 0, "teacher": 0}
         self.counting = True
         network.register_forward_hook(self._forward)
         # The gradient of the first shared parameter takes a backward through the whole trunk.
         network.shared[0][1].register_hook(lambda _: self._count("trunk"))
+
+        for teacher in teachers:
+            teacher.register_forward_hook(lambda *_: self._count("teacher"))
 
     def _forward(self, network: nn.Module, inputs: object, outputs: Outputs) -> None:
         self._count("forward")
@@ -122,10 +129,23 @@ class _Passes:
         self.counts[what] += self.counting
 
 
+class _Teacher(nn.Module):
+    """A trained single-task network, as distillation reads it: inputs to taps."""
+
+    def __init__(self, network: Network, task: str, state: State) -> None:
+        super().__init__()
+        network.load_state_dict(state)
+        self.network, self.task = network, task
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        taps: dict[str, tuple[Tensor, ...]] = self.network(inputs).taps
+        return taps[self.task]
+
+
 class _Run:
     """One training in progress."""
 
-    def __init__(self, fabric: Fabric, spec: RunSpec) -> None:
+    def __init__(self, fabric: Fabric, spec: RunSpec, teachers: Sequence[State]) -> None:
         self.fabric, self.spec, self.protocol = fabric, spec, spec.protocol
         self.task_set = task_set(spec.task_set)
         self.tasks: list[Task] = [self.task_set.task(name) for name in spec.tasks]
@@ -133,9 +153,16 @@ class _Run:
         self.shared = self.network.shared
         self.dropout = stream(spec.seed, "dropout", spec.task_set)
         self.method: Method | None = None
+        networks: list[_Teacher] = []
         if spec.method != STL:
             noise = stream(spec.seed, "method", spec.task_set, spec.method)
-            self.method = methods.create(spec.method, num_tasks=len(self.tasks), seed=noise).to(fabric.device)
+            networks = [
+                _Teacher(self.task_set.network((task,)), task, state).to(fabric.device)
+                for task, state in zip(spec.tasks, teachers, strict=False)
+            ]
+            self.method = methods.create(
+                spec.method, num_tasks=len(self.tasks), seed=noise, teachers=networks or None
+            ).to(fabric.device)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=self.protocol.lr, weight_decay=self.protocol.weight_decay, fused=True
         )
@@ -146,7 +173,7 @@ class _Run:
         )
         self.ranks = fabric.world_size
         self.reduce: Reduce | None = fabric.all_reduce if self.ranks > 1 else None  # type: ignore[assignment]
-        self.passes = _Passes(self.network)
+        self.passes = _Passes(self.network, networks)
         self.clock = _Clock(fabric)
         self.points: list[Point] = []
 
@@ -342,11 +369,11 @@ class _Run:
         )
 
 
-def _train(fabric: Fabric, spec: RunSpec) -> tuple[Result, Cost, State | None]:
+def _train(fabric: Fabric, spec: RunSpec, teachers: Sequence[State]) -> tuple[Result, Cost, State | None]:
     torch.set_num_threads(spec.protocol.threads)
     torch.backends.cudnn.deterministic = True
     try:
-        run = _Run(fabric, spec)
+        run = _Run(fabric, spec, teachers)
     except DoesNotFit as problem:
         return Result(status="skipped", reason=str(problem)), Cost(), None
     try:

@@ -6,15 +6,17 @@
 The rules are this folder's files. Importing this package imports none of them, and no torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from methods.core.registry import Entry, NameProblem, Option, Part, Registry
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from methods.core.base import Diverged, DoesNotFit, Method
 
-__all__ = ["Diverged", "DoesNotFit", "Method", "NameProblem", "create", "parse", "registry"]
+__all__ = ["Diverged", "DoesNotFit", "Method", "NameProblem", "create", "parse", "reads_teachers", "registry"]
 
 
 def _common(entry: Entry) -> Mapping[str, Option]:
@@ -29,7 +31,7 @@ def _common(entry: Entry) -> Mapping[str, Option]:
     }
 
 
-registry = Registry("method", __name__, "mtl_bench.methods", frozenset({"num_tasks"}), _common)
+registry = Registry("method", __name__, "mtl_bench.methods", frozenset({"num_tasks", "teachers"}), _common)
 
 
 def parse(variant: str, **options: Any) -> list[Part]:
@@ -49,13 +51,21 @@ def parse(variant: str, **options: Any) -> list[Part]:
     return parts
 
 
-def create(variant: str, *, num_tasks: int, seed: int = 0, **options: Any) -> "Method":
+def reads_teachers(parts: Sequence[Part]) -> Part | None:
+    """Return the part whose `__init__` names `teachers`, if there is one."""
+    return next((part for part in parts if "teachers" in part.entry.arguments("__init__")), None)
+
+
+def create(
+    variant: str, *, num_tasks: int, seed: int = 0, teachers: "Sequence[nn.Module] | None" = None, **options: Any
+) -> "Method":
     """Build a method from a variant such as `mgda`, `mgda[at=features]` or `kd+mgda`.
 
     Args:
         variant: one or more rules with options; of several, one balances and the others add terms.
         num_tasks: K, the number of losses.
         seed: of the method's own random numbers.
+        teachers: K modules that turn a batch's inputs into their taps, for rules that distil.
         options: those of a variant of one part, as keywords.
 
     Raises:
@@ -66,6 +76,10 @@ def create(variant: str, *, num_tasks: int, seed: int = 0, **options: Any) -> "M
     for part in parse(variant, **options):
         values = dict(part.values)
         places = {name: values.pop(name) for name in ("at", "norm") if name in values}
+        if reads_teachers([part]):
+            if teachers is None:
+                raise _does_not_fit(f"{part.entry.name} needs teachers: pass teachers=[…], a module per task")
+            values["teachers"] = teachers
         method: Method = part.entry.load()(num_tasks=num_tasks, **values)
         for name, place in places.items():
             setattr(method, name, place)
@@ -74,6 +88,12 @@ def create(variant: str, *, num_tasks: int, seed: int = 0, **options: Any) -> "M
     *added, balancer = built
     balancer.added.extend(added)
     return balancer
+
+
+def _does_not_fit(message: str) -> Exception:
+    from methods.core.base import DoesNotFit
+
+    return DoesNotFit(message)
 
 
 def __getattr__(name: str) -> Any:

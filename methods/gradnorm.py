@@ -11,11 +11,11 @@ from methods.core.base import Method
 class GradNorm(Method):
     """Learn weights by which the task gradients at the last shared layer get norms that follow training rates.
 
-    Paper: Chen et al., ICML 2018, Eq. 2 and Algorithm 1: with n_k = ‖w_k ∇l_k‖ and r_k = l_k / l_k(0) over its mean, minimise
-    Σ |n_k − mean(n) r_k^α| over w alone, the target held fixed; then Σ w = K. l(0) is the first batch's; α = 1.5, as the
-    paper's NYUv2 runs. The weights apply to whole losses, heads included. They have their own Adam: at a network's rate (1e-4)
-    they stay at 1, as in the public codes; 0.025 is Nash-MTL's rate for what a rule learns. The paper does not keep
-    weights positive; here they are, at 1e-4 at least. Scale: Σ w = K.
+    Paper: Chen et al., ICML 2018, Eq. 2 and Algorithm 1: with n_k = ‖w_k ∇l_k‖ and r_k = l_k / l_k(0) over its mean,
+    minimise Σ |n_k − mean(n) r_k^α| over w alone, the target held fixed; then Σ w = K. l(0) is the first batch's;
+    α = 1.5, as the paper's NYUv2 runs. The weights apply to whole losses, heads included. They have their own Adam:
+    at a network's rate (1e-4) they stay at 1, as in public codes; 0.025 is the rate that Nash-MTL's code gives to what
+    a rule learns. The paper does not keep weights positive; here they are at least 1e-4. Scale: Σ w = K.
     """
 
     at = "last"

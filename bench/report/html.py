@@ -1,6 +1,8 @@
 """Tables → one self-contained HTML page, complete without JavaScript."""
 
+from collections.abc import Hashable, Mapping
 from importlib.resources import files
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
@@ -8,7 +10,9 @@ from jinja2 import Environment, StrictUndefined
 from bench.report.table import SUITE
 
 
-def page(board: pd.DataFrame, times: dict[tuple[str, str], float], recipes: dict[str, str], notes: list[str]) -> bytes:
+def page(
+    board: pd.DataFrame, times: dict[tuple[str, str], tuple[float, float]], recipes: dict[str, str], notes: list[str]
+) -> bytes:
     """Render the leaderboard. `recipes` says of each task set how its runs were trained."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"signed": signed, "number": number}
@@ -18,7 +22,8 @@ def page(board: pd.DataFrame, times: dict[tuple[str, str], float], recipes: dict
         metrics = [c for c in board.columns if "." in c and not c.endswith(".gain") and rows[c].notna().any()]
         records = rows.to_dict("records")
         for row in records:
-            row["step_time"] = times.get((row["task_set"], row["method"]), float("nan"))
+            row["step_time"], row["total_time"] = times.get((row["task_set"], row["method"]), (None, None))
+            row["passes"] = passes(row)
         suite = str(task_set).partition("@")[0] == SUITE
         recipe = recipes.get(str(task_set), "")
         sections.append({"name": task_set, "suite": suite, "rows": records, "metrics": metrics, "recipe": recipe})
@@ -34,3 +39,11 @@ def signed(value: float | None, digits: int = 2) -> str:
 def number(value: float | None, digits: int = 3) -> str:
     """A number to so many significant digits; empty if there is none."""
     return "" if value is None or pd.isna(value) else f"{value:.{digits}g}"
+
+
+def passes(row: Mapping[Hashable, Any]) -> str:
+    """Forward, head and trunk passes a step, and those of teachers if there are any; empty if not known."""
+    counts = [row[f"{what}_passes"] for what in ("forward", "heads", "trunk", "teacher")]
+    if pd.isna(counts[0]):
+        return ""
+    return "/".join(number(count) for count in counts[:3]) + (f" +{number(counts[3])}" if counts[3] else "")

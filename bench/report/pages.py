@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.records import RunRecord
 from bench.report import table
 from bench.report.csv import csv_bytes
-from bench.report.html import number, page, signed
+from bench.report.html import number, page, passes, signed
 from bench.store import write
 
 FILES = ("leaderboard.csv", "leaderboard.html", "runs.csv", "costs.csv")
@@ -21,7 +22,7 @@ def write_pages(records: Iterable[RunRecord], folder: Path) -> pd.DataFrame:
     """Write all pages of a folder's records. Returns the leaderboard."""
     ordered = sorted(records, key=lambda record: record.name)
     board = table.leaderboard(ordered)
-    html = page(board, table.step_times(ordered), _recipes(ordered), table.mixtures(ordered))
+    html = page(board, table.relative_costs(ordered), _recipes(ordered), table.mixtures(ordered))
     contents = (csv_bytes(board), html, csv_bytes(table.tidy(ordered)), csv_bytes(table.costs(ordered)))
     for name, content in zip(FILES, contents, strict=True):
         write(folder / name, content)
@@ -31,27 +32,26 @@ def write_pages(records: Iterable[RunRecord], folder: Path) -> pd.DataFrame:
 def print_board(records: Iterable[RunRecord], board: pd.DataFrame, console: Console) -> None:
     """Print, per task set and over all of them, gains, cost and every metric."""
     ordered = list(records)
-    times = table.step_times(ordered)
+    times = table.relative_costs(ordered)
     for task_set, rows in board.groupby("task_set", sort=False):
         metrics = [c for c in board.columns if "." in c and not c.endswith(".gain") and rows[c].notna().any()]
         gains = _table(f"{task_set}: gain over single-task learning, pp (95 % interval)")
-        for name in ("delta_task", "delta_metric", "rank", "step ×", "passes", "seeds", "failed"):
+        for name in ("delta_task", "delta_metric", "rank", "step ×", "total ×", "passes", "seeds", "failed"):
             gains.add_column(name, justify="right")
         values = _table(f"{task_set}: test metrics, means over seeds")
         for name in metrics:
             values.add_column(name, justify="right")
         for row in rows.to_dict("records"):
-            passes = [row[f"{what}_passes"] for what in ("forward", "heads", "trunk")]
             gains.add_row(
-                row["method"],
+                Text(row["method"]),
                 *(_interval(row, name) for name in ("delta_task", "delta_metric")),
                 number(row["mean_rank"]),
-                number(times.get((row["task_set"], row["method"]))),
-                "" if pd.isna(passes[0]) else "/".join(map(number, passes)),
+                *(number(ratio) for ratio in times.get((row["task_set"], row["method"]), (None, None))),
+                passes(row),
                 number(row["seeds"]),
                 number(row["failed"]),
             )
-            values.add_row(row["method"], *(number(row[name]) for name in metrics))
+            values.add_row(Text(row["method"]), *(number(row[name]) for name in metrics))
         console.print(gains)
         if metrics:
             console.print(values)
@@ -75,7 +75,7 @@ def _recipes(records: list[RunRecord]) -> dict[str, str]:
 
 
 def _table(title: str) -> Table:
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    made = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     made.add_column("method", no_wrap=True)
     return made
 

@@ -143,44 +143,51 @@ def leaderboard(records: Iterable[RunRecord]) -> pd.DataFrame:
     first = [
         *("task_set", "method", "seeds", "failed", "delta_task", "delta_task_low", "delta_task_high"),
         *("delta_metric", "delta_metric_low", "delta_metric_high", "mean_rank"),
-        *("forward_passes", "heads_passes", "trunk_passes", "degenerate", "note"),
+        *("forward_passes", "heads_passes", "trunk_passes", "teacher_passes", "degenerate", "note"),
     ]
     frame = pd.DataFrame(rows)
     return frame.reindex(columns=[*first, *(column for column in frame.columns if column not in first)])
 
 
 def costs(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """One row per run: seconds, passes and memory, with the median step time relative to equal weights."""
+    """One row per run: seconds, passes and memory."""
+    ordered = list(records)
+    by_name = {record.name: record for record in ordered}
     rows = []
-    for group in groups(records):
+    for group in groups(ordered):
         members = [run for runs in group.runs.values() for run in runs.values()]
         members += [run for own in group.baselines.values() for run in own.values()]
-        medians = {
-            method: _median([run.cost.step_seconds for run in runs.values()]) for method, runs in group.runs.items()
-        }
         for record in sorted(members, key=lambda r: (r.method_label, r.spec.seed, r.spec.tasks)):
             cost = record.cost.model_dump()
             passes = cost.pop("passes")
-            relative = medians.get(record.method_label, np.nan) / medians.get(REFERENCE, np.nan)
             rows.append(
                 {
                     **{"task_set": group.label, "method": record.method_label, "seed": record.spec.seed},
                     "tasks": "+".join(record.spec.tasks),
                     **cost,
+                    "teacher_seconds": sum(_training_seconds(by_name.get(name)) for name in record.parts.upstream),
                     **{f"{what}_passes": number for what, number in passes.items()},
-                    "step_time_vs_equal": relative,
                 }
             )
     return pd.DataFrame(rows)
 
 
-def step_times(records: Iterable[RunRecord]) -> dict[tuple[str, str], float]:
-    """Median step time relative to equal weights, by task set and method."""
-    frame = costs(records)
-    if frame.empty:
-        return {}
-    first = frame.drop_duplicates(["task_set", "method"])
-    return dict(zip(zip(first["task_set"], first["method"], strict=True), first["step_time_vs_equal"], strict=True))
+def relative_costs(records: Iterable[RunRecord]) -> dict[tuple[str, str], tuple[float, float]]:
+    """Medians over seeds, relative to equal weights: (a step, the training with its teachers'), by set and method."""
+    ordered = list(records)
+    by_name = {record.name: record for record in ordered}
+    found: dict[tuple[str, str], tuple[float, float]] = {}
+    for group in groups(ordered):
+        times = {}
+        for method, runs in group.runs.items():
+            timed = [run for run in runs.values() if run.cost.step_seconds is not None]
+            teachers = [sum(_training_seconds(by_name.get(n)) for n in run.parts.upstream) for run in timed]
+            own = [_training_seconds(run) for run in timed]
+            whole = [one + other for one, other in zip(own, teachers, strict=True)]
+            times[method] = _median([run.cost.step_seconds for run in timed]), _median(whole)
+        step, training = times.get(REFERENCE, (np.nan, np.nan))
+        found |= {(group.label, method): (own / step, whole / training) for method, (own, whole) in times.items()}
+    return found
 
 
 def mixtures(records: Iterable[RunRecord]) -> list[str]:
@@ -205,7 +212,9 @@ def mixtures(records: Iterable[RunRecord]) -> list[str]:
 
 
 def _stl_row(group: Group) -> dict[str, object]:
-    rows = [baseline for seed in sorted(group.baselines) if (baseline := group.baseline(seed)) is not None]
+    # Teachers of another seed are no baselines: no method was run with that seed.
+    compared = {seed for runs in group.runs.values() for seed in runs}
+    rows = [baseline for seed in sorted(compared) if (baseline := group.baseline(seed)) is not None]
     row: dict[str, object] = {"task_set": group.label, "method": STL, "seeds": len(rows)}
     row["failed"] = sum(r.result.status != "ok" for own in group.baselines.values() for r in own.values())
     if rows:
@@ -235,6 +244,13 @@ def _metrics(record: RunRecord, metrics: Sequence[tuple[str, str]]) -> list[floa
 def _best_first(row: dict[str, object]) -> tuple[bool, float, str]:
     delta = row.get("delta_task")
     return delta is None, -delta if isinstance(delta, float) else 0.0, str(row["method"])
+
+
+def _training_seconds(record: RunRecord | None) -> float:
+    """The seconds of a run's steps, without evaluation and probes."""
+    if record is None or record.cost.step_seconds is None:
+        return float("nan")
+    return record.cost.step_seconds * record.spec.protocol.steps
 
 
 def _median(values: Iterable[float | None]) -> float:

@@ -1,5 +1,6 @@
-"""What the tests of the rules share: a small network, a rule with terms of its own, and matrices of gradients."""
+"""What the tests of the rules share: a small network, a rule with terms of its own, matrices of gradients."""
 
+import typing
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,14 +9,34 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
+import methods
 from methods.core.base import Method
+from methods.core.registry import REQUIRED
+
+
+def all_variants():
+    """Each built-in rule that balances and needs no option, at each place where it can measure."""
+    for name, entry in methods.registry.entries().items():
+        options = methods.registry.options(entry)
+        if any(option.default is REQUIRED for option in options.values()):
+            continue
+        if {"extra", "step"} & set(entry.functions):
+            continue  # what only adds terms balances nothing; a whole training rule has a door of its own
+        places = typing.get_args(options["at"].type) if "at" in options else ()
+        yield from [f"{name}[at={place}]" for place in places] or [name]
+
+
+def pytest_generate_tests(metafunc):
+    """A test with the argument `variant` is one of every such rule."""
+    if "variant" in metafunc.fixturenames:
+        metafunc.parametrize("variant", list(all_variants()))
 
 
 class Network(nn.Module):
     """A trunk, and per task a head, a target, and labels of which some are missing.
 
-    The losses are totals over the valid labels divided by the whole batch's count of them: `part` of the batch,
-    times `ranks`, is what one of several ranks passes.
+    The losses are totals over the valid labels, divided by the whole batch's count of them: those of a `part`
+    of the batch, times `ranks`, are what one of several ranks passes.
     """
 
     def __init__(self, kind="mlp", tasks=3, batch=12, dtype=torch.float32, seed=0):
@@ -51,7 +72,8 @@ class Network(nn.Module):
             errors = head(hidden[k]).flatten(1).mean(1) - self.targets[k][part]
             total = (10.0 ** (k % 3 - 1) * errors**2 * self.valid[k][part]).sum()
             losses.append(ranks * total / self.valid[k].sum())
-        return SimpleNamespace(losses=losses, cut=cut, taps=[(cut,) for _ in hidden], private_taps=[(h,) for h in hidden])
+        taps, private_taps = [(cut,) for _ in hidden], [(own,) for own in hidden]
+        return SimpleNamespace(losses=losses, cut=cut, taps=taps, private_taps=private_taps)
 
     def give(self, method, outputs=None, **changed):
         """Let the method have all that a network can give, and return its weights."""
@@ -70,7 +92,8 @@ class Network(nn.Module):
     def gradients(self, scalar, more=()):
         """Autograd's gradients of a scalar: by name, of the network; and of more parameters."""
         names, parameters = zip(*self.named_parameters(), *more, strict=True)
-        found = torch.autograd.grad(scalar, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
+        unreached = {"allow_unused": True, "materialize_grads": True}
+        found = torch.autograd.grad(scalar, parameters, retain_graph=True, **unreached)
         return dict(zip(names, found, strict=True))
 
     def assert_gradients(self, expected, more=()):
@@ -102,7 +125,7 @@ class Distil(Method):
 
 
 def linear_losses(rows, values=None):
-    """Losses whose gradients with respect to one parameter are exactly these rows, with these values there."""
+    """Losses of these values whose gradients with respect to the one parameter are exactly these rows."""
     rows = torch.as_tensor(rows)
     theta = nn.Parameter(torch.zeros(rows.shape[1], dtype=rows.dtype))
     values = torch.ones(len(rows), dtype=rows.dtype) if values is None else torch.as_tensor(values)
@@ -135,7 +158,7 @@ def structured(structure, tasks, seed):
 
 @st.composite
 def matrices(draw, tasks=None, decades=6, zeros=True, structures=STRUCTURES):
-    """Gradients `[K, P]` in float64 whose rows' norms differ by up to twice so many decades, each by itself."""
+    """Gradients `[K, P]` in float64, with rows of any norms up to so many decades from 1, each by itself."""
     tasks = draw(tasks if tasks is not None else st.integers(1, 4) | st.integers(5, 40))
     structure = draw(st.sampled_from(structures))
     seed = draw(st.integers(0, 2**32 - 1))
@@ -151,6 +174,11 @@ def matrices(draw, tasks=None, decades=6, zeros=True, structures=STRUCTURES):
 def gradient_matrices():
     """A hypothesis strategy, to draw from within a test."""
     return matrices
+
+
+@pytest.fixture(scope="session")
+def variants():
+    return list(all_variants())
 
 
 @pytest.fixture(scope="session")
@@ -170,10 +198,10 @@ def distil():
 
 @pytest.fixture(scope="session")
 def optimality():
-    """How far a vector is from being the shortest in the hull of the rows, given its weights; 1 is grossly wrong.
+    """How far a vector is from being the shortest in the hull of the rows, given its weights: 0 to about 1.
 
-    It is the shortest if and only if g_k · d ≥ |d|² for every row. Every product is judged against |g_k| times
-    the size of what was added up to make d.
+    It is the shortest if and only if g_k · d ≥ |d|² for every row. Every product is judged against |g_k|
+    times the size of what was added up to make d.
     """
 
     def gap(rows, weights, update=None):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from methods.core.base import DoesNotFit, Diverged, Method
+from methods.core.base import Diverged, DoesNotFit, Method
 
 
 class Ones(Method):
@@ -21,6 +21,11 @@ class Length(Method):
 
     def weigh(self, gramian):
         return 1 / gramian.diagonal().sqrt()
+
+
+class Mean(Method):
+    def combine(self, jacobian):
+        return jacobian.mean(0)
 
 
 class Drawing(Method):
@@ -133,7 +138,7 @@ def test_a_method_needs_a_task():
 
 
 def test_the_number_of_losses_must_be_that_of_the_tasks(network):
-    with pytest.raises(ValueError, match="3 losses.*2 tasks"):
+    with pytest.raises(ValueError, match=r"3 losses.*2 tasks"):
         network().give(Ones(2))
 
 
@@ -191,8 +196,7 @@ def test_no_shared_parameter_at_all_is_refused(network):
 @pytest.mark.parametrize("shape", [[2], [3, 1]])
 @pytest.mark.parametrize("rule", ["weigh", "combine"])
 def test_a_result_of_a_wrong_shape_is_refused(network, rule, shape):
-    arguments = {"weigh": lambda self, gramian: torch.ones(shape), "combine": lambda self, jacobian: torch.ones(shape)}
-    wrong = type("Wrong", (Method,), {rule: arguments[rule]})
+    wrong = type("Wrong", (Method,), {rule: lambda self, jacobian: torch.ones(shape)})
     with pytest.raises(ValueError, match=rf"Wrong\.{rule}"):
         network().give(wrong(3))
 
@@ -209,7 +213,7 @@ def test_a_loss_that_is_not_finite_says_which_and_when(network, at, value):
         net.give(method)
     outputs = net()
     outputs.losses[1] = outputs.losses[1] * 0 + value
-    with pytest.raises(Diverged, match="loss of task 1.*step 4") as diverged:
+    with pytest.raises(Diverged, match=r"loss of task 1.*step 4") as diverged:
         net.give(method, outputs)
     assert (diverged.value.what, diverged.value.task, diverged.value.step) == ("loss", 1, 4)
 
@@ -231,11 +235,10 @@ def test_after_a_gradient_that_was_not_measured_the_next_step_diverges(network):
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     outputs = net()
     outputs.losses[2] = (outputs.losses[2] * 0).sqrt()
+    net.give(method, outputs)
+    optimizer.step()
     with pytest.raises(Diverged):
-        for _ in range(2):
-            net.give(method, outputs)
-            optimizer.step()
-            outputs = net()
+        net.give(method)
 
 
 def test_divergence_passes_from_a_worker_to_its_parent():
@@ -246,7 +249,7 @@ def test_divergence_passes_from_a_worker_to_its_parent():
 # Length ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", [Length, type("Mean", (Method,), {"combine": lambda self, jacobian: jacobian.mean(0)})])
+@pytest.mark.parametrize("rule", [Length, Mean])
 def test_norm_sum_keeps_the_direction_and_takes_the_length_of_the_sum(network, rule):
     net = network()
 
@@ -315,8 +318,9 @@ def test_every_parts_optimiser_steps(network, distil):
     before = copy.deepcopy(method.state_dict())
     network().give(method)
     after = method.state_dict()
-    moved = [name for name, value in before.items() if torch.is_tensor(value) and not torch.equal(value, after[name])]
-    assert set(moved) == {"logits", "mean", *(f"added.0.{name}" for name, _ in added.named_parameters())}
+    tensors = [name for name, value in before.items() if torch.is_tensor(value)]
+    moved = {name for name in tensors if not torch.equal(before[name], after[name])}
+    assert moved == {"logits", "mean", *(f"added.0.{name}" for name, _ in added.named_parameters())}
     assert method.parts() == [method, added]
 
 
@@ -380,8 +384,9 @@ def test_training_goes_on_from_a_state_bit_for_bit(network, distil, carries):
     assert (restored.steps, restored.degenerate) == (5, 5)
     for one, two in zip(train(other, restored, 5), expected, strict=True):
         assert torch.equal(one, two)
-    for one, two in zip([*other.parameters(), *restored.parameters()], [*net.parameters(), *method.parameters()]):
-        assert torch.equal(one, two)
+    for one, two in ((other, net), (restored, method)):
+        for left, right in zip(one.parameters(), two.parameters(), strict=True):
+            assert torch.equal(left, right)
     assert (restored.steps, restored.degenerate) == (10, 10)
 
 

@@ -104,7 +104,7 @@ def test_extra_terms_reach_the_trunk_and_the_adaptors_only(net, distil, route, t
     extra = added.extra({}, outputs.taps).sum()
     losses_only = net.gradients(sum(outputs.losses))
     both = net.gradients(sum(outputs.losses) + extra, adaptors)
-    expected = {name: both[name] if name not in losses_only or "trunk" in name else losses_only[name] for name in both}
+    expected = both | {name: gradient for name, gradient in losses_only.items() if "trunk" not in name}
     make_stale([*net.parameters(), *added.parameters()])
     net.give(method, outputs)
     net.assert_gradients(expected, adaptors)
@@ -160,19 +160,12 @@ def test_a_gramian_made_in_chunks_is_the_same():
     torch.testing.assert_close(gradients.gramian(rows, chunk=7), rows.double() @ rows.double().T)
 
 
-def test_measuring_at_the_cut_passes_the_trunk_once(network):
-    net = network(tasks=5)
-    passes = 0
-
-    def count(_module, _inputs, _outputs):
-        nonlocal passes
-        passes += 1
-
-    net.trunk[2].register_full_backward_hook(count)
-    for at, expected in {"features": 1, "last": 1, "shared": 5}.items():
-        passes = 0
-        net.give(Measured((1.0,) * 5, at))
-        assert passes == expected, at
+@pytest.mark.parametrize(("at", "passes"), [("features", 1), ("last", 1), ("shared", 5)])
+def test_only_measuring_at_the_shared_parameters_passes_the_trunk_once_per_task(network, at, passes):
+    net, seen = network(tasks=5), []
+    net.trunk[2].register_full_backward_hook(lambda *_: seen.append(1))
+    net.give(Measured((1.0,) * 5, at))
+    assert len(seen) == passes
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -208,7 +201,8 @@ def test_a_batch_without_a_tasks_label_moves_its_head_by_nothing(network, route,
     outputs.losses[1] = total / torch.tensor(0).clamp(min=1)
     net.give(method, outputs)
     net.assert_gradients(others)
-    assert not any(parameter.grad.any() for parameter in [*net.hidden[1].parameters(), *net.heads[1].parameters()])
+    own = [*net.hidden[1].parameters(), *net.heads[1].parameters()]
+    assert not any(parameter.grad.any() for parameter in own)
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -246,7 +240,8 @@ def test_weights_keep_their_precision_under_autocast(network, at):
     assert returned.tolist() == pytest.approx(weights, rel=1e-6)
     if at != "last":  # there the weighted losses pass through bfloat16 once more
         for k, weight in enumerate(weights):
-            torch.testing.assert_close(net.heads[k].weight.grad, weight * own[k][f"heads.{k}.weight"], rtol=1e-6, atol=0)
+            expected = weight * own[k][f"heads.{k}.weight"]
+            torch.testing.assert_close(net.heads[k].weight.grad, expected, rtol=1e-6, atol=0)
 
 
 def test_leaves_are_what_a_loss_reaches_and_learns():

@@ -15,7 +15,8 @@ NORMALIZERS = ("none", "l2", "loss", "loss+")
 def divisors(normalize, rows, values):
     """What each gradient is divided by, as Sener & Koltun's code names it."""
     lengths = rows.double().norm(dim=1)
-    return {"none": torch.ones_like(lengths), "l2": lengths, "loss": values, "loss+": values * lengths}[normalize]
+    ones = torch.ones_like(lengths)
+    return {"none": ones, "l2": lengths, "loss": values, "loss+": values * lengths}[normalize]
 
 
 def run(linear, rows, values=None, **options):
@@ -159,8 +160,8 @@ def test_elsewhere_the_hull_is_that_of_the_gradients_there(network, optimality, 
 @given(data=st.data())
 def test_torchjd_finds_the_same_to_its_own_precision(linear, gradient_matrices, data):
     """Its Frank-Wolfe steps end near the minimum, never below it."""
-    mild = ("random", "aligned", "conflicting")
-    rows = data.draw(gradient_matrices(tasks=st.integers(1, 6), decades=0.2, zeros=False, structures=mild)).float()
+    mild = {"decades": 0.2, "zeros": False, "structures": ("random", "aligned", "conflicting")}
+    rows = data.draw(gradient_matrices(tasks=st.integers(1, 6), **mild)).float()
     _, update, _ = run(linear, rows)
     theirs = torchjd.aggregation.MGDA(epsilon=1e-6, max_iters=2000)(rows)
     scale = rows.norm(dim=1).min()

@@ -1,14 +1,13 @@
 """Two ranks with unequal counts of labels make the step of one process with the whole batch.
 
-Run as a script, this file is one of the ranks: `python test_ranks.py RANK FOLDER` trains every case there is and
-leaves in the folder what became of it.
+Run as a script, this file is one of the ranks: `python test_ranks.py RANK FOLDER` trains every case there is
+and leaves in the folder what became of it.
 """
 
 import datetime
 import os
 import subprocess
 import sys
-import typing
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from torch import nn
 
 import methods
 from methods.core.base import Method
-from methods.core.registry import REQUIRED
 
 STEPS = 10
 BATCH = 12
@@ -102,27 +100,17 @@ CASES = {
     "lengths, a rank with a zero loss": case(Lengths, unlabelled="zero"),
     "lengths at features, a rank with a zero loss": case(Lengths, "features", unlabelled="zero"),
     "equal, a rank with a zero loss": case("equal", unlabelled="zero"),
-    "lengths, a rank with a constant loss": case(Lengths, unlabelled="constant"),
-    "lengths at features, a rank with a constant loss": case(Lengths, "features", unlabelled="constant"),
-    "equal, a rank with a constant loss": case("equal", unlabelled="constant"),
+    "lengths, later a constant loss": case(Lengths, unlabelled="constant later"),
+    "lengths at features, later a constant loss": case(Lengths, "features", unlabelled="constant later"),
+    "equal, later a constant loss": case("equal", unlabelled="constant later"),
+    "lengths, at once a constant loss": case(Lengths, unlabelled="constant", may_refuse=True),
+    "lengths at features, at once a constant loss": case(
+        Lengths, "features", unlabelled="constant", may_refuse=True
+    ),
+    "equal, at once a constant loss": case("equal", unlabelled="constant", may_refuse=True),
     "equal, a rank that diverges": case("equal", diverges=True),
     "lengths, a rank that diverges": case(Lengths, diverges=True),
 }
-
-
-def built_in():
-    """A case for each rule that needs nothing that this test does not give, at each place where it measures."""
-    for name, entry in methods.registry.entries().items():
-        options = methods.registry.options(entry)
-        needs = {argument for rule in ("objective", "weigh", "combine") for argument in entry.arguments(rule)}
-        if {"extra", "step"} & set(entry.functions) or REQUIRED in [option.default for option in options.values()]:
-            continue
-        for place in typing.get_args(options["at"].type) if "at" in options else (None,):
-            may_refuse = "features" in needs or ("jacobian" in needs and place == "features")
-            yield f"built-in {name} at {place}", case(name + f"[at={place}]" * bool(place), may_refuse=may_refuse)
-
-
-CASES |= dict(built_in())
 
 
 # One rank --------------------------------------------------------------------------------------------------
@@ -160,7 +148,10 @@ def train(network, distil, chosen, rank, world):
     first = None
     for step in range(STEPS):
         outputs = net(part, ranks=world)
-        if chosen["unlabelled"] == "constant" and not net.valid[1][part].any():
+        constant = chosen["unlabelled"] == "constant" or (
+            chosen["unlabelled"] == "constant later" and step > 0
+        )
+        if constant and not net.valid[1][part].any():
             outputs.losses[1] = torch.zeros((), dtype=torch.float64)
         if chosen["diverges"] and step == 3 and rank == 0:
             outputs.losses[1] = outputs.losses[1] * float("nan")
@@ -188,10 +179,10 @@ def outcome(*arguments):
 
 
 def main(rank, folder):
-    from conftest import Distil, Network
+    from conftest import Distil, Network, all_variants
 
     torch.set_num_threads(1)
-    for n, chosen in enumerate(CASES.values()):
+    for n, chosen in enumerate([*CASES.values(), *map(case, all_variants())]):
         dist.init_process_group(  # for each case, so that one that fails takes no other along
             "gloo",
             init_method=f"file://{folder}/meeting-{n}",
@@ -207,38 +198,37 @@ def main(rank, folder):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, network, distil):
-    """Train every case here alone and on two ranks; return what became of (alone, first rank, second rank)."""
+def finished(tmp_path_factory, network, distil, variants):
+    """Train every case here alone and on two ranks; return what became of each: alone, and of either rank."""
+    cases = CASES | {variant: case(variant) for variant in variants}
     folder = tmp_path_factory.mktemp("ranks")
     path = os.pathsep.join([str(Path(methods.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__]
     ranks = [subprocess.Popen([*command, str(rank), str(folder)], env=environment) for rank in (0, 1)]
     try:
-        alone = [outcome(network, distil, chosen, 0, 1) for chosen in CASES.values()]
+        alone = [outcome(network, distil, chosen, 0, 1) for chosen in cases.values()]
         assert [rank.wait(timeout=100) for rank in ranks] == [0, 0]
     finally:
         for rank in ranks:
             rank.kill()
-    pairs = [[torch.load(folder / f"{n}-{rank}.pt", weights_only=True) for rank in (0, 1)] for n in range(len(alone))]
-    return {name: (one, *pair) for name, one, pair in zip(CASES, alone, pairs, strict=True)}
+    pairs = [
+        [torch.load(folder / f"{n}-{rank}.pt", weights_only=True) for rank in (0, 1)]
+        for n in range(len(cases))
+    ]
+    return {name: (one, *pair) for name, one, pair in zip(cases, alone, pairs, strict=True)}
 
 
 def assert_close(found, expected):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=lambda text, of=name: f"{of}: {text}")
+        torch.testing.assert_close(
+            found[name], value, rtol=1e-6, atol=1e-9, msg=lambda text, of=name: of + text
+        )
 
 
-@pytest.mark.parametrize("name", [name for name, chosen in CASES.items() if not chosen["diverges"]])
-def test_two_ranks_make_the_step_of_one_and_do_not_drift(finished, name):
-    alone, first, second = finished[name]
-    if CASES[name]["may_refuse"] and "error" in first:
-        assert first["error"].startswith("DoesNotFit")
-        assert first["error"] == second["error"]
-        assert "error" not in alone
-        return
-    for result in finished[name]:
+def assert_one_training(alone, first, second):
+    for result in (alone, first, second):
         assert "error" not in result, result["error"]
     for result in (first, second):
         assert_close(result["first"], alone["first"])
@@ -248,16 +238,45 @@ def test_two_ranks_make_the_step_of_one_and_do_not_drift(finished, name):
     assert first["degenerate"] == second["degenerate"] == alone["degenerate"]
 
 
-def test_a_jacobian_of_features_is_refused_on_ranks(finished):
-    """Each rank has the columns of its own part only."""
-    alone, *ranks = finished["signs at features"]
+def assert_refused(alone, first, second):
+    """Alike, and in words: a collective that not all ranks join, or with unlike tensors, would hang or crash."""
     assert "error" not in alone
-    assert all(rank["error"].startswith("DoesNotFit: Signs") for rank in ranks)
+    assert first["error"].startswith(("DoesNotFit", "ValueError"))
+    assert first["error"] == second["error"]
 
 
-@pytest.mark.parametrize("name", [name for name, chosen in CASES.items() if chosen["diverges"]])
+def of_kind(**wanted):
+    names = [name for name, chosen in CASES.items() if wanted.items() <= chosen.items()]
+    return pytest.mark.parametrize("name", names)
+
+
+@of_kind(diverges=False, may_refuse=False)
+def test_two_ranks_make_the_step_of_one_and_do_not_drift(finished, name):
+    assert_one_training(*finished[name])
+
+
+def test_so_they_do_with_every_rule(finished, variant):
+    rule = methods.registry.find(variant.partition("[")[0])
+    needs = {argument for function in ("weigh", "combine") for argument in rule.arguments(function)}
+    local = "features" in needs or ("jacobian" in needs and "at=features" in variant)
+    if local and "error" in finished[variant][1]:
+        assert_refused(*finished[variant])
+    else:
+        assert_one_training(*finished[variant])
+
+
+@of_kind(may_refuse=True)
+def test_what_one_rank_cannot_know_is_made_right_or_refused(finished, name):
+    if "error" in finished[name][1]:
+        assert_refused(*finished[name])
+    else:
+        assert_one_training(*finished[name])
+
+
+@of_kind(diverges=True)
 def test_if_one_rank_diverges_all_say_so(finished, name):
-    assert {result["error"] for result in finished[name]} == {"Diverged: the loss of task 1 is not finite at step 3"}
+    (error,) = {result["error"] for result in finished[name]}
+    assert error == "Diverged: the loss of task 1 is not finite at step 3"
 
 
 if __name__ == "__main__":

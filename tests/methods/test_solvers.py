@@ -44,14 +44,15 @@ def test_of_two_it_is_the_published_formula(gradient_matrices, data):
     assume(distance > 0)
     first = sum((y - x) * y for x, y in zip(a, b, strict=True)) / distance
     first = min(max(first, Fraction(0)), Fraction(1))
-    exact = torch.tensor([float(first * x + (1 - first) * y) for x, y in zip(a, b, strict=True)], dtype=torch.float64)
-    assert (solve(rows) @ rows - exact).norm() <= 1e-12 * rows.norm(dim=1).min()
+    exact = [float(first * x + (1 - first) * y) for x, y in zip(a, b, strict=True)]
+    error = solve(rows) @ rows - torch.tensor(exact, dtype=torch.float64)
+    assert error.norm() <= 1e-12 * rows.norm(dim=1).min()
 
 
 @moderate
 @given(data=st.data())
 def test_the_vector_does_not_depend_on_the_order(gradient_matrices, data):
-    """If each of two vectors meets the conditions to ε, they differ by √(2ε) of what is added up to make them."""
+    """If two vectors meet the conditions to ε, they differ by √(2ε) of what is added up to make them."""
     rows = data.draw(gradient_matrices())
     order = torch.tensor(data.draw(st.permutations(range(len(rows)))))
     one, two = solve(rows), solve(rows[order])
@@ -68,7 +69,7 @@ def test_a_scale_common_to_all_rows_leaves_the_weights_alone(gradient_matrices, 
 
 @moderate
 @given(data=st.data())
-def test_the_answer_is_feasible_from_a_gramian_that_rounding_made_indefinite(gradient_matrices, optimality, data):
+def test_a_gramian_that_rounding_made_indefinite_is_solved(gradient_matrices, optimality, data):
     rows = data.draw(gradient_matrices())
     gramian = (rows @ rows.T).float().double()
     weights = min_norm_point(gramian)

@@ -1,0 +1,113 @@
+"""Knowledge distillation through small adaptors."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from methods.core.base import DoesNotFit
+from methods.equal import Equal
+
+EPSILON = 1e-6
+"""Inside the root, so that an all-zero feature stays zero."""
+
+
+class KD(Equal):
+    """Add to the losses, per task, the distance of adapted shared features from a frozen single-task network's.
+
+    Paper: Li & Bilen, ECCV workshops 2020, with the details of their code: D_k sums over taps the mean over batch and
+    locations of Σ_channels (n(A f) − n(t))², where n divides by √(Σ_channels z² + 1e-6) and A is a bias-free linear map
+    of the channels (a 1×1 convolution), one per task and tap. The A start Xavier-normal, have their own Adam (rate 0.1,
+    weight decay 5e-4, constant) and are not used at test. Task losses weigh 1; `kd+X` leaves them to the rule X. Heads
+    get no gradient of it. `weight` is λ_k, one for all or one per task (the paper: 1:1:2 for segmentation, depth and
+    normals).
+
+    Teachers are modules that turn the inputs into their taps: in a harness the single-task networks of seed
+    `teacher_seed`, by default the run's own, so that teacher and student start alike. They are in eval mode, or with
+    `mode=train` see batch statistics, as in the authors' code. What the K teachers cost to train comes on top.
+    """
+
+    def __init__(
+        self,
+        num_tasks: int,
+        teachers: Sequence[nn.Module],
+        weight: tuple[float, ...] = (1.0,),
+        lr: float = 0.1,
+        weight_decay: float = 5e-4,
+        mode: Literal["eval", "train"] = "eval",
+        teacher_seed: int | None = None,
+    ) -> None:
+        super().__init__(num_tasks)
+        if len(weight) not in (1, num_tasks):
+            raise DoesNotFit(
+                f"{len(weight)} distillation weights were given for {num_tasks} tasks: give 1 or {num_tasks}"
+            )
+        if len(teachers) != num_tasks:
+            raise DoesNotFit(f"{len(teachers)} teachers were given for {num_tasks} tasks")
+        # A plain list: a teacher is no part of what the rule learns or saves.
+        self.teachers = [teacher.eval() for teacher in teachers]
+        self.mode, self.teacher_seed = mode, teacher_seed
+        self.lr, self.weight_decay = lr, weight_decay
+        self.register_buffer("scale", torch.tensor(weight).expand(num_tasks).clone(), persistent=False)
+        self.adaptors = nn.ParameterDict()
+        """`[teacher's channels, student's channels]` by "task-tap", built when the channels are known."""
+        self.register_load_state_dict_pre_hook(self._build_as_saved)
+
+    def extra(self, inputs: Mapping[str, Tensor], taps: Sequence[Sequence[Tensor]]) -> Tensor:
+        with torch.no_grad(), _batch_statistics(self.teachers if self.mode == "train" else ()):
+            targets = [teacher(inputs) for teacher in self.teachers]
+        if not self.adaptors:
+            self._build(taps, targets)
+        terms = []
+        for k, (own, theirs) in enumerate(zip(taps, targets, strict=True)):
+            pairs = zip(own, theirs, strict=True)
+            distances = [_distance(self.adaptors[f"{k}-{i}"], f, t) for i, (f, t) in enumerate(pairs)]
+            terms.append(torch.stack(distances).sum())
+        return self.get_buffer("scale") * torch.stack(terms)
+
+    def _build(self, taps: Sequence[Sequence[Tensor]], targets: Sequence[Sequence[Tensor]]) -> None:
+        for k, (own, theirs) in enumerate(zip(taps, targets, strict=True)):
+            for i, (feature, target) in enumerate(zip(own, theirs, strict=True)):
+                matrix = torch.empty(target.shape[1], feature.shape[1])
+                nn.init.xavier_normal_(matrix, generator=self.generator)
+                self.adaptors[f"{k}-{i}"] = nn.Parameter(matrix.to(feature.device))
+        self._make_optimizer()
+
+    def _build_as_saved(self, module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+        start = f"{prefix}adaptors."
+        for name, value in state.items():
+            if name.startswith(start) and name.removeprefix(start) not in self.adaptors:
+                self.adaptors[name.removeprefix(start)] = nn.Parameter(torch.empty_like(value))
+        if self.adaptors and self.optimizer is None:
+            self._make_optimizer()
+
+    def _make_optimizer(self) -> None:
+        self.optimizer = torch.optim.Adam(self.adaptors.values(), lr=self.lr, weight_decay=self.weight_decay)
+
+
+@contextmanager
+def _batch_statistics(teachers: Sequence[nn.Module]) -> Iterator[None]:
+    """Let batch normalisation see the batch's statistics as in train mode, leaving its running ones untouched."""
+    norms = [m for teacher in teachers for m in teacher.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    running = [(norm.running_mean, norm.running_var) for norm in norms]
+    for norm in norms:
+        norm.running_mean = norm.running_var = None
+    try:
+        yield
+    finally:
+        for norm, (mean, variance) in zip(norms, running, strict=True):
+            norm.running_mean, norm.running_var = mean, variance
+
+
+def _distance(adaptor: Tensor, feature: Tensor, target: Tensor) -> Tensor:
+    """Mean over batch and locations of the squared distance between unit channel vectors, `[N, C, …]` each."""
+    adapted = functional.linear(feature.movedim(1, -1), adaptor).movedim(-1, 1)
+    return (_unit(adapted) - _unit(target)).square().sum(1).mean()
+
+
+def _unit(values: Tensor) -> Tensor:
+    """Divide by the length over channels, axis 1 of `[N, C, …]`."""
+    return values / (values.square().sum(1, keepdim=True) + EPSILON).sqrt()

@@ -1,0 +1,156 @@
+"""The source closure holds what defines a run's numbers, and notices their edits and nothing else."""
+
+import sys
+
+import pytest
+
+from bench.sources import closure
+
+CODE = '''"""A module."""
+
+import json
+
+LIMIT = 3
+
+
+class Thing:
+    """A thing."""
+
+    size: int = 2
+    """How large it is."""
+
+    def grow(self, by: int = 1) -> int:
+        """Grow."""
+        return self.size + by
+'''
+SAME = {
+    "a comment": CODE.replace("LIMIT = 3", "LIMIT = 3  # why"),
+    "blank lines": CODE.replace("LIMIT = 3\n", "\n\nLIMIT   =  3\n\n\n"),
+    "a module's docstring": CODE.replace("A module.", "Another text."),
+    "a class's docstring": CODE.replace("A thing.", "Another text."),
+    "a function's docstring": CODE.replace("Grow.", "Another text."),
+    "an attribute's docstring": CODE.replace("How large it is.", "Another text."),
+    "a docstring less": CODE.replace('        """Grow."""\n', ""),
+    "quotes and brackets": CODE.replace("return self.size + by", "return (self.size + by)"),
+}
+OTHER = {
+    "a constant": CODE.replace("LIMIT = 3", "LIMIT = 4"),
+    "a default": CODE.replace("by: int = 1", "by: int = 2"),
+    "an operator": CODE.replace("self.size + by", "self.size - by"),
+    "an import": CODE.replace("import json", "import math"),
+    "a statement more": CODE + "\nLIMIT += 1\n",
+    "a name": CODE.replace("size", "height"),
+}
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Write modules of a package `outside`, and import from there."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(**modules):
+        folder = tmp_path / "outside"
+        folder.mkdir()
+        (folder / "__init__.py").write_text("")
+        for name, text in modules.items():
+            (folder / f"{name}.py").write_text(text)
+
+    yield write
+    for name in [name for name in sys.modules if name.partition(".")[0] == "outside"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    def write(text, name="rule.py"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def test_a_trainings_closure_is_what_training_imports_and_what_that_imports():
+    found = closure(["bench.training"])
+    assert {"bench", "bench.training", "bench.records", "bench.catalogue"} <= found.keys()
+    assert {"methods", "methods.core.base", "methods.core.gradients", "methods.core.registry"} <= found.keys()
+    assert {"tasks.core.base", "tasks.core.protocol"} <= found.keys()
+
+
+@pytest.mark.parametrize("module", ["bench.cli", "bench.api", "bench.plan", "bench.store", "bench.report.table", "bench.report.html"])
+def test_a_trainings_closure_leaves_out_what_cannot_change_its_numbers(module):
+    assert not [name for name in closure(["bench.training"]) if (name + ".").startswith(module + ".")]
+
+
+def test_a_rule_brings_its_own_module_and_what_it_imports_and_no_other_rule():
+    found = closure(["bench.training", "methods.mgda"])
+    assert {"methods.mgda", "methods.core.solvers"} <= found.keys()
+    assert not {"methods.uncertainty", "methods.equal"} & found.keys()
+
+
+def test_a_task_set_brings_its_losses_metrics_and_network():
+    expected = {"tasks.scales", "tasks.core.losses", "tasks.core.metrics", "tasks.networks.mlp"}
+    assert expected <= closure(["tasks.scales"]).keys()
+
+
+def test_modules_outside_the_project_do_not_count():
+    assert {name.partition(".")[0] for name in closure(["bench.training", "tasks.digits"])} == {"bench", "methods", "tasks"}
+
+
+@pytest.mark.parametrize("edit", SAME)
+def test_an_edit_that_changes_nothing_leaves_the_digest(plugin, edit):
+    before = closure(files=[plugin(CODE)])
+    assert SAME[edit] != CODE
+    assert closure(files=[plugin(SAME[edit])]) == before
+
+
+@pytest.mark.parametrize("edit", OTHER)
+def test_an_edit_of_code_changes_the_digest(plugin, edit):
+    before = closure(files=[plugin(CODE)])
+    assert OTHER[edit] != CODE
+    assert closure(files=[plugin(OTHER[edit])]) != before
+
+
+def test_a_string_that_is_a_value_is_code(plugin):
+    before = closure(files=[plugin('MODE = "min"\n')])
+    assert closure(files=[plugin('MODE = "max"\n')]) != before
+
+
+def test_a_plug_ins_file_counts_and_so_does_what_it_imports_from_the_project(plugin):
+    found = closure(files=[plugin("from methods.core.solvers import min_norm_point\n")])
+    assert {"rule.py", "methods.core.solvers", "methods"} <= found.keys()
+
+
+def test_two_plug_ins_of_one_file_name_both_count(plugin):
+    one, two = plugin("A = 1\n", "one/plugin.py"), plugin("B = 1\n", "two/plugin.py")
+    before = [closure(files=[one, two]), closure(files=[two, one])]
+    plugin("A = 2\n", "one/plugin.py")
+    assert closure(files=[one, two]) != before[0]
+    assert closure(files=[two, one]) != before[1]
+    plugin("A = 1\n", "one/plugin.py")
+    plugin("B = 2\n", "two/plugin.py")
+    assert closure(files=[one, two]) != before[0]
+
+
+def test_imports_inside_functions_and_conditions_are_followed(plugin):
+    text = "def f():\n    from methods.core import solvers\n    return solvers\n\n\nif f:\n    import tasks.core.losses\n"
+    assert {"methods.core.solvers", "tasks.core.losses"} <= closure(files=[plugin(text)]).keys()
+
+
+def test_an_outsiders_own_package_is_followed(package):
+    package(rule="from . import helper\nfrom .deeper import N\n", helper="import outside.last\n", deeper="N = 1\n", last="")
+    found = closure(["outside.rule"])
+    assert found.keys() == {"outside", "outside.rule", "outside.helper", "outside.deeper", "outside.last"}
+
+
+def test_modules_that_import_each_other_are_read_once(package):
+    package(one="import outside.two\n", two="import outside.one\n")
+    assert closure(["outside.one"]).keys() == {"outside", "outside.one", "outside.two"}
+
+
+def test_digests_come_in_the_order_of_names_whatever_the_order_asked(plugin):
+    file = plugin("import methods\n")
+    modules = ["tasks.scales", "bench.training", "methods.mgda"]
+    assert list(closure(modules, [file]).items()) == list(closure(modules[::-1], [file]).items())
+    assert list(closure(modules)) == sorted(closure(modules))

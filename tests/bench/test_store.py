@@ -1,0 +1,257 @@
+"""Records on disk: whole or not at all, and only what they say they are."""
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.store import Store, StoreProblem, write
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "out")
+
+
+@pytest.fixture
+def record(made):
+    return made(scores={("left", "accuracy", True): 0.5})
+
+
+@pytest.fixture
+def file(store, record):
+    """A stored record's file."""
+    store.put(record, None)
+    return store.folder / "runs" / f"{record.name}.json"
+
+
+def test_what_is_put_is_got(store, record):
+    assert store.put(record, None) == record
+    assert store.get(record.name) == record
+    assert store.records() == {record.name: record}
+
+
+def test_a_folder_that_is_not_there_yet_has_no_records(store):
+    assert store.records() == {}
+    assert store.get("nothing") is None
+    assert not store.folder.exists()
+
+
+def test_records_come_in_the_order_of_their_names(store, made):
+    for seed in range(8):
+        store.put(made(seed=seed), None)
+    names = list(store.records())
+    assert names == sorted(names)
+    assert len(names) == 8
+
+
+def test_a_second_record_of_a_name_replaces_the_first(store, made):
+    store.put(made(status="crashed"), None)
+    better = made(scores={("left", "accuracy", True): 0.7})
+    store.put(better, None)
+    assert store.records() == {better.name: better}
+
+
+class Killed(BaseException):
+    """As good as a power cut."""
+
+
+@pytest.fixture(params=[(os, "fsync"), (Path, "replace")], ids=["before it is flushed", "before it is renamed"])
+def crash(request, monkeypatch):
+    """Make a write stop between the temporary file and the rename."""
+
+    def stop(kind):
+        def fail(*_):
+            raise kind
+
+        monkeypatch.setattr(*request.param, fail)
+
+    return stop
+
+
+@pytest.mark.parametrize("kind", [Killed(), KeyboardInterrupt(), OSError(28, "No space left on device")], ids=repr)
+def test_a_write_that_is_cut_short_leaves_the_old_file_and_no_other(tmp_path, crash, kind):
+    file = tmp_path / "a.json"
+    write(file, b"old")
+    crash(kind)
+    with pytest.raises((Killed, KeyboardInterrupt, StoreProblem)):
+        write(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, crash):
+    crash(OSError(28, "No space left on device"))
+    with pytest.raises(StoreProblem, match=r"a\.json cannot be written: No space left on device"):
+        write(tmp_path / "a.json", b"new")
+
+
+def test_a_read_only_folder_is_one_line_that_names_the_file(tmp_path, monkeypatch):
+    """Tests may run as root, whom no mode stops."""
+
+    def refuse(self, *_, **__):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StoreProblem, match=r"a\.json cannot be written: Permission denied"):
+        write(tmp_path / "a.json", b"new")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
+    def refuse(self, *_, **__):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StoreProblem, match="cannot be written: Permission denied"):
+        write(tmp_path / "deeper" / "a.json", b"new")
+
+
+def test_the_data_is_on_disk_before_the_name_is(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: calls.append("fsync") or fsync(handle))
+    monkeypatch.setattr(Path, "replace", lambda *given: calls.append("replace") or replace(*given))
+    write(tmp_path / "a.json", b"new")
+    assert calls == ["fsync", "replace"]
+
+
+def test_others_may_read_what_is_written(tmp_path):
+    os.umask(old := os.umask(0o022))
+    write(tmp_path / "a.json", b"new")
+    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o666 & ~old
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"null", b'{"name": "x"}', b"\xff\xfe", b"not json"])
+def test_what_is_not_a_record_is_refused_in_one_line_that_names_the_file(store, file, content):
+    file.write_bytes(content)
+    with pytest.raises(StoreProblem, match=f"{file.name} is not a run's record") as caught:
+        store.records()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_record_is_refused(store, file):
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(StoreProblem, match=f"{file.name} is not a run's record"):
+        store.records()
+
+
+def edit(file, *path, value):
+    document = json.loads(file.read_text())
+    inner = document
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    file.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [(("spec", "seed"), 7), (("parts", "data"), "other"), (("key",), "0" * 20), (("name",), "0" * 20)],
+    ids=["seed", "data", "key", "name"],
+)
+def test_a_record_whose_name_or_key_is_not_of_its_content_is_refused(store, file, path, value):
+    edit(file, *path, value=value)
+    with pytest.raises(StoreProblem, match=f"{file.name} is another run's record, or was edited"):
+        store.records()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where"),
+    [
+        (("result", "status"), "fine", "result.status"),
+        (("result", "scores", "left", "accuracy", "value"), "high", "result.scores.left.accuracy.value"),
+        (("spec", "colour"), "red", "spec.colour"),
+    ],
+)
+def test_an_invalid_field_is_refused_by_name(store, file, path, value, where):
+    edit(file, *path, value=value)
+    with pytest.raises(StoreProblem, match=rf"not a run's record \({where}"):
+        store.records()
+
+
+def test_a_record_of_another_schema_is_refused(store, file):
+    """Its numbers may mean something else."""
+    edit(file, "schema_version", value=2)
+    with pytest.raises(StoreProblem, match=file.name):
+        store.records()
+
+
+def test_a_record_under_a_wrong_name_is_refused(store, file):
+    file.rename(file.with_stem("0" * 20))
+    with pytest.raises(StoreProblem, match="0{20}.json is another run's record"):
+        store.records()
+
+
+def test_a_folder_in_a_records_place_is_refused_in_one_line(store, file):
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(StoreProblem, match=f"{file.name} cannot be read: Is a directory"):
+        store.records()
+
+
+@pytest.mark.parametrize("inside", ["", "deeper", "deeper/still"])
+def test_a_folder_that_is_a_file_is_refused_at_once(tmp_path, inside):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreProblem, match="file is a file: name a folder"):
+        Store(tmp_path / "file" / inside)
+
+
+def test_other_files_beside_the_records_are_left_alone(store, file):
+    (file.parent / "notes.txt").write_text("mine")
+    (file.parent / f".{file.name}.123").write_text("{")
+    assert list(store.records()) == [file.stem]
+
+
+@pytest.fixture
+def weights():
+    return {"trunk.weight": torch.randn(3, 2), "norm.num_batches_tracked": torch.tensor(7)}
+
+
+def test_weights_come_back_as_they_were(store, record, weights):
+    store.put(record, weights)
+    back = store.weights(record.name)
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[name], value) for name, value in weights.items())
+
+
+def test_a_record_holds_the_sha256_of_its_weights(store, record, weights):
+    stored = store.put(record, weights)
+    data = (store.folder / "runs" / f"{record.name}.safetensors").read_bytes()
+    assert stored.result.weights_sha256 == hashlib.sha256(data).hexdigest()
+    assert store.get(record.name) == stored
+    assert store.has_weights(stored)
+
+
+def test_weights_are_there_before_their_record(store, record, weights, monkeypatch):
+    """The rename of the record fails: its weights are there, and nobody believes in the record."""
+    replace = Path.replace
+
+    def fail(self, target):
+        if target.suffix == ".json":
+            raise Killed
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(Killed):
+        store.put(record, weights)
+    assert store.records() == {}
+    assert [file.suffix for file in (store.folder / "runs").iterdir()] == [".safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed", "another's"])
+def test_weights_that_are_not_the_records_are_missing(store, made, weights, damage):
+    stored = store.put(made(seed=0), weights)
+    other = store.put(made(seed=1), {"x": torch.ones(1)})
+    file, others = (store.folder / "runs" / f"{r.name}.safetensors" for r in (stored, other))
+    if damage == "gone":
+        file.unlink()
+    elif damage == "changed":
+        file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    else:
+        file.write_bytes(others.read_bytes())
+    assert not store.has_weights(stored)
+    assert store.has_weights(other)
