@@ -8,7 +8,7 @@ from methods.core.registry import NameProblem, Part, Registry
 if TYPE_CHECKING:
     from tasks.core.base import TaskSet
 
-task_sets = Registry("task set", "tasks", "mtl_bench.tasks")
+task_sets = Registry("task set", "tasks", "TaskSet", "mtl_bench.tasks")
 
 
 def parse_task_set(variant: str) -> Part:

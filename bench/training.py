@@ -323,8 +323,9 @@ class _Run:
                 totals, counts = self._totals(outputs, batch)
                 total, count = total + torch.stack(totals), count + torch.stack(counts)
                 for task in self.tasks:
+                    elements = task.elements(outputs.predictions[task.name].float(), batch[task.target])
                     for metric in metrics[task.name].values():
-                        metric.update(outputs.predictions[task.name].float(), batch[task.target])
+                        metric.update(*elements)
             scores = {
                 task: {name: _number(metric.compute()) for name, metric in own.items()} for task, own in metrics.items()
             }

@@ -31,7 +31,7 @@ def _common(entry: Entry) -> Mapping[str, Option]:
     }
 
 
-registry = Registry("method", __name__, "mtl_bench.methods", frozenset({"num_tasks", "teachers"}), _common)
+registry = Registry("method", __name__, "Method", "mtl_bench.methods", frozenset({"num_tasks", "teachers"}), _common)
 
 
 def parse(variant: str, **options: Any) -> list[Part]:

@@ -104,7 +104,7 @@ def _batch_statistics(teachers: Sequence[nn.Module]) -> Iterator[None]:
 
 def _distance(adaptor: Tensor, feature: Tensor, target: Tensor) -> Tensor:
     """Mean over batch and locations of the squared distance between unit channel vectors, `[N, C, …]` each."""
-    adapted = functional.linear(feature.movedim(1, -1), adaptor).movedim(-1, 1)
+    adapted = functional.linear(feature.movedim(1, -1).to(adaptor), adaptor).movedim(-1, 1)
     return (_unit(adapted) - _unit(target)).square().sum(1).mean()
 
 

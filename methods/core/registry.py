@@ -187,6 +187,8 @@ class Registry:
 
     kind: str
     package: str
+    base: str
+    """The name of the base class: a file's other classes are no plug-ins."""
     group: str
     """The entry-point group by which other distributions add theirs."""
     provided: frozenset[str] = frozenset()
@@ -228,8 +230,13 @@ class Registry:
 
     def _built_in(self, name: str) -> Entry | None:
         file = self.folder / f"{name}.py"
-        classes = _public_classes(file) if name.isidentifier() and file.is_file() else []
+        classes = self._classes(file) if name.isidentifier() and file.is_file() else []
         return Entry(name, file, classes[0], f"{self.package}.{name}") if len(classes) == 1 else None
+
+    def _classes(self, file: Path) -> list[str]:
+        """The public classes of a file that descend from the base class."""
+        names = [n.name for n in _tree(file).body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
+        return [name for name in names if self.base in _base_names(_lineage(file, name))]
 
     def options(self, entry: Entry) -> dict[str, Option]:
         """All options of a plug-in, by name."""
@@ -280,7 +287,7 @@ class Registry:
         file = Path(path)
         if not file.is_file():
             raise NameProblem(f"{self.kind} '{name}': there is no file {path}")
-        classes = _public_classes(file)
+        classes = self._classes(file)
         if not class_name and len(classes) == 1:
             class_name = classes[0]
         if class_name not in classes:
@@ -334,9 +341,9 @@ def _tree(file: Path) -> ast.Module:
         raise NameProblem(f"{file} is not Python: {problem}") from problem
 
 
-def _public_classes(file: Path) -> list[str]:
-    body = _tree(file).body
-    return [node.name for node in body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+def _base_names(lineage: Sequence[ast.ClassDef]) -> set[str]:
+    """The last parts of the names of all bases."""
+    return {ast.unparse(base).rpartition(".")[2] for node in lineage for base in node.bases}
 
 
 def _lineage(file: Path, class_name: str) -> list[ast.ClassDef]:

@@ -20,12 +20,23 @@ class DataProblem(ValueError):
     """The data is not what the task set declares, or cannot be had; says what would help."""
 
 
+Elements = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+"""`(prediction, target)` -> what a task's metrics accumulate, computed once for all of them."""
+
+Builder = Callable[[], torchmetrics.Metric]
+"""Makes an accumulator with `update(*elements)` and `compute()`."""
+
+
+def as_they_are(prediction: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    """Prediction and target themselves."""
+    return prediction, target
+
+
 @dataclass(frozen=True)
 class Metric:
     """How a task is scored on a whole split."""
 
-    build: Callable[[], torchmetrics.Metric]
-    """Makes an accumulator with `update(prediction, target)` and `compute()`."""
+    build: Builder
     higher_is_better: bool
     untrained: float
     """The test score of a predictor that has not seen the inputs (a constant fitted to the training targets)."""
@@ -41,6 +52,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     """`(prediction, target) -> (total, count)` over the valid elements; (0, 0) where there is none."""
     metrics: Mapping[str, Metric]
+    elements: Elements = as_they_are
 
 
 class Outputs(NamedTuple):

@@ -34,7 +34,7 @@ class _Net(Network):
 
     def __init__(self, tasks: Sequence[str], dropout: float, norm: bool, cut: bool) -> None:
         super().__init__()
-        first = nn.Linear(6, 16)
+        first = nn.Linear(6, 16, bias=False)  # before a norm a bias has no gradient but noise, which Adam amplifies
         middle = nn.BatchNorm1d(16) if norm else nn.Identity()
         self.trunk = nn.ModuleDict({"first": first, "norm": middle, "second": nn.Linear(16, 8)})
         self.dropout = nn.Dropout(dropout)
