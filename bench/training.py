@@ -204,7 +204,7 @@ class _Run:
             self.schedule.step()
             since_point.append(values)
             if weights is not None:
-                weights_since.append(weights.clone())
+                weights_since.append(weights)
             if method is not None and hears_steps:
                 method.after_step(self._losses_now(batch, step))
             if method is not None and hears_epochs:

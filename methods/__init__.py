@@ -80,14 +80,24 @@ def create(
             if teachers is None:
                 raise _does_not_fit(f"{part.entry.name} needs teachers: pass teachers=[…], a module per task")
             values["teachers"] = teachers
-        method: Method = part.entry.load()(num_tasks=num_tasks, **values)
+        method = _build(part.entry.load(), seed, num_tasks=num_tasks, **values)
         for name, place in places.items():
             setattr(method, name, place)
-        method.generator.manual_seed(seed)
         built.append(method)
     *added, balancer = built
     balancer.added.extend(added)
     return balancer
+
+
+def _build(rule: type, seed: int, **arguments: Any) -> "Method":
+    """Build a rule whose generator is seeded before its `__init__` draws from it."""
+    from methods.core.base import SEED
+
+    token = SEED.set(seed)
+    try:
+        return rule(**arguments)  # type: ignore[no-any-return]
+    finally:
+        SEED.reset(token)
 
 
 def _does_not_fit(message: str) -> Exception:

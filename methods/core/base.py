@@ -18,6 +18,7 @@ the trunk (`at="features"`, measured at the cut), or K short ones and one full (
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,9 @@ from .gradients import Reduce
 ARGUMENTS = frozenset({"losses", "gramian", "jacobian", "features"})
 EPOCH_ARGUMENTS = frozenset({"losses", "validation"})
 RULES = ("objective", "weigh", "combine")
+
+SEED: ContextVar[int] = ContextVar("SEED", default=0)
+"""The seed of the generators of methods that are being built: set by `methods.create`."""
 
 
 class Diverged(RuntimeError):
@@ -73,7 +77,7 @@ class Method(nn.Module):
         if num_tasks < 1:
             raise ValueError(f"num_tasks={num_tasks}: a method needs at least one task")
         self.num_tasks = num_tasks
-        self.generator = torch.Generator()
+        self.generator = torch.Generator().manual_seed(SEED.get())
         self.optimizer: torch.optim.Optimizer | None = None
         self.added = nn.ModuleList()
         """Methods whose `extra` terms ride on this one (`kd+mgda`)."""
@@ -81,6 +85,7 @@ class Method(nn.Module):
         self.degenerate = 0
         """Steps at which the rule's definition had no solution."""
         self._private: dict[int, list[Tensor]] = {}
+        self._extra_is_private: bool | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -154,20 +159,34 @@ class Method(nn.Module):
         if len(losses) != self.num_tasks:
             raise ValueError(f"{len(losses)} losses were passed to a method for {self.num_tasks} tasks")
         trunk = self._trunk(losses, shared)
+        unseen = sum(k not in self._private for k in range(self.num_tasks))
         private = [self._private.get(k, []) for k in range(self.num_tasks)]
         heads = list({parameter: None for own in private for parameter in own})
         stacked = torch.stack(losses)
         values = stacked.detach()
         if reduce is not None:
-            values = reduce(values.clone(), reduce_op="mean")
+            # The number of tasks whose heads a rank has not seen travels along, so that all ranks refuse together.
+            values, unseen = reduce(torch.cat([values, values.new_tensor([unseen])]), reduce_op="mean").split(
+                len(losses)
+            )
+            if unseen > 0:
+                raise DoesNotFit(
+                    "a rank cannot know a task's head before it has seen a graph of its loss: "
+                    "where a batch has no label let it be total / count.clamp(min=1)"
+                )
         self._check("loss", values)
         extra = self._extra(inputs, taps)
         learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]  # may be built by extra
         for parameter in [*trunk, *heads, *learnt]:
             parameter.grad = None
-        step = _Step(losses, stacked, values, extra, trunk, private, learnt, cut, last, reduce)
-
         measures = bool({"gramian", "jacobian"} & set(self._needs))
+        exact = measures and self.at == "shared"
+        # Added terms ride on the last pass through the trunk, unless there is none or they also pass through a head.
+        apart = extra is not None and (exact or self._passes_heads(extra, heads))
+        if extra is not None and apart:
+            term, [adaptors] = gradients.rows([extra], trunk, [learnt], keep_graph=True)
+        step = _Step(losses, stacked, values, None if apart else extra, trunk, private, learnt, cut, last, reduce)
+
         if not measures:
             weights: Tensor | None = self._by_losses(step)
         elif self.at == "last":
@@ -180,9 +199,13 @@ class Method(nn.Module):
         for parameter in [*trunk, *heads]:  # no label of its task in this batch: a gradient of zero, on every route
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        # At "shared" the trunk's update was computed from averaged gradients.
-        local = [] if measures and self.at == "shared" else trunk
-        gradients.average([*local, *heads, *learnt], reduce)
+        if apart:
+            _accumulate(learnt, adaptors)
+        # The exact route's update of the trunk was made of gradients that were averaged already.
+        gradients.average([*heads, *learnt] if exact else [*trunk, *heads, *learnt], reduce)
+        if apart:
+            added = term[0] if reduce is None else reduce(term[0], reduce_op="mean")
+            _accumulate(trunk, gradients.split(added, trunk))
         for part in self.parts():
             if part.optimizer is not None:
                 part.optimizer.step()
@@ -228,7 +251,7 @@ class Method(nn.Module):
             assert values.grad is not None
             weights = values.grad
         else:
-            weights = self._call(step).to(step.values)
+            weights = self._call(step)
         self._weighted_backward(step, weights)
         return weights
 
@@ -239,7 +262,7 @@ class Method(nn.Module):
         matrix, _ = gradients.rows(step.losses, [step.last], keep_graph=True)
         if step.reduce is not None:
             matrix = step.reduce(matrix, reduce_op="mean")
-        weights = self._call(step, gradients.gramian(matrix), matrix).to(step.values)
+        weights = self._call(step, gradients.gramian(matrix), matrix)
         self._weighted_backward(step, weights)
         return weights
 
@@ -256,22 +279,20 @@ class Method(nn.Module):
             # A rank's rows are R times those of the whole batch, and the whole batch's columns are all ranks'.
             ranks = step.reduce(torch.ones((), dtype=gramian.dtype), reduce_op="sum")
             gramian = step.reduce(gramian, reduce_op="sum") / ranks**2
-        result = self._call(step, gramian, matrix).to(matrix)
+        result = self._call(step, gramian, matrix)
         weights = None if self._rule == "combine" else result
-        into_cut = result if weights is None else weights @ matrix
+        into_cut = (result if weights is None else weights @ matrix.to(weights)).to(cut)  # a cut may be in bfloat16
         self._give_heads(step, own, weights)
-        if step.extra is None:
-            torch.autograd.backward(cut, into_cut.view_as(cut))
-        else:
-            torch.autograd.backward([cut, step.extra], [into_cut.view_as(cut), torch.ones_like(step.extra)])
+        roots, directions = step.added()
+        torch.autograd.backward([cut, *roots], [into_cut.view_as(cut), *directions])
         return weights
 
     def _at_shared(self, step: "_Step") -> Tensor | None:
         """K backwards to the shared parameters; their update is made of those rows, without another pass."""
-        matrix, own = gradients.rows(step.losses, step.trunk, step.private, keep_graph=step.extra is not None)
+        matrix, own = gradients.rows(step.losses, step.trunk, step.private)
         if step.reduce is not None:
             matrix = step.reduce(matrix, reduce_op="mean")
-        result = self._call(step, gradients.gramian(matrix), matrix).to(matrix)
+        result = self._call(step, gradients.gramian(matrix), matrix)
         weights = None if self._rule == "combine" else result
         update = result if weights is None else weights @ matrix
         if self.norm == "sum":
@@ -279,10 +300,6 @@ class Method(nn.Module):
             scale = torch.where(length > 0, target / length, torch.ones_like(length))
             update, weights = scale * update, None if weights is None else scale * weights
         self._give_heads(step, own, weights)
-        if step.extra is not None:
-            term, [adaptors] = gradients.rows([step.extra.sum()], step.trunk, [step.learnt])
-            update = update + (term[0] if step.reduce is None else step.reduce(term[0], reduce_op="mean"))
-            _accumulate(step.learnt, adaptors)
         gradients.assign(step.trunk, update)
         return weights
 
@@ -292,6 +309,8 @@ class Method(nn.Module):
         """Call `weigh` or `combine` with what it names, without grad, and check what comes back."""
         if "features" in self._needs and step.cut is None:
             raise DoesNotFit(f"{self._label()} reads the features: pass cut=…")
+        if "features" in self._needs and step.reduce is not None:
+            raise DoesNotFit(f"{self._label()} reads the features, which several ranks do not share")
         values = step.values
         if gramian is not None:
             self._check("gradient", gramian.diagonal())
@@ -304,15 +323,16 @@ class Method(nn.Module):
         expected = [columns] if self._rule == "combine" else [self.num_tasks]
         if list(result.shape) != expected:
             raise ValueError(f"{self._label()}.{self._rule} returned {list(result.shape)} instead of {expected}")
-        return result
+        return result.detach().to(step.values, copy=True)  # a rule may return what it learns, which is about to change
 
     @staticmethod
     def _weighted_backward(step: "_Step", weights: Tensor) -> None:
         """One backward of Σ weights_k losses_k + Σ extra_k."""
-        if step.extra is None:
-            torch.autograd.backward(step.stacked, weights)
-        else:
-            torch.autograd.backward([step.stacked, step.extra], [weights, torch.ones_like(step.extra)])
+        roots, directions = step.added()
+        if step.stacked.requires_grad:  # or no task has a label in this batch
+            roots, directions = [step.stacked, *roots], [weights, *directions]
+        if roots:
+            torch.autograd.backward(roots, directions)
 
     def _give_heads(self, step: "_Step", own: list[list[Tensor]], weights: Tensor | None) -> None:
         """Give each private parameter its tasks' gradients, plain or weighted."""
@@ -329,7 +349,13 @@ class Method(nn.Module):
             if inputs is None or taps is None:
                 raise DoesNotFit(f"{part._label()} adds terms of its own: pass inputs=… and taps=…")
             terms.append(part.extra(inputs, taps))
-        return None if not terms else torch.stack(terms).sum(0)
+        total = torch.stack(terms).sum() if terms else None
+        return total if total is not None and total.requires_grad else None
+
+    def _passes_heads(self, extra: Tensor, heads: list[Tensor]) -> bool:
+        if self._extra_is_private is None:
+            self._extra_is_private = not gradients.leaves(extra).keys().isdisjoint(heads)
+        return self._extra_is_private
 
     def _trunk(self, losses: list[Tensor], shared: Iterable[Tensor | tuple[str, Tensor]]) -> list[Tensor]:
         """The shared parameters that learn; at first sight of a task's graph, also find what is private to it."""
@@ -343,7 +369,7 @@ class Method(nn.Module):
             reached = {k: gradients.leaves(losses[k]) for k in unseen}
             common = set(trunk)
             if len(unseen) == self.num_tasks:
-                everything = set().union(*reached.values())
+                everything = {leaf for own in reached.values() for leaf in own}
                 lost = [f"{n} {list(p.shape)}" for n, p in named if p.requires_grad and p not in everything]
                 if lost:
                     raise ValueError(f"no loss reaches the shared parameter {lost[0]}")
@@ -375,6 +401,10 @@ class _Step:
     cut: Tensor | None
     last: Tensor | None
     reduce: Reduce | None
+
+    def added(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The added terms as roots of a backward, with their gradients."""
+        return ([], []) if self.extra is None else ([self.extra], [torch.ones_like(self.extra)])
 
 
 def is_finite(values: Tensor) -> bool:

@@ -9,9 +9,12 @@ Reduce = Callable[..., Tensor]
 """`reduce(tensor, reduce_op="mean" | "sum") -> tensor` over ranks, as `lightning.Fabric.all_reduce`."""
 
 
-def leaves(loss: Tensor) -> set[Tensor]:
-    """Return the leaf tensors (parameters) that the graph of `loss` reaches."""
-    found: set[Tensor] = set()
+def leaves(loss: Tensor) -> dict[Tensor, None]:
+    """Return the leaf tensors (parameters) that the graph of `loss` reaches, in the graph's order.
+
+    A dictionary for its order, which a set has not: ranks put gradients end to end in it.
+    """
+    found: dict[Tensor, None] = {}
     seen = set()
     nodes = [loss.grad_fn] if loss.grad_fn is not None else []
     while nodes:
@@ -20,7 +23,7 @@ def leaves(loss: Tensor) -> set[Tensor]:
             continue
         seen.add(node)
         if hasattr(node, "variable"):  # AccumulateGrad: the node that stands for a leaf
-            found.add(node.variable)
+            found[node.variable] = None
         nodes.extend(parent for parent, _ in node.next_functions if parent is not None)
     return found
 
@@ -69,15 +72,22 @@ def gramian(matrix: Tensor, chunk: int = 1 << 20) -> Tensor:
     return torch.as_tensor(product).cpu()
 
 
+def split(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Cut `[P]` into views of the parameters' shapes."""
+    parts = flat.split([parameter.numel() for parameter in parameters])
+    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
+
+
 def assign(parameters: Sequence[Tensor], flat: Tensor) -> None:
     """Make `.grad` of the parameters views into `flat` `[P]`."""
-    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter)
+    for parameter, part in zip(parameters, split(flat, parameters), strict=True):
+        parameter.grad = part
 
 
 def average(parameters: Sequence[Tensor], reduce: Reduce | None) -> None:
-    """Average `.grad` of the parameters over ranks, in one collective. A missing one counts as zero."""
-    if reduce is None or not parameters:
+    """Average `.grad` of the parameters over ranks, in one collective. One that is missing is so on every rank."""
+    present = [parameter for parameter in parameters if parameter.grad is not None]
+    if reduce is None or not present:
         return
-    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters])
-    assign(parameters, reduce(flat, reduce_op="mean"))
+    flat = torch.cat([p.grad.reshape(-1) for p in present if p.grad is not None])
+    assign(present, reduce(flat, reduce_op="mean"))

@@ -46,19 +46,24 @@ class Option:
         if isinstance(value, str):
             if value == "none" and NoneType in get_args(self.type):
                 return None
-            if get_origin(self.type) is tuple:
+            if self._tuple is not None:
                 value = value.split(":")
         try:
             return TypeAdapter(self.type).validate_python(value)
         except ValidationError as problem:
             raise ValueError(f"it takes {self.describe()}") from problem
 
+    @property
+    def _tuple(self) -> Any:
+        """The tuple type among what the option takes, if there is one."""
+        return next((kind for kind in (self.type, *get_args(self.type)) if get_origin(kind) is tuple), None)
+
     def describe(self) -> str:
         """Say in words what the option takes."""
         if get_origin(self.type) is Literal:
             return " or ".join(str(choice) for choice in get_args(self.type))
-        if get_origin(self.type) is tuple:
-            return f"{get_args(self.type)[0].__name__}s separated by ':'"
+        if self._tuple is not None:
+            return f"{get_args(self._tuple)[0].__name__}s separated by ':'"
         kinds = [kind for kind in get_args(self.type) or [self.type] if kind is not NoneType]
         return " or ".join([f"a value of type {kind.__name__}" for kind in kinds])
 
@@ -178,7 +183,8 @@ class Part:
             name: value for name, value in sorted(self.values.items()) if full or value != self.options[name].default
         }
         inside = ",".join(f"{name}={_write(value)}" for name, value in chosen.items())
-        return f"{self.entry.name}[{inside}]" if inside else self.entry.name
+        name = self.entry.name if full else self.entry.name.rpartition("/")[2]
+        return f"{name}[{inside}]" if inside else name
 
 
 @dataclass(frozen=True)
@@ -211,9 +217,9 @@ class Registry:
                 found[entry.name] = entry
         for point in entry_points(group=self.group):
             module, _, class_name = point.value.partition(":")
-            spec = importlib.util.find_spec(module)
-            if spec is not None and spec.origin is not None:
-                found.setdefault(point.name, Entry(point.name, Path(spec.origin), class_name, module))
+            where = _module_file(module)  # one that is broken does not take the others along
+            if where is not None:
+                found.setdefault(point.name, Entry(point.name, where, class_name, module))
         return found
 
     def find(self, name: str) -> Entry:
@@ -303,7 +309,7 @@ def canonical(parts: Sequence[Part]) -> str:
 
 def label(parts: Sequence[Part]) -> str:
     """Write a variant as short as it can be read: without defaults, a plug-in's file without its folder."""
-    return "+".join(part.text(full=False).rpartition("/")[2] for part in parts)
+    return "+".join(part.text(full=False) for part in parts)
 
 
 def split(text: str, separator: str) -> list[str]:
@@ -346,19 +352,43 @@ def _base_names(lineage: Sequence[ast.ClassDef]) -> set[str]:
     return {ast.unparse(base).rpartition(".")[2] for node in lineage for base in node.bases}
 
 
+def _module_file(module: str) -> Path | None:
+    """The file of a module, without importing it (but for the packages around it); None if there is none."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
+
+
 def _lineage(file: Path, class_name: str) -> list[ast.ClassDef]:
-    """The class and its bases, followed by name through the file's imports, up to those in a `core` package."""
+    """The class and its bases, followed by name through the files' imports, up to those in a `core` package."""
     tree = _tree(file)
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    if class_name in classes:
-        node = classes[class_name]
-        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
-        return [node, *(parent for base in bases for parent in _lineage(file, base))]
+    if class_name not in classes:
+        return []
+    imported = _imported(tree)
+    found = [classes[class_name]]
+    for base in map(ast.unparse, classes[class_name].bases):
+        root, _, rest = base.partition(".")
+        if base in classes:
+            found += _lineage(file, base)
+        elif root in imported:
+            module, _, name = ".".join(filter(None, [imported[root], rest])).rpartition(".")
+            outside = None if ".core" in module or module.startswith("torch") else _module_file(module)
+            found += _lineage(outside, name) if outside else []
+    return found
+
+
+def _imported(tree: ast.Module) -> dict[str, str]:
+    """What each name that the module imports stands for, with dots."""
+    found = {}
     for statement in tree.body:
-        if isinstance(statement, ast.ImportFrom) and statement.module and ".core" not in statement.module:
+        if isinstance(statement, ast.Import):
             for alias in statement.names:
-                if (alias.asname or alias.name) == class_name and statement.module.split(".")[0] != "torch":
-                    spec = importlib.util.find_spec(statement.module)
-                    if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
-                        return _lineage(Path(spec.origin), alias.name)
-    return []
+                found[alias.asname or alias.name.partition(".")[0]] = (
+                    alias.name if alias.asname else alias.name.partition(".")[0]
+                )
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            found |= {alias.asname or alias.name: f"{statement.module}.{alias.name}" for alias in statement.names}
+    return found

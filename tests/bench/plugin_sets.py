@@ -38,7 +38,8 @@ class _Net(Network):
         middle = nn.BatchNorm1d(16) if norm else nn.Identity()
         self.trunk = nn.ModuleDict({"first": first, "norm": middle, "second": nn.Linear(16, 8)})
         self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict({task: nn.Linear(8, OUTPUTS[task]) for task in tasks})
+        heads = {task: nn.Sequential(nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, OUTPUTS[task])) for task in tasks}
+        self.heads = nn.ModuleDict(heads)
         self.cut = cut
         self.seen: list[_Seen] = []
         self.initial: dict[str, Tensor] = {}
@@ -71,13 +72,17 @@ class Wobbly(TaskSet):
     card = Card("made up", "MIT", "none", "a toy")
 
     def __init__(
-        self, dropout: float = 0.5, norm: bool = True, cut: bool = True, poison: Literal["none", "train", "test"] = "none"
+        self,
+        dropout: float = 0.5,
+        norm: bool = True,
+        cut: bool = True,
+        poison: Literal["none", "train", "test", "inputs"] = "none",
     ) -> None:
         self.dropout, self.norm, self.cut, self.poison = dropout, norm, cut, poison
         self.built: list[_Net] = []
 
     def load(self) -> dict[str, dict[str, Tensor]]:
-        """Draw the examples; `poison` makes one target of `size` in a split a NaN."""
+        """Draw the examples; `poison` puts a NaN into the target `size` of a split, or into the training inputs."""
         generator = torch.Generator().manual_seed(1)
         direction = torch.randn(6, 2, generator=generator)
         splits = {}
@@ -90,6 +95,8 @@ class Wobbly(TaskSet):
                 kind = kind.where(ids % 4 != 0, -1)
             if split == self.poison:
                 size[17] = float("nan")
+            if split == "train" and self.poison == "inputs":
+                x[17] = float("nan")
             splits[split] = {"x": x, "id": ids, "size": size, "kind": kind}
         return splits
 

@@ -73,7 +73,9 @@ def test_per_seed_gains_are_their_formulas(values, baseline):
             for kind, value in zip(KINDS, (linearised, paired, fixed), strict=True):
                 expected[kind][seed] += 100 * sign * weight * value
     for kind in KINDS:
-        np.testing.assert_allclose(per_seed(values, baseline, HIGHER, TASKS, kind), expected[kind], rtol=1e-7, atol=1e-6)
+        np.testing.assert_allclose(
+            per_seed(values, baseline, HIGHER, TASKS, kind), expected[kind], rtol=1e-7, atol=1e-6
+        )
 
 
 @given(seeds_by_metrics(), seeds_by_metrics(), st.sampled_from(KINDS))
@@ -94,7 +96,9 @@ def test_the_weighted_mean_of_each_metrics_own_gain_is_delta(values, baseline):
 @given(seeds_by_metrics(), seeds_by_metrics(), arrays(np.float64, 3, elements=positive), st.sampled_from(KINDS))
 def test_gains_do_not_depend_on_a_metrics_unit(values, baseline, unit, kind):
     before = per_seed(values, baseline, HIGHER, TASKS, kind)
-    np.testing.assert_allclose(per_seed(values * unit, baseline * unit, HIGHER, TASKS, kind), before, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        per_seed(values * unit, baseline * unit, HIGHER, TASKS, kind), before, rtol=1e-6, atol=1e-6
+    )
 
 
 @given(seeds_by_metrics(), st.sampled_from(["linearised", "paired"]))
@@ -139,7 +143,8 @@ def test_the_linearised_interval_is_right_away_from_zero_where_the_paired_one_is
 
 
 @pytest.mark.parametrize(
-    ("values", "baseline"), [(np.ones((3, 2)), np.ones((4, 2))), (np.ones(2), np.ones(2)), (np.ones((3, 2)), np.ones(2))]
+    ("values", "baseline"),
+    [(np.ones((3, 2)), np.ones((4, 2))), (np.ones(2), np.ones(2)), (np.ones((3, 2)), np.ones(2))],
 )
 def test_per_seed_gains_need_values_and_baseline_of_the_same_seeds(values, baseline):
     with pytest.raises(ValueError, match="one shape"):

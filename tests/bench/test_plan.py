@@ -81,13 +81,18 @@ def test_runs_go_seed_by_seed_with_baselines_before_methods(plan):
         for seed in (0, 1, 2)
         for method, tasks in [(STL, ("y1",)), (STL, ("y2",)), ("equal", ("y1", "y2")), ("uncertainty", ("y1", "y2"))]
     ]
-    planned = [(seed, method.partition("[")[0], tasks) for seed, method, tasks in runs_of(plan(methods="uncertainty", seeds="3"))]
+    planned = [
+        (seed, method.partition("[")[0], tasks)
+        for seed, method, tasks in runs_of(plan(methods="uncertainty", seeds="3"))
+    ]
     assert planned == expected
 
 
 def test_every_task_set_is_done_before_the_next_seed(plan):
     found = plan(tasks="scales[tasks=2],scales[tasks=3]", seeds="2")
-    assert [(p.spec.seed, p.spec.task_set[-2]) for p in found] == sorted((p.spec.seed, p.spec.task_set[-2]) for p in found)
+    assert [(p.spec.seed, p.spec.task_set[-2]) for p in found] == sorted(
+        (p.spec.seed, p.spec.task_set[-2]) for p in found
+    )
 
 
 def test_equal_weights_are_planned_with_every_request_and_once(plan):
@@ -203,7 +208,9 @@ def test_a_rule_that_fits_no_set_is_a_usage_error_with_the_reasons(plan, rules):
         plan(methods=f"{rules}:Pair", tasks="scales[tasks=3]")
 
 
-@pytest.mark.parametrize("tasks", ["scales[tasks=2],digits", "scales[tasks=3],scales[tasks=2]", "scales[tasks=2],scales[tasks=3]"])
+@pytest.mark.parametrize(
+    "tasks", ["scales[tasks=2],digits", "scales[tasks=3],scales[tasks=2]", "scales[tasks=2],scales[tasks=3]"]
+)
 def test_a_rule_that_fits_one_set_is_planned_on_all(plan, rules, tasks):
     planned = [p for p in plan(methods=f"{rules}:Pair", tasks=tasks) if p.method_label.endswith("Pair")]
     assert len(planned) == 2

@@ -82,7 +82,11 @@ def test_a_key_changes_with_the_name():
         ("versions", {"torch": "2.1", "numpy": "2.1"}, ["torch"]),
         ("upstream", {"teacher": "l"}, ["its baseline teacher"]),
         ("sources", {"bench.training": "s"}, ["the code of methods.mgda"]),
-        ("sources", {"bench.training": "t", "methods.mgda": "n"}, ["the code of bench.training", "the code of methods.mgda"]),
+        (
+            "sources",
+            {"bench.training": "t", "methods.mgda": "n"},
+            ["the code of bench.training", "the code of methods.mgda"],
+        ),
     ],
 )
 def test_differences_are_named(part, value, said):
@@ -104,7 +108,8 @@ def test_a_spec_and_a_record_are_frozen_and_take_no_unknown_field(made):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"batch_size": 0}, {"lr": 0.0}, {"epoch_steps": 0}, {"points": 0}, {"points": 21}, {"threads": 0}]
+    "wrong",
+    [{"steps": 0}, {"batch_size": 0}, {"lr": 0.0}, {"epoch_steps": 0}, {"points": 0}, {"points": 21}, {"threads": 0}],
 )
 def test_an_impossible_protocol_is_refused(wrong):
     with pytest.raises(ValidationError):

@@ -78,7 +78,9 @@ def test_a_trainings_closure_is_what_training_imports_and_what_that_imports():
     assert {"tasks.core.base", "tasks.core.protocol"} <= found.keys()
 
 
-@pytest.mark.parametrize("module", ["bench.cli", "bench.api", "bench.plan", "bench.store", "bench.report.table", "bench.report.html"])
+@pytest.mark.parametrize(
+    "module", ["bench.cli", "bench.api", "bench.plan", "bench.store", "bench.report.table", "bench.report.html"]
+)
 def test_a_trainings_closure_leaves_out_what_cannot_change_its_numbers(module):
     assert not [name for name in closure(["bench.training"]) if (name + ".").startswith(module + ".")]
 
@@ -95,7 +97,11 @@ def test_a_task_set_brings_its_losses_metrics_and_network():
 
 
 def test_modules_outside_the_project_do_not_count():
-    assert {name.partition(".")[0] for name in closure(["bench.training", "tasks.digits"])} == {"bench", "methods", "tasks"}
+    assert {name.partition(".")[0] for name in closure(["bench.training", "tasks.digits"])} == {
+        "bench",
+        "methods",
+        "tasks",
+    }
 
 
 @pytest.mark.parametrize("edit", SAME)
@@ -134,12 +140,16 @@ def test_two_plug_ins_of_one_file_name_both_count(plugin):
 
 
 def test_imports_inside_functions_and_conditions_are_followed(plugin):
-    text = "def f():\n    from methods.core import solvers\n    return solvers\n\n\nif f:\n    import tasks.core.losses\n"
+    text = (
+        "def f():\n    from methods.core import solvers\n    return solvers\n\n\nif f:\n    import tasks.core.losses\n"
+    )
     assert {"methods.core.solvers", "tasks.core.losses"} <= closure(files=[plugin(text)]).keys()
 
 
 def test_an_outsiders_own_package_is_followed(package):
-    package(rule="from . import helper\nfrom .deeper import N\n", helper="import outside.last\n", deeper="N = 1\n", last="")
+    package(
+        rule="from . import helper\nfrom .deeper import N\n", helper="import outside.last\n", deeper="N = 1\n", last=""
+    )
     found = closure(["outside.rule"])
     assert found.keys() == {"outside", "outside.rule", "outside.helper", "outside.deeper", "outside.last"}
 

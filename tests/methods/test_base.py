@@ -230,6 +230,13 @@ def test_a_gradient_that_is_not_finite_says_which_and_when(network, at):
     assert (diverged.value.what, diverged.value.task, diverged.value.step) == ("gradient", 2, 1)
 
 
+def test_of_several_losses_that_are_not_finite_the_first_is_named(network):
+    outputs = (net := network())()
+    outputs.losses[1:] = [outputs.losses[1] * float("inf"), outputs.losses[2] * float("nan")]
+    with pytest.raises(Diverged, match="task 1"):
+        net.give(Ones(3), outputs)
+
+
 def test_after_a_gradient_that_was_not_measured_the_next_step_diverges(network):
     net, method = network(), Drawing(3)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)

@@ -43,8 +43,8 @@ def test_the_update_is_the_shortest_vector_of_the_hull(linear, gradient_matrices
 def test_the_hull_is_that_of_the_divided_gradients_and_the_weights_apply_to_the_raw_ones(
     linear, gradient_matrices, optimality, normalize, data
 ):
-    rows = data.draw(gradient_matrices(decades=3, zeros=False)).float()
-    values = 10 ** torch.tensor(data.draw(st.lists(st.floats(-3, 3), min_size=len(rows), max_size=len(rows))))
+    rows = data.draw(gradient_matrices(decades=5, zeros=False)).float()
+    values = 10 ** torch.tensor(data.draw(st.lists(st.floats(-5, 5), min_size=len(rows), max_size=len(rows))))
     weights, update, method = run(linear, rows, values, normalize=normalize)
     divided = rows.double() / divisors(normalize, rows, values.double()).unsqueeze(1)
     assert (weights >= 0).all()

@@ -26,11 +26,29 @@ def problem(variant, **options):
     return message
 
 
+WEIGH = """
+    def weigh(self, losses):
+        return torch.ones(len(losses))
+"""
+KEYWORD = """
+    def weigh(self, *, gramian):
+        return gramian.diagonal()
+"""
+COMBINE = """
+    def combine(self, jacobian):
+        return jacobian.sum(0)
+"""
+EXTRA = """
+    def extra(self, inputs, taps):
+        return torch.zeros(self.num_tasks)
+"""
+
+
 @pytest.fixture
 def plugin(tmp_path):
     """Write a file with a class `Rule` of these options, and return its variant's name."""
 
-    def write(signature="", body="", head="from methods.core.base import Method", name="rule.py"):
+    def write(signature="", body=WEIGH, head="from methods.core.base import Method", name="rule.py"):
         comma = f", {signature}" if signature else ""
         (tmp_path / name).write_text(
             f'''"""A rule from outside."""
@@ -43,14 +61,11 @@ class Rule(Method):
 
     More words.
     """
-{body}
+
     def __init__(self, num_tasks: int{comma}):
         super().__init__(num_tasks)
         self.given = {{name: value for name, value in locals().items() if name not in ("self", "__class__")}}
-
-    def weigh(self, losses):
-        return torch.ones(len(losses))
-'''
+{body}'''
         )
         return f"{tmp_path / name}:Rule"
 
@@ -96,7 +111,7 @@ def test_separators_in_brackets_do_not_separate():
 
 
 def test_what_adds_terms_comes_first_and_the_balancer_last(plugin):
-    adding = plugin(body="    def extra(self, inputs, taps):\n        return torch.zeros(self.num_tasks)\n")
+    adding = plugin(body=WEIGH + EXTRA)
     for written in (f"mgda+{adding}", f"{adding}+mgda"):
         assert [part.entry.class_name for part in methods.parse(written)] == ["Rule", "MGDA"]
         method = methods.create(written, num_tasks=2)
@@ -254,7 +269,7 @@ def test_a_file_that_is_not_python_is_named(tmp_path):
 
 def test_two_files_of_one_name_are_two_plugins(plugin, tmp_path):
     (tmp_path / "sub").mkdir()
-    one, two = plugin(body="    tag = 1"), plugin(body="    tag = 2", name="sub/rule.py")
+    one, two = plugin(body="\n    tag = 1\n"), plugin(body="\n    tag = 2\n", name="sub/rule.py")
     assert [methods.create(name, num_tasks=1).tag for name in (one, two)] == [1, 2]
 
 
@@ -276,9 +291,13 @@ def test_a_plugin_that_extends_a_builtin_has_its_options(tmp_path, how):
     assert (method.normalize, method.at) == ("l2", "shared")
 
 
+def test_a_rule_that_names_the_gramian_by_keyword_measures_too(plugin):
+    (part,) = methods.parse(f"{plugin(body=KEYWORD)}[at=features]")
+    assert part.values["at"] == "features"
+
+
 def test_a_rule_that_combines_cannot_measure_at_the_last_layer(plugin):
-    name = plugin(body="    def combine(self, jacobian):\n        return jacobian.sum(0)\n")
-    assert "shared or features" in problem(f"{name}[at=last]")
+    assert "shared or features" in problem(f"{plugin(body=COMBINE)}[at=last]")
 
 
 @pytest.fixture
@@ -309,7 +328,18 @@ def test_an_installed_distribution_adds_a_method(entry_point, plugin):
 def test_an_installed_distribution_does_not_replace_a_builtin(entry_point, plugin):
     plugin(name="other_equal.py")
     entry_point(equal="other_equal:Rule")
+    assert methods.registry.entries()["equal"].class_name == "Equal"
     assert type(methods.create("equal", num_tasks=2)).__name__ == "Equal"
+
+
+def test_an_installed_rule_may_extend_a_neighbour_in_its_package(entry_point, tmp_path):
+    package = tmp_path / "their_rules"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "base.py").write_text("from methods.mgda import MGDA\nclass Base(MGDA): ...\n")
+    (package / "rule.py").write_text("from .base import Base\nclass Rule(Base): ...\n")
+    entry_point(theirs="their_rules.rule:Rule")
+    assert methods.create("theirs[normalize=l2]", num_tasks=2).normalize == "l2"
 
 
 @pytest.mark.parametrize("value", ["not_there:Rule", "not_there.at_all:Rule"])
@@ -396,8 +426,8 @@ def test_a_seed_reaches_what_is_drawn_while_the_rule_is_built(tmp_path):
 def test_options_reach_the_method():
     method = methods.create("mgda[at=features,normalize=l2]", num_tasks=3)
     assert (method.at, method.norm, method.normalize, method.num_tasks) == ("features", "own", "l2", 3)
+    assert type(method).at == "shared"  # and nobody else's
     assert methods.create("mgda[norm=sum]", num_tasks=3).norm == "sum"
-    assert type(method).at == "shared"
 
 
 def test_a_plugins_file_is_imported_on_use_and_once(plugin):

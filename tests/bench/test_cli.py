@@ -1,0 +1,351 @@
+"""The command line as a user meets it: in fresh processes."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import bench
+from bench import cli
+from bench.records import STL
+from bench.report.pages import FILES
+from bench.store import Store
+
+PROJECT = Path(bench.__file__).parent.parent
+REQUEST = ["--methods", "uncertainty,mgda", "--tasks", "digits,scales", "--seeds", "1", "--protocol", "smoke"]
+"""What the fixture `smoke` has run."""
+
+
+def contents(folder, *names):
+    return {name: (folder / name).read_bytes() for name in names or FILES}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, made):
+    """A folder with everything that is wrong in it."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "file").write_text("")
+    for name, text in (("corrupt", '{"name": '), ("foreign", '{"name": "x"}')):
+        (folder / name / "runs").mkdir(parents=True)
+        (folder / name / "runs" / "some.json").write_text(text)
+    (folder / "edited" / "runs").mkdir(parents=True)
+    record = made(scores={("left", "accuracy", True): 0.5})
+    text = record.model_dump_json().replace('"seed":0', '"seed":1')
+    (folder / "edited" / "runs" / f"{record.name}.json").write_text(text)
+    (folder / "broken.py").write_text("class Broken(\n")
+    return folder
+
+
+WRONG = [
+    ("run --methods mdga", "unknown method 'mdga': did you mean 'mgda'?"),
+    ("run --methods mgda[normalise=l2]", "mgda has no option 'normalise': did you mean 'normalize'?"),
+    ("run --methods mgda[normalize=l3]", "mgda[normalize=l3]: it takes none or l2 or loss or loss+"),
+    ("run --methods nowhere.py:Rule", "method 'nowhere.py:Rule': there is no file nowhere.py"),
+    ("run --methods broken.py:Broken", "broken.py is not Python"),
+    ("run --tasks scale", "unknown task set 'scale': did you mean 'scales'?"),
+    ("run --tasks scales[ratio=high]", "scales[ratio=high]: it takes a value of type float"),
+    ("run --protocol quik", "has no protocol 'quik': did you mean 'quick'?"),
+    ("run --seeds 0", "seeds '0': write how many (8), a range (100-107) or a list (3,5)"),
+    ("plan --seeds abc", "seeds 'abc': write how many (8), a range (100-107) or a list (3,5)"),
+    ("run --out file", "file is a file: name a folder"),
+    ("run --out corrupt", "corrupt/runs/some.json is not a run's record"),
+    ("report foreign", "foreign/runs/some.json is not a run's record (key: Field required)"),
+    ("plan --out edited", "is another run's record, or was edited: move it away"),
+    ("report empty", "empty has no records: python -m bench run --out empty makes them"),
+    ("run --devices two", "Invalid value for '--devices'"),
+    ("run --accelerator gpu", "--accelerator 'gpu' is not offered"),
+    ("run --nope", "No such option: --nope"),
+    ("runn", "No such command 'runn'. Did you mean 'run'?"),
+    ("list nonsense", "list 'nonsense': there is methods, tasks, runs"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), WRONG, ids=[line for line, _ in WRONG])
+def test_what_is_wrong_is_one_line_that_says_what_would_be_right_without_torch(command, without_torch, place, line, said):
+    done = command(*line.split(), cwd=place, env=without_torch)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+    assert not (place / "results").exists()
+
+
+def test_an_option_out_of_range_is_one_line(command, tmp_path):
+    done = command("plan", "--tasks", "scales[tasks=1]", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: tasks=1: scales needs at least 2\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("--help", ["run", "plan", "report", "list"]),
+        ("run --help", ["--methods", "--tasks", "--seeds", "--protocol", "--out", "--retry"]),
+        ("list methods", ["equal", "mgda", "normalize=none", "uncertainty", "lr=0.025"]),
+        ("list tasks", ["digits", "scales", "ratio=100.0"]),
+    ],
+)
+def test_help_and_lists_answer_without_torch(command, without_torch, tmp_path, line, expected):
+    done = command(*line.split(), cwd=tmp_path, env=without_torch)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(word in done.stdout for word in expected)
+
+
+def test_the_environment_without_torch_really_is_without(without_torch, tmp_path):
+    done = subprocess.run([sys.executable, "-c", "import torch"], env=without_torch, cwd=tmp_path, capture_output=True)
+    assert b"torch was imported" in done.stderr
+
+
+def test_run_makes_every_run_and_says_where_the_pages_are(smoke):
+    assert smoke.done.returncode == 0, smoke.done.stderr
+    assert len(smoke.records) == 3 + 5 + 2 * 3
+    assert {record.result.status for record in smoke.records.values()} == {"ok"}
+    assert smoke.done.stdout.splitlines()[-1] == "written: " + ", ".join(f"results/local/{name}" for name in FILES)
+    assert sorted(path.name for path in smoke.out.iterdir()) == sorted([*FILES, "runs"])
+
+
+def test_run_prints_a_line_per_finished_run_with_the_time_left(smoke):
+    lines = smoke.done.stderr.splitlines()
+    assert lines[0] == "14 runs: 14 to make, 0 there already"
+    assert re.fullmatch(r"digits stl left seed 0: ok \(\d+\.\d s; 1/14, \d+ s left\)", lines[1])
+    assert re.fullmatch(r"scales \S+ seed 0: ok \(\d+\.\d s; 14/14, 0 s left\)", lines[-1])
+    assert len(lines) == 15
+
+
+def test_run_prints_what_the_csv_holds(smoke):
+    board = pd.read_csv(smoke.out / "leaderboard.csv")
+    for line in board.to_dict("records"):
+        gain = f"{line['delta_task']:+.2f}".replace("-", "−")
+        assert re.search(rf"^{line['method']} +{re.escape(gain)}", smoke.done.stdout, re.M), line["method"]
+    assert "y3.nrmse" in smoke.done.stdout
+
+
+def test_the_leaderboard_has_every_set_every_method_and_the_rows_over_sets(smoke):
+    board = pd.read_csv(smoke.out / "leaderboard.csv")
+    methods = {"equal", "mgda", "uncertainty"}
+    found = {name: set(rows.method) for name, rows in board.groupby("task_set")}
+    assert found == {"digits@smoke": methods | {STL}, "scales@smoke": methods | {STL}, "all@smoke": methods}
+    assert board.delta_task.notna().all()
+
+
+def test_runs_csv_has_every_test_metric_of_every_run(smoke):
+    with (smoke.out / "runs.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert len(lines) == 3 + 5 + 3 * (3 + 5)
+    for line in lines:
+        tasks = [line["task"]] if line["method"] == STL else None
+        [record] = [
+            r for r in smoke.records.values()
+            if r.method_label == line["method"] and f"{r.task_set_label}@smoke" == line["task_set"]
+            and (tasks is None or list(r.spec.tasks) == tasks)
+        ]  # fmt: skip
+        score = record.result.scores[line["task"]][line["metric"]]
+        assert float(line["value"]) == pytest.approx(score.value, rel=1e-9)
+        assert line["higher_is_better"] == str(score.higher_is_better)
+
+
+def test_no_record_holds_nan(smoke):
+    def refuse(name):
+        raise AssertionError(name)
+
+    for file in (smoke.out / "runs").glob("*.json"):
+        json.loads(file.read_text("utf-8"), parse_constant=refuse)
+
+
+def test_the_same_request_elsewhere_gives_the_same_bytes(smoke, command, environment, tmp_path):
+    """In a fresh process with another hash seed, time zone, language and folder."""
+    changed = {"PYTHONHASHSEED": "271", "TZ": "Asia/Kathmandu", "LANG": "C", "LC_ALL": "C"}
+    cwd = tmp_path / "deep" / "er"
+    cwd.mkdir(parents=True)
+    done = command("run", *REQUEST, "--accelerator", "cpu", "--out", "elsewhere", cwd=cwd, env=environment(**changed))
+    assert done.returncode == 0, done.stderr
+    out = cwd / "elsewhere"
+    assert contents(out, "leaderboard.csv", "runs.csv") == contents(smoke.out, "leaderboard.csv", "runs.csv")
+    names = [sorted(path.name for path in (folder / "runs").iterdir()) for folder in (out, smoke.out)]
+    assert names[0] == names[1]
+    for name in names[0]:
+        one, other = (folder / "runs" / name for folder in (out, smoke.out))
+        if name.endswith(".json"):
+            texts = [json.dumps(json.loads(path.read_text("utf-8"))["result"]) for path in (one, other)]
+            assert texts[0] == texts[1]
+        else:
+            assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.fixture
+def copy_of_smoke(smoke, tmp_path):
+    return Path(shutil.copytree(smoke.out, tmp_path / "copy"))
+
+
+def test_report_rebuilds_every_page_byte_for_byte_without_torch(copy_of_smoke, command, without_torch):
+    before = contents(copy_of_smoke)
+    for name in FILES:
+        (copy_of_smoke / name).unlink()
+    done = command("report", copy_of_smoke, cwd=copy_of_smoke.parent, env=without_torch)
+    assert done.returncode == 0, done.stderr
+    assert contents(copy_of_smoke) == before
+
+
+def test_the_printed_table_survives_a_terminal_that_knows_ascii_only(copy_of_smoke, command, environment):
+    env = environment(PYTHONIOENCODING="ascii")
+    done = command("report", copy_of_smoke, cwd=copy_of_smoke.parent, env=env)
+    assert done.returncode == 0, done.stderr
+
+
+def test_list_runs_lists_what_is_stored(copy_of_smoke, command, without_torch):
+    done = command("list", "runs", "--out", copy_of_smoke, cwd=copy_of_smoke.parent, env=without_torch)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1 + 14
+    assert all(re.search(r"^[0-9a-f]{10} .* smoke +ok", line) for line in lines[1:])
+
+
+def test_a_variant_is_printed_with_its_options(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["plan", "--methods", "mgda[at=features]", "--tasks", "scales[tasks=2]", "--seeds", "1",
+                  "--protocol", "smoke", "--out", str(tmp_path)])  # fmt: skip
+    assert re.search(r"scales\[tasks=2\] +mgda\[at=features\] .* to run: missing", capsys.readouterr().out)
+
+
+def test_interrupted_at_the_plan_it_exits_130(monkeypatch, tmp_path):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.plan.make_plan", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["plan", "--out", str(tmp_path)])
+    assert caught.value.code == 130
+
+
+def test_an_internal_error_is_one_line_and_exits_5(monkeypatch, tmp_path, capsys):
+    def fail(*_):
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr("bench.plan.make_plan", fail)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["plan", "--out", str(tmp_path)])
+    assert caught.value.code == 5
+    assert capsys.readouterr().err == "internal error: ZeroDivisionError: by nothing (--debug shows where)\n"
+
+
+def test_debug_shows_the_traceback_of_a_wrong_request(tmp_path):
+    from methods import NameProblem
+
+    with pytest.raises(NameProblem):
+        cli.main(["plan", "--methods", "mdga", "--out", str(tmp_path), "--debug"])
+
+
+def test_data_that_cannot_be_had_is_one_line_and_exits_3(monkeypatch, tmp_path, capsys):
+    from tasks.core.base import DataProblem
+
+    def fail(*_):
+        raise DataProblem("no such folder: /data")
+
+    monkeypatch.setattr("bench.plan.make_plan", fail)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["plan", "--out", str(tmp_path)])
+    assert (caught.value.code, capsys.readouterr().err) == (3, "error: no such folder: /data\n")
+
+
+def interruptible():
+    """A shell's background jobs ignore SIGINT, and their children with them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_interrupted_it_keeps_what_is_finished_and_the_same_command_goes_on_from_there(
+    smoke, command, environment, tmp_path
+):
+    line = [sys.executable, "-m", "bench", "run", *REQUEST, "--accelerator", "cpu", "--out", "out"]
+    process = subprocess.Popen(
+        line, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
+    )
+    told = []
+    for text in process.stderr:
+        told.append(text)
+        if "; 4/14," in text:
+            process.send_signal(signal.SIGINT)
+            break
+    told += process.communicate(timeout=120)[1].splitlines()
+    out = tmp_path / "out"
+    kept = Store(out).records()
+    assert process.returncode == 130, told
+    assert told[-1] == "interrupted: what is finished is in out; the same command goes on from there"
+    assert not [text for text in told if "Traceback" in text]
+    assert 4 <= len(kept) < 14
+    assert {path.suffix for path in (out / "runs").iterdir()} == {".json", ".safetensors"}
+    assert sorted(os.listdir(out)) == sorted([*FILES, "runs"])
+
+    done = command("run", *REQUEST, "--accelerator", "cpu", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0] == f"14 runs: {14 - len(kept)} to make, {len(kept)} there already"
+    assert contents(out, "leaderboard.csv", "runs.csv") == contents(smoke.out, "leaderboard.csv", "runs.csv")
+
+
+@pytest.fixture(scope="module")
+def checkout(command, environment, tmp_path_factory):
+    """A copy of the three packages, in which a request has been run, and which may be edited."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for package in ("bench", "methods", "tasks"):
+        shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    request = ["--methods", "uncertainty,mgda", "--tasks", "scales", "--seeds", "1", "--protocol", "smoke"]
+
+    class Checkout:
+        out = folder / "results" / "local"
+        rule = folder / "methods" / "uncertainty.py"
+
+        @staticmethod
+        def call(what):
+            done = command(what, *request, "--accelerator", "cpu", cwd=folder, env=environment(root=folder))
+            assert done.returncode == 0, done.stderr
+            return done
+
+    assert Checkout.call("run").stderr.startswith("8 runs: 8 to make, 0 there already")
+    return Checkout
+
+
+@pytest.fixture
+def rule(checkout):
+    """The file of a rule that a test edits, and puts back."""
+    before = checkout.rule.read_text("utf-8")
+    yield checkout.rule
+    checkout.rule.write_text(before, "utf-8")
+
+
+def test_after_an_edit_of_a_rules_code_only_its_runs_are_to_be_made_and_the_plan_says_why(checkout, rule):
+    rule.write_text(rule.read_text("utf-8") + "\nHALF = 0.5\n", "utf-8")
+    lines = checkout.call("plan").stdout.splitlines()
+    assert lines[-1] == "8 runs: 1 to make, 7 there already"
+    for line in lines[1:-1]:
+        edited = "to run: changed: the code of methods.uncertainty"
+        assert line.rstrip().endswith(edited if " uncertainty " in line else "present")
+
+
+def test_after_an_edit_of_text_a_second_run_trains_nothing_and_leaves_every_byte(checkout, rule):
+    text = rule.read_text("utf-8")
+    edited = "# A comment.\n" + text.replace('"""Uncertainty', '"""Another text. Uncertainty', 1)
+    assert len(edited) > len(text) + 20
+    rule.write_text(edited, "utf-8")
+    before, records = contents(checkout.out), contents(checkout.out / "runs", *os.listdir(checkout.out / "runs"))
+    done = checkout.call("run")
+    assert done.stderr == "8 runs: 0 to make, 8 there already\n"
+    assert contents(checkout.out) == before
+    assert contents(checkout.out / "runs", *os.listdir(checkout.out / "runs")) == records
+
+
+def test_after_an_edit_of_a_page_nothing_is_trained(checkout):
+    """What writes the tables defines no run's numbers."""
+    file = checkout.rule.parents[1] / "bench" / "report" / "table.py"
+    before = file.read_text("utf-8")
+    file.write_text(before + "\nWIDTH = 80\n", "utf-8")
+    last = checkout.call("plan").stdout.splitlines()[-1]
+    file.write_text(before, "utf-8")
+    assert last == "8 runs: 0 to make, 8 there already"

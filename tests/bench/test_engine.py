@@ -1,0 +1,163 @@
+"""A run that fails is that run's failure and nobody else's: the others go on, and the table is written."""
+
+import re
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+
+from bench import cli
+from bench.catalogue import task_set
+from bench.records import STL
+from bench.store import Store
+
+FAILING = ["Inflating", "Raising", "Hungry"]
+
+
+@pytest.fixture(scope="module")
+def call(sets, rules):
+    """Run a command line on the test's own task set, in this process; return exit code, records and table."""
+
+    def run(out, *methods, options="", more=()):
+        named = ",".join(f"{rules}:{name}" if name[0].isupper() else name for name in methods)
+        line = ["run", "--methods", named, "--tasks", sets + options, "--seeds", "1", "--protocol", "epochs"]
+        with pytest.raises(SystemExit) as caught:
+            cli.main([*line, "--accelerator", "cpu", "--out", str(out), *more])
+        found = {r.method_label.rpartition(":")[2]: r for r in Store(out).records().values()}
+        board = pd.read_csv(out / "leaderboard.csv").set_index("method")
+        return SimpleNamespace(code=caught.value.code, records=found, board=board, out=out)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def troubled(call, tmp_path_factory):
+    """Rules that fail in every way, beside one that does not."""
+    return call(tmp_path_factory.mktemp("troubled"), *FAILING, "mgda")
+
+
+@pytest.fixture(scope="module")
+def quiet(call, tmp_path_factory):
+    """The same without them."""
+    return call(tmp_path_factory.mktemp("quiet"), "mgda")
+
+
+def test_a_command_whose_runs_all_ended_well_exits_0(quiet):
+    assert quiet.code == 0
+
+
+def test_a_command_some_of_whose_runs_failed_exits_1(troubled):
+    assert troubled.code == 1
+
+
+def test_a_command_all_of_whose_runs_failed_exits_3(call, tmp_path):
+    run = call(tmp_path, "equal", options="[poison=inputs]")
+    assert run.code == 3
+    assert {record.result.status for record in run.records.values()} == {"diverged"}
+
+
+def test_each_failure_is_a_status_with_its_reason(troubled):
+    found = {name: (troubled.records[name].result.status, troubled.records[name].result.reason) for name in FAILING}
+    assert found["Inflating"] == ("diverged", "the loss of task size is not finite at step 3")
+    assert found["Raising"][0] == "crashed"
+    assert found["Raising"][1].startswith("KeyError: ")
+    assert "plugin_rules.py:" in found["Raising"][1]
+    assert found["Hungry"] == ("out_of_memory", found["Hungry"][1])
+    assert "cannot allocate 3 TB" in found["Hungry"][1]
+    assert all("\n" not in reason for _, reason in found.values())
+
+
+def test_the_others_are_as_if_nothing_had_happened(troubled, quiet):
+    for name in (STL, "equal", "mgda"):
+        assert troubled.records[name].result == quiet.records[name].result
+
+
+def test_failures_are_in_the_table_with_their_reasons(troubled):
+    for name in FAILING:
+        line = troubled.board.loc[f"plugin_rules.py:{name}"]
+        assert (line.failed, line.seeds) == (1, 0)
+        assert pd.isna(line.delta_task)
+        assert troubled.records[name].result.reason in line.note
+    assert troubled.board.loc["mgda"].seeds == 1
+
+
+def test_the_command_says_how_many_failed_and_why(call, tmp_path, capsys):
+    call(tmp_path, "Raising")
+    said = capsys.readouterr().err
+    assert "1 of 4 runs: crashed" in said
+    assert "KeyError" in said
+    assert "Traceback" not in said
+
+
+def test_a_crash_is_not_repeated_unless_asked_and_a_divergence_never(call, tmp_path, capsys):
+    made = []
+    for more in ([], [], ["--retry"]):
+        assert call(tmp_path, "Raising", "Inflating", more=more).code == 1
+        lines = capsys.readouterr().err.splitlines()
+        made.append([line.split()[1] for line in lines if re.search(r"seed 0: \w+ \(", line)])
+    rules = ["plugin_rules.py:Raising", "plugin_rules.py:Inflating"]
+    assert made == [[STL, STL, "equal", *rules], [], rules[:1]]
+
+
+def test_a_rule_that_does_not_fit_the_network_is_skipped_and_the_command_exits_0(call, tmp_path):
+    run = call(tmp_path, "mgda[at=features]", options="[cut=false]")
+    assert run.code == 0
+    assert run.records["mgda[at=features]"].result.status == "skipped"
+    assert "needs the cut" in run.board.loc["mgda[at=features]"].note
+
+
+def test_a_rule_that_fits_one_set_is_skipped_on_the_other(rules, sets, tmp_path):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(
+            ["run", "--methods", f"{rules}:Pair", "--tasks", "scales[tasks=3],scales[tasks=2]", "--seeds", "1"]
+            + ["--protocol", "smoke", "--out", str(tmp_path)]
+        )
+    board = pd.read_csv(tmp_path / "leaderboard.csv")
+    mine = board[board.method == "plugin_rules.py:Pair"].set_index("task_set")
+    assert caught.value.code == 0
+    assert mine.loc["scales[tasks=3]@smoke"].note == "skipped: Pair balances 2 tasks, not 3"
+    assert mine.loc["scales[tasks=2]@smoke"].seeds == 1
+
+
+def test_baselines_that_diverge_leave_their_methods_in_the_table_without_gain(call, tmp_path):
+    run = call(tmp_path, "mgda", options="[poison=test]")
+    assert run.code == 1
+    assert run.board.loc[STL].failed == 1
+    assert pd.isna(run.board.loc["equal"].delta_task)
+
+
+def test_debug_raises_a_runs_failure(rules, sets, tmp_path):
+    with pytest.raises(KeyError, match="no such thing"):
+        cli.main(
+            ["run", "--methods", f"{rules}:Raising", "--tasks", sets, "--seeds", "1", "--protocol", "epochs"]
+            + ["--out", str(tmp_path), "--debug"]
+        )
+
+
+def test_every_baseline_leaves_weights_that_score_what_its_record_says(quiet, sets):
+    store, toy = Store(quiet.out), task_set(next(iter(quiet.records.values())).spec.task_set)
+    baselines = [record for record in store.records().values() if record.spec.method == STL]
+    assert {record.spec.tasks for record in baselines} == {("size",), ("kind",)}
+    test = toy.splits["test"]
+    for record in baselines:
+        [name] = record.spec.tasks
+        network = toy.network(record.spec.tasks)
+        network.load_state_dict(store.weights(record.name))
+        with torch.no_grad():
+            prediction = network.eval()(test).predictions[name]
+        for metric, score in record.result.scores[name].items():
+            accumulator = toy.task(name).metrics[metric].build()
+            accumulator.update(prediction, test[toy.task(name).target])
+            assert float(accumulator.compute()) == pytest.approx(score.value, rel=1e-6)
+
+
+def test_methods_leave_no_weights(quiet):
+    assert len(list((quiet.out / "runs").glob("*.safetensors"))) == 2
+
+
+def test_a_record_tells_where_and_with_what_it_was_made(quiet):
+    told = quiet.records["mgda"].provenance
+    assert {"python", "torch", "numpy", "lightning-fabric"} <= told.versions.keys()
+    assert told.versions["torch"] == torch.__version__
+    assert {"machine", "system", "cores"} <= told.hardware.keys()
