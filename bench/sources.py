@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from methods.core.registry import package_of
+
 PACKAGES = frozenset({"bench", "methods", "tasks"})
 
 
@@ -18,7 +20,7 @@ def closure(modules: Iterable[str] = (), files: Iterable[Path] = ()) -> dict[str
     """
     packages = PACKAGES | {module.partition(".")[0] for module in modules}
     found: dict[str, str] = {}
-    waiting: list[tuple[str, Path]] = [(file.name, file) for file in files]
+    waiting: list[tuple[str, Path]] = [(file.as_posix(), file) for file in files]
     for module in modules:
         waiting += _located(module)
     while waiting:
@@ -53,15 +55,18 @@ def _read(file: Path, modified: int) -> tuple[str, frozenset[str]]:
     """The digest of a file, and the modules it may import. `modified` lets an edited file be read again."""
     tree = ast.parse(file.read_bytes())
     imported: set[str] = set()
-    for node in ast.walk(tree):
+    # A package counts for what it imports on import, not for what it offers on use.
+    for node in tree.body if file.name == "__init__.py" else ast.walk(tree):
         if isinstance(node, ast.Import):
             imported.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level:
-                package = _package(file)[: len(_package(file)) - node.level + 1]
+                around = package_of(file)
+                package = around[: len(around) - node.level + 1]
                 module = ".".join([*package, *([module] if module else [])])
             imported.update([module, *(f"{module}.{alias.name}" for alias in node.names)])
+    for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [s for s in body if not _is_text(s)] or [ast.Pass()]  # type: ignore[attr-defined]
@@ -71,13 +76,3 @@ def _read(file: Path, modified: int) -> tuple[str, frozenset[str]]:
 def _is_text(statement: ast.AST) -> bool:
     constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
     return constant and isinstance(statement.value.value, str)  # type: ignore[attr-defined]
-
-
-def _package(file: Path) -> list[str]:
-    """The dotted package that a file is in, by the `__init__.py` files around it."""
-    pieces: list[str] = []
-    folder = file.parent
-    while (folder / "__init__.py").exists():
-        pieces.insert(0, folder.name)
-        folder = folder.parent
-    return pieces

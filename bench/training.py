@@ -206,7 +206,7 @@ class _Run:
             if weights is not None:
                 weights_since.append(weights)
             if method is not None and hears_steps:
-                method.after_step(self._losses_now(batch, step))
+                method.end_step(self._losses_now(batch, step))
             if method is not None and hears_epochs:
                 since_epoch.append(values)
                 if (step + 1) % protocol.epoch_steps == 0:

@@ -32,6 +32,8 @@ ARGUMENTS = frozenset({"losses", "gramian", "jacobian", "features"})
 EPOCH_ARGUMENTS = frozenset({"losses", "validation"})
 RULES = ("objective", "weigh", "combine")
 
+SETTINGS = {"at": ("shared", "features", "last"), "heads": ("plain", "weighted"), "norm": ("own", "sum")}
+
 SEED: ContextVar[int] = ContextVar("SEED", default=0)
 """The seed of the generators of methods that are being built: set by `methods.create`."""
 
@@ -98,6 +100,9 @@ class Method(nn.Module):
             if given[0] == "combine" and "jacobian" not in cls._needs:
                 raise TypeError(f"{cls.__name__}.combine must ask for the jacobian: the update has its columns")
         _arguments(cls, "after_epoch", EPOCH_ARGUMENTS)
+        for name, known in SETTINGS.items():
+            if getattr(cls, name) not in known:
+                raise TypeError(f"{cls.__name__}.{name} = {getattr(cls, name)!r}: there is {', '.join(known)}")
 
     # What a rule may override ------------------------------------------------------------------------------
 
@@ -152,7 +157,7 @@ class Method(nn.Module):
             The weights `[K]` that were used, or None of a rule that gives the update itself.
 
         Raises:
-            Diverged: a loss or a task's gradient is NaN or infinite.
+            Diverged: a loss is NaN or infinite or, where gradients are measured, a task's gradient is.
             DoesNotFit: something that the rule needs was not passed.
         """
         losses = list(losses)
@@ -220,6 +225,11 @@ class Method(nn.Module):
         """Whether this method, or one that it carries, overrides `extra`, `after_step` or `after_epoch`."""
         return any(getattr(type(part), name) is not getattr(Method, name) for part in self.parts())
 
+    def end_step(self, losses: Tensor) -> None:
+        """Call `after_step` of every part with the same batch's `losses [K]` after the optimiser's step."""
+        for part in self.parts():
+            part.after_step(losses)
+
     def end_epoch(self, **available: Callable[[], Tensor]) -> None:
         """Call `after_epoch` of every part with what it names; only that is computed."""
         for part in self.parts():
@@ -277,8 +287,8 @@ class Method(nn.Module):
         gramian = gradients.gramian(matrix)
         if step.reduce is not None:
             # A rank's rows are R times those of the whole batch, and the whole batch's columns are all ranks'.
-            ranks = step.reduce(torch.ones((), dtype=gramian.dtype), reduce_op="sum")
-            gramian = step.reduce(gramian, reduce_op="sum") / ranks**2
+            ranks = step.reduce(torch.ones((), device=cut.device), reduce_op="sum").item()
+            gramian = step.reduce(gramian.to(cut.device), reduce_op="sum").cpu() / ranks**2
         result = self._call(step, gramian, matrix)
         weights = None if self._rule == "combine" else result
         into_cut = (result if weights is None else weights @ matrix.to(weights)).to(cut)  # a cut may be in bfloat16
@@ -354,7 +364,10 @@ class Method(nn.Module):
 
     def _passes_heads(self, extra: Tensor, heads: list[Tensor]) -> bool:
         if self._extra_is_private is None:
-            self._extra_is_private = not gradients.leaves(extra).keys().isdisjoint(heads)
+            private = not gradients.leaves(extra).keys().isdisjoint(heads)
+            if len(self._private) < self.num_tasks:  # not all heads are known yet
+                return private
+            self._extra_is_private = private
         return self._extra_is_private
 
     def _trunk(self, losses: list[Tensor], shared: Iterable[Tensor | tuple[str, Tensor]]) -> list[Tensor]:

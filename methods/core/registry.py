@@ -144,7 +144,7 @@ class Entry:
             expression = argument.annotation or ast.Name("str", ast.Load())
             kind = eval(compile(ast.fix_missing_locations(ast.Expression(expression)), "", "eval"), _TYPES)
         except (NameError, TypeError):
-            kind = str  # what the harness provides (teachers, a number of tasks) may have any type
+            kind = None  # what the harness provides (teachers, say) may have any type
         try:
             return Option(kind, REQUIRED if default is None else ast.literal_eval(default))
         except ValueError as problem:
@@ -247,6 +247,10 @@ class Registry:
     def options(self, entry: Entry) -> dict[str, Option]:
         """All options of a plug-in, by name."""
         own = {name: option for name, option in entry.options.items() if name not in self.provided}
+        for name, option in own.items():
+            if option.type is None:
+                kinds = "int, float, str, bool, Literal[…], tuple[…, ...] or one of them | None"
+                raise NameProblem(f"{entry.name}: the option {name} must be annotated as {kinds}")
         return {**own, **self.common(entry)}
 
     def parse(self, variant: str, **options: Any) -> list[Part]:
@@ -271,6 +275,8 @@ class Registry:
             key, equals, value = item.partition("=")
             if not equals:
                 raise NameProblem(f"'{text}': options are written {name}[key=value,…]")
+            if key.strip() in written:
+                raise NameProblem(f"'{text}': {key.strip()} is given twice")
             written[key.strip()] = value.strip()
         values = {key: option.default for key, option in known.items()}
         for key, value in written.items():
@@ -367,7 +373,7 @@ def _lineage(file: Path, class_name: str) -> list[ast.ClassDef]:
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     if class_name not in classes:
         return []
-    imported = _imported(tree)
+    imported = _imported(tree, file)
     found = [classes[class_name]]
     for base in map(ast.unparse, classes[class_name].bases):
         root, _, rest = base.partition(".")
@@ -380,7 +386,7 @@ def _lineage(file: Path, class_name: str) -> list[ast.ClassDef]:
     return found
 
 
-def _imported(tree: ast.Module) -> dict[str, str]:
+def _imported(tree: ast.Module, file: Path) -> dict[str, str]:
     """What each name that the module imports stands for, with dots."""
     found = {}
     for statement in tree.body:
@@ -389,6 +395,19 @@ def _imported(tree: ast.Module) -> dict[str, str]:
                 found[alias.asname or alias.name.partition(".")[0]] = (
                     alias.name if alias.asname else alias.name.partition(".")[0]
                 )
-        elif isinstance(statement, ast.ImportFrom) and statement.module:
-            found |= {alias.asname or alias.name: f"{statement.module}.{alias.name}" for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom):
+            around = package_of(file)
+            pieces = around[: len(around) - statement.level + 1] if statement.level else []
+            module = ".".join([*pieces, *([statement.module] if statement.module else [])])
+            found |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in statement.names}
     return found
+
+
+def package_of(file: Path) -> list[str]:
+    """Return the package that a file is in, by the `__init__.py` files around it."""
+    pieces: list[str] = []
+    folder = file.parent
+    while (folder / "__init__.py").exists():
+        pieces.insert(0, folder.name)
+        folder = folder.parent
+    return pieces

@@ -47,49 +47,70 @@ def place(tmp_path_factory, made):
 WRONG = [
     ("run --methods mdga", "unknown method 'mdga': did you mean 'mgda'?"),
     ("run --methods mgda[normalise=l2]", "mgda has no option 'normalise': did you mean 'normalize'?"),
-    ("run --methods mgda[normalize=l3]", "mgda[normalize=l3]: it takes none or l2 or loss or loss+"),
-    ("run --methods nowhere.py:Rule", "method 'nowhere.py:Rule': there is no file nowhere.py"),
-    ("run --methods broken.py:Broken", "broken.py is not Python"),
     ("run --tasks scale", "unknown task set 'scale': did you mean 'scales'?"),
-    ("run --tasks scales[ratio=high]", "scales[ratio=high]: it takes a value of type float"),
     ("run --protocol quik", "has no protocol 'quik': did you mean 'quick'?"),
     ("run --seeds 0", "seeds '0': write how many (8), a range (100-107) or a list (3,5)"),
     ("plan --seeds abc", "seeds 'abc': write how many (8), a range (100-107) or a list (3,5)"),
     ("run --out file", "file is a file: name a folder"),
-    ("run --out corrupt", "corrupt/runs/some.json is not a run's record"),
+    ("run --out corrupt", "corrupt/runs/some.json is not a run's record (JSON: "),
     ("report foreign", "foreign/runs/some.json is not a run's record (key: Field required)"),
-    ("plan --out edited", "is another run's record, or was edited: move it away"),
     ("report empty", "empty has no records: python -m bench run --out empty makes them"),
-    ("run --devices two", "Invalid value for '--devices'"),
-    ("run --accelerator gpu", "--accelerator 'gpu' is not offered"),
-    ("run --nope", "No such option: --nope"),
     ("runn", "No such command 'runn'. Did you mean 'run'?"),
     ("list nonsense", "list 'nonsense': there is methods, tasks, runs"),
 ]
+ALSO_WRONG = [
+    ("run --methods mgda[normalize=l3]", "mgda[normalize=l3]: it takes none or l2 or loss or loss+"),
+    ("run --methods mgda[at=features", "a bracket is not closed"),
+    ("run --methods nowhere.py:Rule", "method 'nowhere.py:Rule': there is no file nowhere.py"),
+    ("run --methods broken.py:Broken", "broken.py is not Python"),
+    ("run --tasks scales[ratio=high]", "scales[ratio=high]: it takes a value of type float"),
+    ("run --tasks scales[tasks=1]", "error: tasks=1: scales needs at least 2"),
+    ("plan --out edited", "is another run's record, or was edited: move it away"),
+    ("run --devices two", "Invalid value for '--devices'"),
+    ("run --devices 0", "--devices 0: a run needs at least one"),
+    ("run --accelerator gpu", "--accelerator 'gpu' is not offered"),
+    ("run --nope", "No such option: --nope"),
+    ("run more", "unexpected extra argument"),
+]
+
+
+def assert_one_line(code, out, err, said):
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    assert said in err
 
 
 @pytest.mark.parametrize(("line", "said"), WRONG, ids=[line for line, _ in WRONG])
-def test_what_is_wrong_is_one_line_that_says_what_would_be_right_without_torch(command, without_torch, place, line, said):
+def test_what_is_wrong_is_one_line_that_says_what_would_be_right_without_torch(
+    command, without_torch, place, line, said
+):
     done = command(*line.split(), cwd=place, env=without_torch)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert said in done.stderr
+    assert_one_line(done.returncode, done.stdout, done.stderr, said)
     assert not (place / "results").exists()
 
 
-def test_an_option_out_of_range_is_one_line(command, tmp_path):
-    done = command("plan", "--tasks", "scales[tasks=1]", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: tasks=1: scales needs at least 2\n"
+@pytest.mark.parametrize(("line", "said"), ALSO_WRONG, ids=[line for line, _ in ALSO_WRONG])
+def test_what_else_is_wrong_is_one_line_that_says_what_would_be_right(place, monkeypatch, capsys, line, said):
+    monkeypatch.chdir(place)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(line.split())
+    assert_one_line(caught.value.code, *capsys.readouterr(), said)
+
+
+def test_no_command_at_all_shows_the_help(capsys):
+    with pytest.raises(SystemExit):
+        cli.main([])
+    said = "".join(capsys.readouterr())
+    assert said.startswith("Usage: ")
+    assert said.count("\n") > 5
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
         ("--help", ["run", "plan", "report", "list"]),
-        ("run --help", ["--methods", "--tasks", "--seeds", "--protocol", "--out", "--retry"]),
         ("list methods", ["equal", "mgda", "normalize=none", "uncertainty", "lr=0.025"]),
         ("list tasks", ["digits", "scales", "ratio=100.0"]),
     ],
@@ -339,13 +360,3 @@ def test_after_an_edit_of_text_a_second_run_trains_nothing_and_leaves_every_byte
     assert done.stderr == "8 runs: 0 to make, 8 there already\n"
     assert contents(checkout.out) == before
     assert contents(checkout.out / "runs", *os.listdir(checkout.out / "runs")) == records
-
-
-def test_after_an_edit_of_a_page_nothing_is_trained(checkout):
-    """What writes the tables defines no run's numbers."""
-    file = checkout.rule.parents[1] / "bench" / "report" / "table.py"
-    before = file.read_text("utf-8")
-    file.write_text(before + "\nWIDTH = 80\n", "utf-8")
-    last = checkout.call("plan").stdout.splitlines()[-1]
-    file.write_text(before, "utf-8")
-    assert last == "8 runs: 0 to make, 8 there already"

@@ -79,7 +79,7 @@ class Drawing(Method):
 def case(rule, at="shared", *, carries=False, unlabelled=None, diverges=False, may_refuse=False):
     """Say what to train: one of these rules or a variant, where, and with which trouble.
 
-    `unlabelled`: the second half of the batch has no label of a task, whose loss there is a "zero" with a graph,
+    `unlabelled`: half of the batch has no label of a task, whose loss there is a "zero" with a graph,
     a "constant" without, or a "constant later" than at the first step.
     """
     return locals()
