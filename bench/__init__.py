@@ -6,7 +6,7 @@ board = bench.run(methods="all", tasks="digits", seeds=8)
 
 from typing import Any
 
-__all__ = ["report", "run"]
+__all__ = ["run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -214,12 +214,12 @@ class _Watcher:
         if err.is_terminal:
             counts = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items()))
             self.bar.update(self.bar_task, completed=self.finished, description=counts)
+            if result.reason:
+                _say(f"{line}: {result.reason}")
         else:
             each = (time.monotonic() - self.since) / self.finished
             left = f"{self.finished}/{self.todo}, {each * (self.todo - self.finished):.0f} s left"
-            _say(f"{line} ({record.cost.total_seconds:.1f} s; {left})")
-        if result.status != "ok":
-            _say(f"{line}: {result.reason}")
+            _say(f"{line} ({record.cost.total_seconds:.1f} s; {left}){': ' + result.reason if result.reason else ''}")
 
     def close(self) -> None:
         """Take the bar away."""

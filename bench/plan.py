@@ -176,7 +176,7 @@ def _check_fit(rules: list[list[Part]], sets: list[Part]) -> None:
     """Refuse a variant that fits none of the task sets; one that fits some is skipped on the others."""
     from torch import nn
 
-    sizes = {part.entry.name: len(task_set(canonical([part])).tasks) for part in sets}
+    sizes = {label([part]): len(task_set(canonical([part])).tasks) for part in sets}
     for rule in rules:
         reasons = {}
         for name, size in sizes.items():

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.core.protocol import Protocol
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 STL = "stl"
 """The variant of a single-task baseline: plain backward, no balancing rule."""
 REFERENCE = "equal"
@@ -78,7 +78,7 @@ class Score(_Frozen):
     value: float | None
     """None if it is not finite."""
     higher_is_better: bool
-    untrained: float
+    untrained: float | None
 
 
 class Point(_Frozen):
@@ -135,7 +135,7 @@ class Provenance(_Frozen):
 class RunRecord(_Frozen):
     """One run, as it is stored."""
 
-    schema_version: int = SCHEMA
+    schema_version: Literal[1] = SCHEMA
     name: str
     key: str
     spec: RunSpec

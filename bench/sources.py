@@ -20,7 +20,9 @@ def closure(modules: Iterable[str] = (), files: Iterable[Path] = ()) -> dict[str
     """
     packages = PACKAGES | {module.partition(".")[0] for module in modules}
     found: dict[str, str] = {}
-    waiting: list[tuple[str, Path]] = [(file.as_posix(), file) for file in files]
+    chosen = list(files)
+    names = [file.name for file in chosen]
+    waiting = [(file.name if names.count(file.name) == 1 else file.as_posix(), file) for file in chosen]
     for module in modules:
         waiting += _located(module)
     while waiting:

@@ -5,6 +5,7 @@ randomness is another stream. Evaluation, probes and second forward passes touch
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -341,7 +342,9 @@ class _Run:
         test, _ = self.evaluate("test")
         scores = {
             task.name: {
-                name: Score(value=test[task.name][name], higher_is_better=m.higher_is_better, untrained=m.untrained)
+                name: Score(
+                    value=test[task.name][name], higher_is_better=m.higher_is_better, untrained=_finite(m.untrained)
+                )
                 for name, m in task.metrics.items()
             }
             for task in self.tasks
@@ -390,6 +393,9 @@ def _train(fabric: Fabric, spec: RunSpec, teachers: Sequence[State]) -> tuple[Re
 
 
 def _number(value: Tensor) -> float | None:
-    """A finite float, or None."""
-    number = float(value)
-    return number if abs(number) < float("inf") else None
+    return _finite(value.item())
+
+
+def _finite(number: float) -> float | None:
+    """The number, or None for what is none: JSON knows neither NaN nor infinity."""
+    return number if math.isfinite(number) else None

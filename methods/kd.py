@@ -85,7 +85,9 @@ class KD(Equal):
             self._make_optimizer()
 
     def _make_optimizer(self) -> None:
-        self.optimizer = torch.optim.Adam(self.adaptors.values(), lr=self.lr, weight_decay=self.weight_decay)
+        self.optimizer = torch.optim.Adam(
+            self.adaptors.values(), lr=self.lr, weight_decay=self.weight_decay, fused=True
+        )
 
 
 @contextmanager

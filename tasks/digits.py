@@ -32,6 +32,7 @@ class Digits(TaskSet):
     protocols = {
         "smoke": Protocol(name="smoke", steps=20, batch_size=64, lr=3e-3, epoch_steps=5, points=2),
         "quick": Protocol(name="quick", steps=600, batch_size=64, lr=3e-3, epoch_steps=60),
+        "standard": Protocol(name="standard", steps=12_000, batch_size=64, lr=1e-3, epoch_steps=188),
     }
     card = Card(
         origin="Optical recognition of handwritten digits (Alpaydin & Kaynak 1998), as shipped by scikit-learn",

@@ -31,6 +31,7 @@ class Scales(TaskSet):
     protocols = {
         "smoke": Protocol(name="smoke", steps=20, batch_size=64, lr=5e-3, epoch_steps=5, points=2),
         "quick": Protocol(name="quick", steps=400, batch_size=64, lr=5e-3, epoch_steps=40),
+        "standard": Protocol(name="standard", steps=4_000, batch_size=64, lr=2e-3, epoch_steps=16, points=20),
     }
     card = Card(
         origin="Generated, after Chen et al. 2018 (GradNorm), section 4",

@@ -35,7 +35,7 @@ class Scenes(TaskSet):
     protocols = {
         "smoke": Protocol(name="smoke", steps=20, batch_size=8, lr=1e-2, epoch_steps=5, points=2),
         "quick": Protocol(name="quick", steps=500, batch_size=8, lr=1e-2, epoch_steps=50),
-        "standard": Protocol(name="standard", steps=6000, batch_size=8, lr=1e-2, epoch_steps=150),
+        "standard": Protocol(name="standard", steps=6_000, batch_size=8, lr=1e-2, epoch_steps=163),
     }
     card = Card(
         origin="Rendered by tasks/raycast.py from seeds; no photograph",

@@ -5,10 +5,12 @@ import pandas as pd
 
 def csv_bytes(frame: pd.DataFrame, float_format: str = "%.10g") -> bytes:
     """Write a table; floats in one fixed format, text that a spreadsheet would run as a formula made inert."""
-    guarded = frame.copy()
+    guarded = frame.rename(columns=_inert)
     for column in guarded.select_dtypes(exclude=["number", "bool"]):
         guarded[column] = guarded[column].map(_inert)
-    return guarded.to_csv(index=False, float_format=float_format, lineterminator="\n").encode()
+    # With this line end a carriage return inside a cell is quoted, too.
+    text = guarded.to_csv(index=False, float_format=float_format, lineterminator="\r\n")
+    return text.replace("\r\n", "\n").encode()
 
 
 def _inert(value: object) -> object:

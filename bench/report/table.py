@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.evidence.delta import delta_mtl, mean_rank, per_seed, task_gains
 from bench.evidence.significance import suite_mean, t_interval
-from bench.records import REFERENCE, STL, RunRecord
+from bench.records import REFERENCE, STL, RunRecord, digest
 
 SUITE = "all"
 """The name of the rows over task sets."""
@@ -21,8 +21,9 @@ class Group:
 
     label: str
     protocol: str
+    all_tasks: tuple[str, ...]
     metrics: list[tuple[str, str]]
-    """(task, metric) `[M]`."""
+    """(task, metric) `[M]`, as far as any run has scores."""
     higher_is_better: list[bool]
     runs: dict[str, dict[int, RunRecord]]
     """By method and seed, single-task runs excepted."""
@@ -33,6 +34,12 @@ class Group:
     def tasks(self) -> list[str]:
         """The task of each metric `[M]`."""
         return [task for task, _ in self.metrics]
+
+    def members(self) -> list[tuple[str, RunRecord]]:
+        """Every run with what its method is called, in a fixed order."""
+        found = [(method, run) for method, runs in self.runs.items() for run in runs.values()]
+        found += [(STL, run) for own in self.baselines.values() for run in own.values()]
+        return sorted(found, key=lambda pair: (pair[0], pair[1].spec.seed, pair[1].spec.tasks))
 
     def seeds(self, method: str) -> list[int]:
         """The seeds with which a method can be compared: it and every baseline are there and ok."""
@@ -46,7 +53,7 @@ class Group:
     def baseline(self, seed: int) -> list[float] | None:
         """The single-task networks' metrics `[M]` at a seed, if all are ok."""
         own = self.baselines.get(seed, {})
-        if any(task not in own or own[task].result.status != "ok" for task in self.tasks):
+        if any(task not in own or own[task].result.status != "ok" for task in self.all_tasks):
             return None
         scores = {task: record.result.scores[task] for task, record in own.items()}
         return [float(scores[task][name].value or 0) for task, name in self.metrics]
@@ -58,37 +65,48 @@ def groups(records: Iterable[RunRecord]) -> list[Group]:
     for record in records:
         spec = record.spec
         sorted_in[spec.task_set, spec.protocol.model_dump_json(), spec.precision].append(record)
+    labels = {key: _label(members[0]) for key, members in sorted_in.items()}
     found = []
     for key in sorted(sorted_in):
         members = sorted_in[key]
-        spec = members[0].spec
-        suffix = "" if spec.protocol.name == "quick" else f"@{spec.protocol.name}"
-        suffix += "" if spec.precision == "32-true" else f"@{spec.precision}"
         runs: dict[str, dict[int, RunRecord]] = defaultdict(dict)
         baselines: dict[int, dict[str, RunRecord]] = defaultdict(dict)
+        shown = _shown({r.spec.method: r.method_label for r in members})
         for record in members:
             if record.spec.method == STL:
                 baselines[record.spec.seed][record.spec.tasks[0]] = record
             else:
-                runs[record.method_label][record.spec.seed] = record
-        scored = [r for r in members if r.result.scores]
-        longest = max(scored, key=lambda r: (len(r.spec.tasks), r.name), default=None)
-        scores = longest.result.scores if longest is not None else {}
-        metrics = [(task, name) for task, own in scores.items() for name in own]
+                runs[shown[record.spec.method]][record.spec.seed] = record
+        scores = {task: own for record in members for task, own in record.result.scores.items()}
+        order = max((record.spec.tasks for record in members), key=len)
+        metrics = [(task, name) for task in order if task in scores for name in scores[task]]
         higher = [scores[task][name].higher_is_better for task, name in metrics]
-        label = members[0].task_set_label + suffix
-        found.append(Group(label, suffix, metrics, higher, dict(sorted(runs.items())), baselines))
+        suffix = labels[key].removeprefix(members[0].task_set_label)
+        # Same name, other content (a protocol that was edited): told apart by a digest.
+        label = labels[key] + (f"#{digest(key)[:4]}" if list(labels.values()).count(labels[key]) > 1 else "")
+        found.append(Group(label, suffix, order, metrics, higher, dict(sorted(runs.items())), baselines))
     return found
+
+
+def _label(record: RunRecord) -> str:
+    """The task set, with its protocol and precision where they are not the default."""
+    protocol, precision = record.spec.protocol.name, record.spec.precision
+    suffix = "" if protocol == "quick" else f"@{protocol}"
+    return record.task_set_label + suffix + ("" if precision == "32-true" else f"@{precision}")
+
+
+def _shown(labels: dict[str, str]) -> dict[str, str]:
+    """What to call each variant: its label, or in full where two have one label."""
+    names = list(labels.values())
+    return {variant: label if names.count(label) == 1 else variant for variant, label in labels.items()}
 
 
 def tidy(records: Iterable[RunRecord]) -> pd.DataFrame:
     """One row per test metric of each run; a run without scores has one row, with its status alone."""
     rows = []
     for group in groups(records):
-        members = [run for runs in group.runs.values() for run in runs.values()]
-        members += [run for own in group.baselines.values() for run in own.values()]
-        for record in sorted(members, key=lambda r: (r.method_label, r.spec.seed, r.spec.tasks)):
-            common = {"task_set": group.label, "method": record.method_label, "seed": record.spec.seed}
+        for method, record in group.members():
+            common = {"task_set": group.label, "method": method, "seed": record.spec.seed}
             end = {"status": record.result.status}
             scores = record.result.scores or {"+".join(record.spec.tasks): {}}
             for task, own in scores.items():
@@ -116,7 +134,7 @@ def leaderboard(records: Iterable[RunRecord]) -> pd.DataFrame:
         own = [_stl_row(group)]
         for method, runs in group.runs.items():
             row: dict[str, object] = {"task_set": group.label, "method": method, "seeds": len(usable[method])}
-            row["failed"] = sum(run.result.status != "ok" for run in runs.values())
+            row["failed"] = sum(run.result.status not in ("ok", "skipped") for run in runs.values())
             row["degenerate"] = sum(run.result.degenerate for run in runs.values())
             if seeds := usable[method]:
                 values, baseline = group.values(method, seeds), np.array([group.baseline(s) for s in seeds])
@@ -155,14 +173,12 @@ def costs(records: Iterable[RunRecord]) -> pd.DataFrame:
     by_name = {record.name: record for record in ordered}
     rows = []
     for group in groups(ordered):
-        members = [run for runs in group.runs.values() for run in runs.values()]
-        members += [run for own in group.baselines.values() for run in own.values()]
-        for record in sorted(members, key=lambda r: (r.method_label, r.spec.seed, r.spec.tasks)):
+        for method, record in group.members():
             cost = record.cost.model_dump()
             passes = cost.pop("passes")
             rows.append(
                 {
-                    **{"task_set": group.label, "method": record.method_label, "seed": record.spec.seed},
+                    **{"task_set": group.label, "method": method, "seed": record.spec.seed},
                     "tasks": "+".join(record.spec.tasks),
                     **cost,
                     "teacher_seconds": sum(_training_seconds(by_name.get(name)) for name in record.parts.upstream),
@@ -194,10 +210,8 @@ def mixtures(records: Iterable[RunRecord]) -> list[str]:
     """Say of each task set which of its runs were made with differing code, data or versions."""
     notes = []
     for group in groups(records):
-        members = [(m, run) for m, runs in group.runs.items() for run in runs.values()]
-        members += [(STL, run) for own in group.baselines.values() for run in own.values()]
         seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-        for method, run in members:
+        for method, run in group.members():
             facts = {f"the code of {name}": value for name, value in run.parts.sources.items()}
             facts |= {**run.parts.versions, "the data": run.parts.data, "the device": run.parts.device}
             for name, value in facts.items():

@@ -155,7 +155,8 @@ class Entry:
         if self.module is not None:
             module = importlib.import_module(self.module)
         else:
-            name = f"mtl_bench_plugin_{abs(hash(str(self.file.resolve())))}"
+            # Named after its state, too: an edited file is another module.
+            name = f"mtl_bench_plugin_{abs(hash((str(self.file.resolve()), self.file.stat().st_mtime_ns)))}"
             if name not in sys.modules:
                 spec = importlib.util.spec_from_file_location(name, self.file)
                 assert spec is not None and spec.loader is not None

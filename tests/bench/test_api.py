@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 import bench
+from bench.api import report
 from bench.records import STL
 from bench.store import Store, StoreProblem
 from methods import NameProblem
@@ -17,7 +18,7 @@ def test_run_returns_the_leaderboard_of_the_seeds_asked_for(tmp_path):
     assert set(board.method) == {STL, "equal"}
     assert list(board.seeds) == [1, 1]
     assert {record.spec.seed for record in Store(tmp_path).records().values()} == {5}
-    pd.testing.assert_frame_equal(bench.report(tmp_path), board)
+    pd.testing.assert_frame_equal(report(tmp_path), board)
 
 
 @pytest.mark.parametrize(("seeds", "expected"), [(2, {0, 1}), ("3-4", {3, 4}), ([7, 2], {2, 7}), (range(1, 3), {1, 2})])
@@ -83,7 +84,7 @@ def test_a_wrong_argument_is_refused_in_words_before_anything_is_written(tmp_pat
 
 def test_a_report_of_nothing_is_refused(tmp_path):
     with pytest.raises(StoreProblem, match="has no records"):
-        bench.report(tmp_path)
+        report(tmp_path)
 
 
 RULE = """

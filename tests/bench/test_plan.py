@@ -1,5 +1,6 @@
 """A plan says which runs a request needs, in which order, and why each is or is not there already."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -204,7 +205,7 @@ def test_a_baseline_without_its_weights_is_to_be_made(plan, fulfil, store):
 
 
 def test_a_rule_that_fits_no_set_is_a_usage_error_with_the_reasons(plan, rules):
-    with pytest.raises(NameProblem, match=r"Pair fits none of the task sets: scales: Pair balances 2 tasks, not 3"):
+    with pytest.raises(NameProblem, match=r"Pair fits none of the task sets: scales.tasks=3.: Pair balances 2 tasks, not 3"):
         plan(methods=f"{rules}:Pair", tasks="scales[tasks=3]")
 
 
@@ -260,4 +261,4 @@ def test_a_plug_ins_edit_is_a_change(plan, fulfil, rules, tmp_path):
     fulfil(plan(methods=f"{file}:Rude")[-1])
     assert not plan(methods=f"{file}:Rude")[-1].todo
     file.write_text(rules.read_text().replace("torch.rand(3)", "torch.rand(4)"))
-    assert plan(methods=f"{file}:Rude")[-1].why == "changed: the code of mine.py"
+    assert re.fullmatch(r"changed: the code of (\S*/)?mine\.py", plan(methods=f"{file}:Rude")[-1].why)

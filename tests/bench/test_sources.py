@@ -125,7 +125,8 @@ def test_a_string_that_is_a_value_is_code(plugin):
 
 def test_a_plug_ins_file_counts_and_so_does_what_it_imports_from_the_project(plugin):
     found = closure(files=[plugin("from methods.core.solvers import min_norm_point\n")])
-    assert {"rule.py", "methods.core.solvers", "methods"} <= found.keys()
+    assert {"methods.core.solvers", "methods"} <= found.keys()
+    assert [name for name in found if name.endswith("rule.py")]
 
 
 def test_two_plug_ins_of_one_file_name_both_count(plugin):
@@ -152,6 +153,17 @@ def test_an_outsiders_own_package_is_followed(package):
     )
     found = closure(["outside.rule"])
     assert found.keys() == {"outside", "outside.rule", "outside.helper", "outside.deeper", "outside.last"}
+
+
+def test_what_a_package_imports_on_import_is_followed_and_what_it_offers_on_use_is_not(package, tmp_path):
+    package(rule="", always="", maybe="", fallback="", lazy="")
+    (tmp_path / "outside" / "__init__.py").write_text(
+        "import outside.always\ntry:\n    from . import maybe\nexcept ImportError:\n    from . import fallback\n"
+        "def __getattr__(name):\n    from . import lazy\n    return lazy\n"
+    )
+    found = closure(["outside.rule"]).keys()
+    assert {"outside.always", "outside.maybe", "outside.fallback"} <= found
+    assert "outside.lazy" not in found
 
 
 def test_modules_that_import_each_other_are_read_once(package):
