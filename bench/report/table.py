@@ -1,6 +1,6 @@
 """Records → tables: a pure function of the records, in the order of their contents."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from bench.evidence.delta import delta_mtl, mean_rank, per_seed, task_gains
 from bench.evidence.significance import suite_mean, t_interval
 from bench.records import REFERENCE, STL, RunRecord, digest
 
+PASSES = ("forward_passes", "heads_passes", "trunk_passes", "teacher_passes")
 SUITE = "all"
 """The name of the rows over task sets."""
 
@@ -20,7 +21,8 @@ class Group:
     """The runs on one task set under one protocol: what may be compared."""
 
     label: str
-    protocol: str
+    suite: str
+    """What marks the task sets that may be averaged with this one: its protocol and precision, if not the default."""
     all_tasks: tuple[str, ...]
     metrics: list[tuple[str, str]]
     """(task, metric) `[M]`, as far as any run has scores."""
@@ -119,52 +121,81 @@ def tidy(records: Iterable[RunRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A method's row on one task set, and the per-seed gains `[S]` that it sums up, if it has any."""
+
+    row: dict[str, object]
+    by_task: np.ndarray | None = None
+    by_metric: np.ndarray | None = None
+
+
 def leaderboard(records: Iterable[RunRecord]) -> pd.DataFrame:
     """One row per task set and method, best first, then rows over task sets; single-task learning among them."""
     rows: list[dict[str, object]] = []
-    gains: dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]] = defaultdict(lambda: defaultdict(list))
-    sizes: dict[str, int] = defaultdict(int)
-    ranks: dict[tuple[str, str], list[float]] = defaultdict(list)
+    lines: dict[str, dict[str, list[_Line]]] = defaultdict(lambda: defaultdict(list))
+    sizes: Counter[str] = Counter()
     for group in groups(records):
-        sizes[group.protocol] += 1
+        sizes[group.suite] += 1
         usable = {method: group.seeds(method) for method in group.runs}
         ranked = [method for method, seeds in usable.items() if seeds]
         means = [group.values(method, usable[method]).mean(0) for method in ranked]
-        rank = dict(zip(ranked, mean_rank(means, group.higher_is_better), strict=True)) if ranked else {}
-        own = [_stl_row(group)]
-        for method, runs in group.runs.items():
-            row: dict[str, object] = {"task_set": group.label, "method": method, "seeds": len(usable[method])}
-            row["failed"] = sum(run.result.status not in ("ok", "skipped") for run in runs.values())
-            row["degenerate"] = sum(run.result.degenerate for run in runs.values())
-            if seeds := usable[method]:
-                values, baseline = group.values(method, seeds), np.array([group.baseline(s) for s in seeds])
-                higher = group.higher_is_better
-                row["delta_task"], row["delta_metric"] = delta_mtl(values, baseline, higher, group.tasks)
-                by_task = per_seed(values, baseline, higher, group.tasks)
-                by_metric = per_seed(values, baseline, higher, range(len(higher)))
-                row["delta_task_low"], row["delta_task_high"] = t_interval(by_task)
-                row["delta_metric_low"], row["delta_metric_high"] = t_interval(by_metric)
-                row["mean_rank"] = rank[method]
-                row |= dict(zip(_columns(group), values.mean(0), strict=True))
-                row |= dict(zip(_columns(group, "gain"), task_gains(values, baseline, higher), strict=True))
-                row |= {f"{what}_passes": number for what, number in runs[seeds[0]].cost.passes.items()}
-                gains[group.protocol][method].append((by_task, by_metric))
-                ranks[group.protocol, method].append(rank[method])
-            reasons = sorted({f"{r.result.status}: {r.result.reason}" for r in runs.values() if r.result.reason})
-            row["note"] = "; ".join(reasons)
-            own.append(row)
-        rows += sorted(own, key=_best_first)
-    for protocol, methods in gains.items():
-        everywhere = {m: parts for m, parts in methods.items() if len(parts) == sizes[protocol] > 1}
-        suite = [_suite_row(SUITE + protocol, m, parts, ranks[protocol, m]) for m, parts in everywhere.items()]
-        rows += sorted(suite, key=_best_first)
+        ranks = dict(zip(ranked, mean_rank(means, group.higher_is_better), strict=True)) if ranked else {}
+        own = {method: _line(group, method, seeds, ranks.get(method)) for method, seeds in usable.items()}
+        rows += sorted([_stl_row(group), *(line.row for line in own.values())], key=_best_first)
+        for method, line in own.items():
+            if line.by_task is not None:
+                lines[group.suite][method].append(line)
+    for suite, methods in lines.items():
+        everywhere = {method: found for method, found in methods.items() if len(found) == sizes[suite] > 1}
+        rows += sorted((_suite_row(SUITE + suite, *item) for item in everywhere.items()), key=_best_first)
     first = [
         *("task_set", "method", "seeds", "failed", "delta_task", "delta_task_low", "delta_task_high"),
         *("delta_metric", "delta_metric_low", "delta_metric_high", "mean_rank"),
-        *("forward_passes", "heads_passes", "trunk_passes", "teacher_passes", "degenerate", "note"),
+        *(*PASSES, "degenerate", "note"),
     ]
     frame = pd.DataFrame(rows)
     return frame.reindex(columns=[*first, *(column for column in frame.columns if column not in first)])
+
+
+def _line(group: Group, method: str, seeds: list[int], rank: float | None) -> _Line:
+    runs, higher = group.runs[method], group.higher_is_better
+    reasons = sorted({f"{r.result.status}: {r.result.reason}" for r in runs.values() if r.result.reason})
+    row: dict[str, object] = {
+        **{"task_set": group.label, "method": method, "seeds": len(seeds)},
+        "failed": sum(run.result.status not in ("ok", "skipped") for run in runs.values()),
+        "degenerate": sum(run.result.degenerate for run in runs.values()),
+        "note": "; ".join(reasons),
+    }
+    if not seeds:
+        return _Line(row)
+    values, baseline = group.values(method, seeds), np.array([group.baseline(seed) for seed in seeds])
+    row["delta_task"], row["delta_metric"] = delta_mtl(values, baseline, higher, group.tasks)
+    by_task = per_seed(values, baseline, higher, group.tasks)
+    by_metric = per_seed(values, baseline, higher, range(len(higher)))
+    row["delta_task_low"], row["delta_task_high"] = t_interval(by_task)
+    row["delta_metric_low"], row["delta_metric_high"] = t_interval(by_metric)
+    row["mean_rank"] = rank
+    row |= dict(zip(_columns(group), values.mean(0), strict=True))
+    row |= dict(zip(_columns(group, "gain"), task_gains(values, baseline, higher), strict=True))
+    row |= {f"{what}_passes": number for what, number in runs[seeds[0]].cost.passes.items()}
+    return _Line(row, by_task, by_metric)
+
+
+def _suite_row(label: str, method: str, lines: list[_Line]) -> dict[str, object]:
+    """Means over task sets; seeds are the fewest, failures the sum."""
+    rows = [line.row for line in lines]
+    row: dict[str, object] = {
+        **{"task_set": label, "method": method},
+        "seeds": min(len(line.by_task) for line in lines if line.by_task is not None),
+        "failed": sum(int(str(one["failed"])) for one in rows),
+        "degenerate": sum(int(str(one["degenerate"])) for one in rows),
+    }
+    for name, column in (("delta_task", "by_task"), ("delta_metric", "by_metric")):
+        row[name], row[f"{name}_low"], row[f"{name}_high"] = suite_mean(*(getattr(line, column) for line in lines))
+    for name in ("mean_rank", *PASSES):
+        row[name] = float(np.mean([one.get(name, np.nan) for one in rows]))
+    return row
 
 
 def costs(records: Iterable[RunRecord]) -> pd.DataFrame:
@@ -189,10 +220,14 @@ def costs(records: Iterable[RunRecord]) -> pd.DataFrame:
 
 
 def relative_costs(records: Iterable[RunRecord]) -> dict[tuple[str, str], tuple[float, float]]:
-    """Medians over seeds, relative to equal weights: (a step, the training with its teachers'), by set and method."""
+    """Return what a step, and the training with its teachers', take relative to equal weights, by set and method.
+
+    Medians over seeds; over task sets the geometric mean of these.
+    """
     ordered = list(records)
     by_name = {record.name: record for record in ordered}
     found: dict[tuple[str, str], tuple[float, float]] = {}
+    suites: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for group in groups(ordered):
         times = {}
         for method, runs in group.runs.items():
@@ -202,8 +237,11 @@ def relative_costs(records: Iterable[RunRecord]) -> dict[tuple[str, str], tuple[
             whole = [one + other for one, other in zip(own, teachers, strict=True)]
             times[method] = _median([run.cost.step_seconds for run in timed]), _median(whole)
         step, training = times.get(REFERENCE, (np.nan, np.nan))
-        found |= {(group.label, method): (own / step, whole / training) for method, (own, whole) in times.items()}
-    return found
+        for method, (own_time, whole_time) in times.items():
+            ratios = own_time / step, whole_time / training
+            found[group.label, method] = ratios
+            suites[SUITE + group.suite, method].append(ratios)
+    return found | {key: tuple(np.exp(np.log(ratios).mean(0))) for key, ratios in suites.items()}
 
 
 def mixtures(records: Iterable[RunRecord]) -> list[str]:
@@ -233,16 +271,6 @@ def _stl_row(group: Group) -> dict[str, object]:
     row["failed"] = sum(r.result.status != "ok" for own in group.baselines.values() for r in own.values())
     if rows:
         row |= {"delta_task": 0.0, "delta_metric": 0.0, **dict(zip(_columns(group), np.mean(rows, 0), strict=True))}
-    return row
-
-
-def _suite_row(
-    label: str, method: str, parts: list[tuple[np.ndarray, np.ndarray]], ranks: list[float]
-) -> dict[str, object]:
-    row: dict[str, object] = {"task_set": label, "method": method, "seeds": min(len(task) for task, _ in parts)}
-    for name, index in (("delta_task", 0), ("delta_metric", 1)):
-        row[name], row[f"{name}_low"], row[f"{name}_high"] = suite_mean(*(part[index] for part in parts))
-    row["mean_rank"] = float(np.mean(ranks))
     return row
 
 
