@@ -164,22 +164,10 @@ class Method(nn.Module):
         if len(losses) != self.num_tasks:
             raise ValueError(f"{len(losses)} losses were passed to a method for {self.num_tasks} tasks")
         trunk = self._trunk(losses, shared)
-        unseen = sum(k not in self._private for k in range(self.num_tasks))
         private = [self._private.get(k, []) for k in range(self.num_tasks)]
         heads = list({parameter: None for own in private for parameter in own})
         stacked = torch.stack(losses)
-        values = stacked.detach()
-        if reduce is not None:
-            # The number of tasks whose heads a rank has not seen travels along, so that all ranks refuse together.
-            values, unseen = reduce(torch.cat([values, values.new_tensor([unseen])]), reduce_op="mean").split(
-                len(losses)
-            )
-            if unseen > 0:
-                raise DoesNotFit(
-                    "a rank cannot know a task's head before it has seen a graph of its loss: "
-                    "where a batch has no label let it be total / count.clamp(min=1)"
-                )
-        self._check("loss", values)
+        values = self._values(stacked.detach(), reduce)
         extra = self._extra(inputs, taps)
         learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]  # may be built by extra
         for parameter in [*trunk, *heads, *learnt]:
@@ -190,7 +178,7 @@ class Method(nn.Module):
         apart = extra is not None and (exact or self._passes_heads(extra, heads))
         if extra is not None and apart:
             term, [adaptors] = gradients.rows([extra], trunk, [learnt], keep_graph=True)
-        step = _Step(losses, stacked, values, None if apart else extra, trunk, private, learnt, cut, last, reduce)
+        step = _Step(losses, stacked, values, None if apart else extra, trunk, private, cut, last, reduce)
 
         if not measures:
             weights: Tensor | None = self._by_losses(step)
@@ -390,6 +378,21 @@ class Method(nn.Module):
                 self._private[k] = [leaf for leaf in reached[k] if leaf not in common]
         return trunk
 
+    def _values(self, losses: Tensor, reduce: Reduce | None) -> Tensor:
+        """The losses `[K]` over all ranks, found to be finite."""
+        if reduce is not None:
+            # The number of tasks whose heads a rank has not seen travels along, so that all ranks refuse together.
+            unseen = losses.new_tensor([self.num_tasks - len(self._private)])
+            *values, unseen = reduce(torch.cat([losses, unseen]), reduce_op="mean").unbind()
+            if unseen > 0:
+                raise DoesNotFit(
+                    "a rank cannot know a task's head before it has seen a graph of its loss: "
+                    "where a batch has no label let it be total / count.clamp(min=1)"
+                )
+            losses = torch.stack(values)
+        self._check("loss", losses)
+        return losses
+
     def _check(self, what: str, values: Tensor) -> None:
         if not is_finite(values):
             raise Diverged(what, int((~torch.isfinite(values)).nonzero()[0]), self.steps)
@@ -410,7 +413,6 @@ class _Step:
     extra: Tensor | None
     trunk: list[Tensor]
     private: list[list[Tensor]]
-    learnt: Sequence[Tensor]
     cut: Tensor | None
     last: Tensor | None
     reduce: Reduce | None
