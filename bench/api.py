@@ -1,12 +1,15 @@
 """The same door in Python as on the command line."""
 
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.plan import Planned, Request, make_plan
 from bench.records import RunRecord
 from bench.store import Store
+from methods.core.registry import NameProblem, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +36,9 @@ def run(
     accelerator: str = "auto",
     devices: int = 1,
     retry: bool = False,
+    engine: str = "local",
+    workers: int | str = "auto",
+    timeout: float = 3600.0,
     debug: bool = False,
     watcher: Watcher | None = None,
 ) -> "pd.DataFrame":
@@ -44,6 +50,9 @@ def run(
         protocol, precision, accelerator, devices: as on the command line.
         out: the folder of the records and pages.
         retry: repeat runs that failed for reasons of the machine.
+        engine: "local" (isolated processes) or "inline" (in this one, for debuggers).
+        workers: how many processes at once; "auto" is one per core, or per GPU.
+        timeout: seconds after which a run is killed; not inline.
         debug: raise a run's failure instead of recording it.
         watcher: hears of the plan and of every finished run.
 
@@ -52,26 +61,61 @@ def run(
         StoreProblem: the folder cannot be used.
     """
     store = Store(Path(out))
+    _check(engine, workers, timeout)
     request = Request(_text(methods), _text(tasks), _text(seeds), protocol, precision, accelerator, devices, retry)
     runs = make_plan(request, store)
     if watcher is not None:
         watcher.planned(runs)
-    execute_plan(runs, store, (lambda planned, record: None) if watcher is None else watcher.done, debug=debug)
+    done = _pages_by_turn(runs, store, watcher)
+    todo = [planned for planned in runs if planned.todo]
+    if engine == "inline" or debug:
+        from bench.engine.inline import run_inline
+
+        run_inline(todo, store, done, debug=debug)
+    elif todo:
+        from bench.engine.local import run_local
+
+        run_local(todo, store, done, **_places(todo, workers), timeout=timeout)
     return report(out)
 
 
-def execute_plan(
-    runs: Sequence[Planned], store: Store, done: Callable[[Planned, RunRecord], None], *, debug: bool = False
-) -> None:
-    """Make the runs that are not there, seed by seed; after each seed the pages are written anew."""
-    from bench.engine import run_inline
+def _pages_by_turn(
+    runs: Sequence[Planned], store: Store, watcher: Watcher | None
+) -> Callable[[Planned, RunRecord], None]:
+    """Tell the watcher of each run, and write the pages anew as each seed completes."""
     from bench.report.pages import write_pages
 
-    for seed in sorted({planned.turn for planned in runs}):
-        todo = [planned for planned in runs if planned.todo and planned.turn == seed]
-        if todo:
-            run_inline(todo, store, done, debug=debug)
+    left = Counter(planned.turn for planned in runs if planned.todo)
+
+    def done(planned: Planned, record: RunRecord) -> None:
+        if watcher is not None:
+            watcher.done(planned, record)
+        left[planned.turn] -= 1
+        if not left[planned.turn]:
             write_pages(store.records().values(), store.folder)
+
+    return done
+
+
+def _check(engine: str, workers: int | str, timeout: float) -> None:
+    if engine not in ("local", "inline"):
+        raise NameProblem(f"--engine '{engine}' is not offered{did_you_mean(engine, ('local', 'inline'))}")
+    if workers != "auto" and not (str(workers).isdigit() and int(workers) > 0):
+        raise NameProblem(f"--workers '{workers}': write auto, or how many")
+    if not timeout > 0:
+        raise NameProblem(f"--timeout {timeout:g}: write seconds above 0")
+
+
+def _places(todo: Sequence[Planned], workers: int | str) -> dict[str, Any]:
+    """How many workers, and a GPU for each where the runs want one."""
+    import torch
+
+    gpus = [str(i) for i in range(torch.cuda.device_count())] if todo[0].parts.device == "cuda" else []
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(planned.spec.protocol.threads for planned in todo)
+    most = len(gpus) or max(1, cores // threads)
+    chosen = min(int(most if workers == "auto" else workers), len(todo))
+    return {"workers": chosen, "gpus": gpus[:chosen]}
 
 
 def report(folder: str | Path) -> "pd.DataFrame":

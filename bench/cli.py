@@ -1,5 +1,6 @@
 """The commands: parse, call, print, exit."""
 
+import signal
 import sys
 import time
 from collections import Counter
@@ -30,6 +31,9 @@ Folder = Annotated[Path, typer.Option(help="the folder of records and pages")]
 Precision = Annotated[str, typer.Option(help="32-true or bf16-mixed")]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 Devices = Annotated[int, typer.Option(help="devices within one run (data parallel)")]
+Engine = Annotated[str, typer.Option(help="local: isolated processes; inline: in this one, for debuggers")]
+Workers = Annotated[str, typer.Option(help="processes at once; auto: one per core, or per GPU")]
+Timeout = Annotated[float, typer.Option(help="seconds after which a run is killed")]
 Retry = Annotated[bool, typer.Option("--retry", help="repeat runs that crashed or ran out of memory")]
 Debug = Annotated[bool, typer.Option("--debug", help="show tracebacks; raise a run's failure instead of recording it")]
 
@@ -52,6 +56,9 @@ def run_command(
     accelerator: Accelerator = "auto",
     devices: Devices = 1,
     retry: Retry = False,
+    engine: Engine = "local",
+    workers: Workers = "auto",
+    timeout: Timeout = 3600.0,
     debug: Debug = False,
 ) -> int:
     """Train what is not there yet and write the leaderboard."""
@@ -60,10 +67,12 @@ def run_command(
     from bench.store import Store
 
     watcher = _Watcher()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to stop, stop as on Ctrl-C
     try:
         board = run(
             methods, tasks, seeds, protocol, out,
-            precision=precision, accelerator=accelerator, devices=devices, retry=retry, debug=debug, watcher=watcher,
+            precision=precision, accelerator=accelerator, devices=devices, retry=retry,
+            engine=engine, workers=workers, timeout=timeout, debug=debug, watcher=watcher,
         )  # fmt: skip
     except KeyboardInterrupt:
         watcher.close()
@@ -166,6 +175,25 @@ def list_command(
     else:
         raise NameProblem(f"list '{what}'{did_you_mean(what, [*kinds, 'runs'])}")
     _out().print(table)
+    return OK
+
+
+@app.command("show")
+def show_command(
+    run: Annotated[str, typer.Argument(help="a run's name, or the beginning of it; list runs shows them")],
+    out: Folder = DEFAULT_OUT,
+    debug: Debug = False,
+) -> int:
+    """Show one run: what was asked, what came of it, what it cost, and what it printed if it failed."""
+    from bench.store import Store, StoreProblem
+
+    found = [record for name, record in Store(out).records().items() if name.startswith(run)]
+    if len(found) != 1:
+        raise StoreProblem(f"{len(found)} runs in {out} begin with '{run}': python -m bench list runs shows them")
+    [record] = found
+    _out().print_json(record.model_dump_json(exclude={"log"}))
+    for line in record.log:
+        _out().print(line, markup=False, highlight=False, soft_wrap=True)
     return OK
 
 

@@ -145,6 +145,8 @@ class RunRecord(_Frozen):
     result: Result
     cost: Cost
     provenance: Provenance
+    log: tuple[str, ...] = ()
+    """The last lines of what a failed run printed."""
 
 
 def digest(value: Any) -> str:

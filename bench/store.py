@@ -82,6 +82,10 @@ class Store:
 
         return load(self._file(name, "safetensors").read_bytes())
 
+    def log(self, name: str) -> Path:
+        """Return the file for what a run prints."""
+        return self.folder / "logs" / f"{name}.log"
+
     def _file(self, name: str, ending: str) -> Path:
         return self.folder / FOLDER / f"{name}.{ending}"
 

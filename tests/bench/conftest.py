@@ -1,4 +1,4 @@
-"""What the harness's tests share: the command line in fresh processes, one real run of it, and records made up."""
+"""What the harness's tests share: fresh processes, one real run, and records made up."""
 
 import os
 import subprocess
@@ -71,9 +71,25 @@ def smoke(command, environment, tmp_path_factory):
     cwd = tmp_path_factory.mktemp("smoke")
     env = environment(PYTHONHASHSEED="0", TZ="UTC")
     named = ["--methods", "uncertainty,mgda", "--tasks", "digits,scales"]
-    done = command("run", *named, "--seeds", "1", "--protocol", "smoke", "--accelerator", "cpu", cwd=cwd, env=env)
+    done = command(
+        "run",
+        *named,
+        "--seeds",
+        "1",
+        "--protocol",
+        "smoke",
+        "--accelerator",
+        "cpu",
+        cwd=cwd,
+        env=env,
+    )
     out = cwd / "results" / "local"
-    return SimpleNamespace(done=done, cwd=cwd, out=out, records=Store(out).records() if done.returncode == 0 else {})
+    return SimpleNamespace(
+        done=done,
+        cwd=cwd,
+        out=out,
+        records=Store(out).records() if done.returncode == 0 else {},
+    )
 
 
 @pytest.fixture(scope="session")
@@ -81,8 +97,9 @@ def made():
     """Make up one record; without `scores` it is of a run that failed."""
 
     def make(
-        method="equal", seed=0, scores=None, *, task_set="toy", tasks=("left", "right"), status=None, reason="",
-        parts=(), cost=None, precision="32-true", protocol="quick", steps=100, label=None, set_label=None, points=(),
+        method="equal", seed=0, scores=None, *, task_set="toy", tasks=("left", "right"), status=None,
+        reason="", parts=(), cost=None, precision="32-true", protocol="quick", steps=100, label=None,
+        set_label=None, points=(),
     ):  # fmt: skip
         spec = RunSpec(
             task_set=task_set,

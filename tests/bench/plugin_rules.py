@@ -1,4 +1,4 @@
-"""Balancing rules by path, for tests: most weigh all tasks alike, so that they must train what `equal` trains."""
+"""Balancing rules by path, for tests: most weigh all tasks alike, and so must train what `equal` trains."""
 
 import torch
 

@@ -30,15 +30,26 @@ class _Seen:
 
 
 class _Net(Network):
-    """Dropout and batch normalisation in the trunk; it keeps its first weights and a note of every forward."""
+    """Has dropout and batch normalisation; keeps its first weights and a note of every forward."""
 
     def __init__(self, tasks: Sequence[str], dropout: float, norm: bool, cut: bool) -> None:
         super().__init__()
-        first = nn.Linear(6, 16, bias=False)  # before a norm a bias has no gradient but noise, which Adam amplifies
+        first = nn.Linear(
+            6,
+            16,
+            bias=False,
+        )  # before a norm a bias has no gradient but noise, which Adam amplifies
         middle = nn.BatchNorm1d(16) if norm else nn.Identity()
         self.trunk = nn.ModuleDict({"first": first, "norm": middle, "second": nn.Linear(16, 8)})
         self.dropout = nn.Dropout(dropout)
-        heads = {task: nn.Sequential(nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, OUTPUTS[task])) for task in tasks}
+        heads = {
+            task: nn.Sequential(
+                nn.Linear(8, 5),
+                nn.Tanh(),
+                nn.Linear(5, OUTPUTS[task]),
+            )
+            for task in tasks
+        }
         self.heads = nn.ModuleDict(heads)
         self.cut = cut
         self.seen: list[_Seen] = []
@@ -59,7 +70,11 @@ class _Net(Network):
         self.seen.append(_Seen(inputs["id"].tolist(), hidden != 0, self.training, torch.is_grad_enabled()))
         features = torch.tanh(self.trunk["second"](hidden))
         predictions = {task: head(features) for task, head in self.heads.items()}
-        return Outputs(predictions, features if self.cut else None, dict.fromkeys(predictions, (hidden, features)))
+        return Outputs(
+            predictions,
+            features if self.cut else None,
+            dict.fromkeys(predictions, (hidden, features)),
+        )
 
 
 class Wobbly(TaskSet):
@@ -82,7 +97,7 @@ class Wobbly(TaskSet):
         self.built: list[_Net] = []
 
     def load(self) -> dict[str, dict[str, Tensor]]:
-        """Draw the examples; `poison` puts a NaN into the target `size` of a split, or into the training inputs."""
+        """Draw the examples; `poison` puts a NaN into a split's `size`, or into the training inputs."""
         generator = torch.Generator().manual_seed(1)
         direction = torch.randn(6, 2, generator=generator)
         splits = {}
@@ -106,7 +121,12 @@ class Wobbly(TaskSet):
         size = self.splits["train"]["size"].nan_to_num()
         return (
             Task("size", "size", squared_error, {"nrmse": normalized_rmse(size)}),
-            Task("kind", "kind", cross_entropy, {"accuracy": Metric(accuracy, higher_is_better=True, untrained=0.4)}),
+            Task(
+                "kind",
+                "kind",
+                cross_entropy,
+                {"accuracy": Metric(accuracy, higher_is_better=True, untrained=0.4)},
+            ),
         )
 
     def network(self, tasks: Sequence[str]) -> Network:

@@ -21,14 +21,22 @@ def test_run_returns_the_leaderboard_of_the_seeds_asked_for(tmp_path):
     pd.testing.assert_frame_equal(report(tmp_path), board)
 
 
-@pytest.mark.parametrize(("seeds", "expected"), [(2, {0, 1}), ("3-4", {3, 4}), ([7, 2], {2, 7}), (range(1, 3), {1, 2})])
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [(2, {0, 1}), ("3-4", {3, 4}), ([7, 2], {2, 7}), (range(1, 3), {1, 2})],
+)
 def test_seeds_may_be_a_number_text_or_a_list(tmp_path, seeds, expected):
     bench.run(methods=["equal"], seeds=seeds, out=tmp_path, **SMALL)
     assert {record.spec.seed for record in Store(tmp_path).records().values()} == expected
 
 
 def test_methods_may_be_a_list_of_variants(tmp_path):
-    board = bench.run(methods=["mgda[at=features,normalize=l2]", "uncertainty"], seeds=1, out=str(tmp_path), **SMALL)
+    board = bench.run(
+        methods=["mgda[at=features,normalize=l2]", "uncertainty"],
+        seeds=1,
+        out=str(tmp_path),
+        **SMALL,
+    )
     assert set(board.method) == {STL, "equal", "uncertainty", "mgda[at=features,normalize=l2]"}
 
 
@@ -61,10 +69,12 @@ def test_pages_are_written_as_each_seed_completes(tmp_path):
 
         def done(self, planned, record):
             if (tmp_path / "leaderboard.csv").exists():
-                seen.append((planned.spec.seed, set(pd.read_csv(tmp_path / "leaderboard.csv").seeds)))
+                seen.append(set(pd.read_csv(tmp_path / "leaderboard.csv").seeds))
 
     bench.run(methods="equal", seeds=3, out=tmp_path, watcher=Watcher(), **SMALL)
-    assert set(map(str, seen)) == {"(1, {1})", "(2, {2})"}
+    assert {1} in seen
+    assert {2} in seen
+    assert all(len(seeds) == 1 for seeds in seen)
 
 
 @pytest.mark.parametrize(

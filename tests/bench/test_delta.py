@@ -81,8 +81,16 @@ def test_per_seed_gains_are_their_formulas(values, baseline):
 @given(seeds_by_metrics(), seeds_by_metrics(), st.sampled_from(KINDS))
 def test_the_mean_of_per_seed_gains_is_delta_whatever_the_kind(values, baseline, kind):
     by_task, by_metric = delta_mtl(values, baseline, HIGHER, TASKS)
-    assert per_seed(values, baseline, HIGHER, TASKS, kind).mean() == pytest.approx(by_task, rel=1e-7, abs=1e-6)
-    assert per_seed(values, baseline, HIGHER, range(3), kind).mean() == pytest.approx(by_metric, rel=1e-7, abs=1e-6)
+    assert per_seed(values, baseline, HIGHER, TASKS, kind).mean() == pytest.approx(
+        by_task,
+        rel=1e-7,
+        abs=1e-6,
+    )
+    assert per_seed(values, baseline, HIGHER, range(3), kind).mean() == pytest.approx(
+        by_metric,
+        rel=1e-7,
+        abs=1e-6,
+    )
 
 
 @given(seeds_by_metrics(), seeds_by_metrics())
@@ -93,7 +101,12 @@ def test_the_weighted_mean_of_each_metrics_own_gain_is_delta(values, baseline):
     assert gains.mean() == pytest.approx(by_metric, rel=1e-9, abs=1e-9)
 
 
-@given(seeds_by_metrics(), seeds_by_metrics(), arrays(np.float64, 3, elements=positive), st.sampled_from(KINDS))
+@given(
+    seeds_by_metrics(),
+    seeds_by_metrics(),
+    arrays(np.float64, 3, elements=positive),
+    st.sampled_from(KINDS),
+)
 def test_gains_do_not_depend_on_a_metrics_unit(values, baseline, unit, kind):
     before = per_seed(values, baseline, HIGHER, TASKS, kind)
     np.testing.assert_allclose(
@@ -108,7 +121,7 @@ def test_a_method_that_is_the_baseline_gains_nothing_at_any_seed(values, kind):
 
 @pytest.fixture(scope="module")
 def coverage():
-    """How often the 95 % interval holds a true gain of 0, by kind: ten seeds whose noise is 10 % of the mean."""
+    """How often the 95 % interval holds a true gain of 0, by kind: ten seeds, noise of 10 %."""
     draw = np.random.default_rng(20240)
     repetitions, seeds, metrics = 3000, 10, 3
     noise = np.exp(0.1 * draw.normal(size=(2, repetitions, seeds, metrics)))
@@ -162,7 +175,10 @@ def test_mean_rank_is_the_mean_over_metrics_of_the_place_with_the_best_first():
     assert mean_rank(values, [True, False]).tolist() == [2.0, 1.5, 2.5]
 
 
-@pytest.mark.parametrize(("ties", "expected"), [("min", [1, 1, 3, 3, 5]), ("average", [1.5, 1.5, 3.5, 3.5, 5])])
+@pytest.mark.parametrize(
+    ("ties", "expected"),
+    [("min", [1, 1, 3, 3, 5]), ("average", [1.5, 1.5, 3.5, 3.5, 5])],
+)
 def test_ties_share_the_best_rank_or_the_average(ties, expected):
     assert mean_rank([[9], [9], [5], [5], [1]], [True], ties).tolist() == expected
 

@@ -64,7 +64,16 @@ def test_the_harness_imports_no_method_and_no_task_set_by_name():
         f"tasks.{name}" for name in task_sets.entries()
     }
     for file in files("bench"):
-        assert not [name for name in imported(file) if any(f"{name}.".startswith(f"{p}.") for p in plugins)], file
+        assert not [
+            name
+            for name in imported(file)
+            if any(
+                f"{name}.".startswith(
+                    f"{p}.",
+                )
+                for p in plugins
+            )
+        ], file
 
 
 def test_the_harness_names_no_method_but_equal_and_no_task_set():

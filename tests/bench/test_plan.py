@@ -80,7 +80,12 @@ def test_runs_go_seed_by_seed_with_baselines_before_methods(plan):
     expected = [
         (seed, method, tasks)
         for seed in (0, 1, 2)
-        for method, tasks in [(STL, ("y1",)), (STL, ("y2",)), ("equal", ("y1", "y2")), ("uncertainty", ("y1", "y2"))]
+        for method, tasks in [
+            (STL, ("y1",)),
+            (STL, ("y2",)),
+            ("equal", ("y1", "y2")),
+            ("uncertainty", ("y1", "y2")),
+        ]
     ]
     planned = [
         (seed, method.partition("[")[0], tasks)
@@ -102,7 +107,9 @@ def test_equal_weights_are_planned_with_every_request_and_once(plan):
 
 
 def test_variants_that_are_the_same_are_one(plan):
-    assert runs_of(plan(methods="mgda,mgda[at=shared],mgda[normalize=none,at=shared],mgda")) == runs_of(plan())
+    assert runs_of(plan(methods="mgda,mgda[at=shared],mgda[normalize=none,at=shared],mgda")) == runs_of(
+        plan(),
+    )
     assert runs_of(plan(tasks="scales[tasks=2],scales[ratio=100,tasks=2]")) == runs_of(plan())
 
 
@@ -137,7 +144,18 @@ def test_a_required_option_left_out_is_refused(plan, rules):
 def test_all_task_sets_are_those_that_are_built_in(plan, monkeypatch):
     entries = Registry.entries
     monkeypatch.setattr(
-        Registry, "entries", lambda self: {n: e for n, e in entries(self).items() if n in ("equal", "digits", "scales")}
+        Registry,
+        "entries",
+        lambda self: {
+            n: e
+            for n, e in entries(self).items()
+            if n
+            in (
+                "equal",
+                "digits",
+                "scales",
+            )
+        },
     )
     assert {p.task_set_label for p in plan(tasks="all", methods="equal")} == {"digits", "scales"}
 
@@ -205,7 +223,9 @@ def test_a_baseline_without_its_weights_is_to_be_made(plan, fulfil, store):
 
 
 def test_a_rule_that_fits_no_set_is_a_usage_error_with_the_reasons(plan, rules):
-    with pytest.raises(NameProblem, match=r"Pair fits none of the task sets: scales.tasks=3.: Pair balances 2 tasks, not 3"):
+    with pytest.raises(
+        NameProblem, match=r"Pair fits none of the task sets: scales.tasks=3.: Pair balances 2 tasks, not 3"
+    ):
         plan(methods=f"{rules}:Pair", tasks="scales[tasks=3]")
 
 
@@ -251,7 +271,8 @@ def test_devices_are_part_of_the_key_and_not_of_the_name(plan):
 def test_a_key_holds_the_sources_of_its_own_rule_and_task_set(plan):
     stl, _, equal, mgda = (set(p.parts.sources) for p in plan())
     assert "tasks.scales" in stl & equal & mgda
-    assert ("methods.mgda" in mgda) and ("methods.mgda" not in stl | equal)
+    assert "methods.mgda" in mgda
+    assert "methods.mgda" not in stl | equal
     assert not {"tasks.digits", "methods.uncertainty"} & (stl | equal | mgda)
 
 

@@ -49,7 +49,13 @@ def test_a_name_changes_with_each_part_of_the_spec(changed):
 
 def test_a_hash_is_the_same_in_any_process_and_whatever_the_order_of_keys():
     assert spec().name == spec().name
-    assert digest({"a": 1, "b": [1.5, None, "ü"]}) == digest({"b": [1.5, None, "ü"], "a": 1}) == "83e0cdbb3c7619b94509"
+    assert (
+        digest({"a": 1, "b": [1.5, None, "ü"]})
+        == digest(
+            {"b": [1.5, None, "ü"], "a": 1},
+        )
+        == "83e0cdbb3c7619b94509"
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +115,15 @@ def test_a_spec_and_a_record_are_frozen_and_take_no_unknown_field(made):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"batch_size": 0}, {"lr": 0.0}, {"epoch_steps": 0}, {"points": 0}, {"points": 21}, {"threads": 0}],
+    [
+        {"steps": 0},
+        {"batch_size": 0},
+        {"lr": 0.0},
+        {"epoch_steps": 0},
+        {"points": 0},
+        {"points": 21},
+        {"threads": 0},
+    ],
 )
 def test_an_impossible_protocol_is_refused(wrong):
     with pytest.raises(ValidationError):
@@ -133,10 +147,18 @@ results = st.builds(
     Result,
     status=st.sampled_from(["ok", "diverged", "crashed", "skipped"]),
     reason=st.text(max_size=20),
-    scores=st.dictionaries(st.text(max_size=5), st.dictionaries(st.text(max_size=5), scores, max_size=2), max_size=2),
+    scores=st.dictionaries(
+        st.text(max_size=5),
+        st.dictionaries(st.text(max_size=5), scores, max_size=2),
+        max_size=2,
+    ),
     points=st.lists(points, max_size=2),
 )
-costs = st.builds(Cost, step_seconds=numbers, passes=st.dictionaries(st.text(max_size=5), st.floats(0, 9), max_size=2))
+costs = st.builds(
+    Cost,
+    step_seconds=numbers,
+    passes=st.dictionaries(st.text(max_size=5), st.floats(0, 9), max_size=2),
+)
 
 
 def refuse(name):

@@ -1,4 +1,4 @@
-"""Tables and pages are pure functions of the records. The records are made up; the numbers are worked out here."""
+"""Tables and pages are pure functions of the records: of made-up ones, with numbers worked out here."""
 
 import csv
 import io
@@ -74,7 +74,9 @@ def test_every_metric_is_the_mean_over_seeds_with_its_own_gain(records):
     assert found["left.accuracy"] == pytest.approx(0.6)
     assert found["left.error"] == pytest.approx(0.4)
     assert found["right.loss"] == pytest.approx(1.4)
-    assert [found[f"{m}.gain"] for m in ("left.accuracy", "left.error", "right.loss")] == pytest.approx([0, 0, 30])
+    assert [found[f"{m}.gain"] for m in ("left.accuracy", "left.error", "right.loss")] == pytest.approx(
+        [0, 0, 30],
+    )
 
 
 def test_the_baseline_is_a_row_without_gain_and_without_rank(records):
@@ -119,7 +121,7 @@ def test_a_seed_without_its_baseline_is_left_out(runs):
 
 
 def test_a_seed_with_one_tasks_baseline_missing_is_left_out(runs, records):
-    missing = next(r for r in records if r.spec.method == STL and r.spec.tasks == ("right",) and r.spec.seed == 1)
+    missing = next(r for r in records if (r.spec.method, r.spec.tasks, r.spec.seed) == (STL, ("right",), 1))
     board = leaderboard([r for r in records if r is not missing])
     assert (row(board, "equal")["seeds"], row(board, STL)["seeds"]) == (2, 2)
 
@@ -131,7 +133,12 @@ def test_a_seed_whose_baseline_failed_is_left_out_and_the_failure_counted(runs):
 
 
 def test_failed_runs_are_counted_and_their_reasons_shown(runs):
-    failed = runs("mgda", {3: None}, status="diverged", reason="the loss of task left is not finite at step 7")
+    failed = runs(
+        "mgda",
+        {3: None},
+        status="diverged",
+        reason="the loss of task left is not finite at step 7",
+    )
     board = leaderboard([*runs(STL, {**STL_VALUES, 3: [1, 1, 1]}), *runs("mgda", MGDA_VALUES), *failed])
     found = row(board, "mgda")
     assert (found["seeds"], found["failed"]) == (3, 1)
@@ -156,7 +163,12 @@ def test_a_skipped_run_is_no_failure(runs, records):
 
 
 def test_degenerate_steps_are_added_up(records):
-    counted = [r.model_copy(update={"result": r.result.model_copy(update={"degenerate": 4})}) for r in records]
+    counted = [
+        r.model_copy(
+            update={"result": r.result.model_copy(update={"degenerate": 4})},
+        )
+        for r in records
+    ]
     assert row(leaderboard(counted), "mgda")["degenerate"] == 12
 
 
@@ -169,9 +181,9 @@ def test_passes_are_those_that_were_counted(runs):
 
 @pytest.fixture
 def two_sets(runs, records):
-    other = [runs(name, {s: [2 * v for v in values] for s, values in own.items()}, task_set="other") for name, own in
-             ((STL, STL_VALUES), ("equal", MGDA_VALUES))]  # fmt: skip
-    return [*records, *(record for own in other for record in own)]
+    other = {STL: STL_VALUES, "equal": MGDA_VALUES, "uncertainty": EQUAL_VALUES}
+    doubled = {m: {s: [2 * v for v in values] for s, values in own.items()} for m, own in other.items()}
+    return [*records, *(r for method, own in doubled.items() for r in runs(method, own, task_set="other"))]
 
 
 def test_over_task_sets_a_gain_is_the_mean_of_the_sets_with_a_welch_interval(two_sets):
@@ -203,7 +215,9 @@ def test_of_one_task_set_there_is_no_row_over_task_sets(records):
 
 @pytest.mark.parametrize("changed", [{"protocol": "standard"}, {"precision": "bf16-mixed"}])
 def test_runs_of_another_protocol_or_precision_are_another_table(runs, records, changed):
-    board = leaderboard([*records, *runs(STL, MGDA_VALUES, **changed), *runs("equal", MGDA_VALUES, **changed)])
+    board = leaderboard(
+        [*records, *runs(STL, MGDA_VALUES, **changed), *runs("equal", MGDA_VALUES, **changed)],
+    )
     [other] = set(board.task_set) - {"toy"}
     assert other == f"toy@{next(iter(changed.values()))}"
     assert row(board, "equal")["delta_task"] == pytest.approx(by_hand(EQUAL_VALUES, STL_VALUES, BY_TASK)[0])
@@ -238,14 +252,26 @@ def test_runs_csv_has_a_line_per_test_metric_of_every_run(records):
     assert len(frame) == 3 * 3 * 3
     [one] = frame[(frame.method == "mgda") & (frame.seed == 1) & (frame.metric == "error")].to_dict("records")
     assert one == {
-        **{"task_set": "toy", "method": "mgda", "seed": 1, "task": "left", "metric": "error", "split": "test"},
+        **{
+            "task_set": "toy",
+            "method": "mgda",
+            "seed": 1,
+            "task": "left",
+            "metric": "error",
+            "split": "test",
+        },
         **{"value": 0.6, "higher_is_better": False, "status": "ok"},
     }
 
 
 def test_a_failed_run_has_a_line_with_its_status_alone(runs):
     [line] = tidy(runs("mgda", {3: None}, status="diverged")).to_dict("records")
-    assert (line["method"], line["seed"], line["task"], line["status"]) == ("mgda", 3, "left+right", "diverged")
+    assert (line["method"], line["seed"], line["task"], line["status"]) == (
+        "mgda",
+        3,
+        "left+right",
+        "diverged",
+    )
     assert pd.isna(line["value"])
 
 
@@ -288,7 +314,9 @@ def test_lines_end_in_a_line_feed_and_what_is_missing_is_empty(pages, records):
 
 
 def test_negative_numbers_stay_numbers():
-    lines = csv_bytes(pd.DataFrame({"text": ["-a", "b"], "number": [-1.5, math.nan], "whole": [-3, 4]})).decode()
+    lines = csv_bytes(
+        pd.DataFrame({"text": ["-a", "b"], "number": [-1.5, math.nan], "whole": [-3, 4]}),
+    ).decode()
     assert lines == "text,number,whole\n'-a,-1.5,-3\nb,,4\n"
 
 
@@ -309,7 +337,10 @@ def test_no_text_in_a_csv_is_a_formula(pages, runs, name, file):
     rows = list(csv.reader(io.StringIO(pages(hostile(runs, name))[file].decode(), newline="")))
     assert len({len(cells) for cells in rows}) == 1
     for cell in (cell for cells in rows for cell in cells):
-        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r")) or re.fullmatch(r"-[\d.e+-]+", cell), cell
+        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r")) or re.fullmatch(
+            r"-[\d.e+-]+",
+            cell,
+        ), cell
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -365,7 +396,14 @@ def test_the_html_is_one_file_that_asks_for_nothing_and_runs_nothing(pages, two_
 
 def test_the_html_has_every_method_with_its_gain_and_interval(pages, records):
     text = Page(pages(records)["leaderboard.html"].decode()).text
-    gain, low, high = (f"{value:+.2f}".replace("-", "−") for value in by_hand(EQUAL_VALUES, STL_VALUES, BY_TASK))
+    gain, low, high = (
+        f"{value:+.2f}".replace("-", "−")
+        for value in by_hand(
+            EQUAL_VALUES,
+            STL_VALUES,
+            BY_TASK,
+        )
+    )
     assert f"{gain} [{low}, {high}]" in text
     assert all(method in text for method in (STL, "equal", "mgda"))
 
@@ -380,7 +418,11 @@ def test_the_html_table_has_as_many_cells_in_every_row_as_in_its_head(pages, two
 def test_runs_made_with_differing_code_data_or_versions_are_noted(runs):
     old = {"sources": {"bench.training": "before"}, "data": "e", "versions": {"torch": "1"}}
     [note] = mixtures(
-        [*runs(STL, STL_VALUES), *runs("equal", {0: EQUAL_VALUES[0]}), *runs("equal", {1: EQUAL_VALUES[1]}, parts=old)]
+        [
+            *runs(STL, STL_VALUES),
+            *runs("equal", {0: EQUAL_VALUES[0]}),
+            *runs("equal", {1: EQUAL_VALUES[1]}, parts=old),
+        ]
     )
     assert note.startswith("toy: the runs were not all made with the same ")
     assert all(part in note for part in ("the code of bench.training", "the data", "torch"))
@@ -388,7 +430,12 @@ def test_runs_made_with_differing_code_data_or_versions_are_noted(runs):
 
 def test_runs_of_the_same_code_are_not_noted_and_own_code_of_each_rule_is_no_difference(runs):
     own = {"sources": {"bench.training": "s", "methods.mgda": "m"}}
-    assert mixtures([*runs(STL, STL_VALUES), *runs("equal", EQUAL_VALUES), *runs("mgda", MGDA_VALUES, parts=own)]) == []
+    assert (
+        mixtures(
+            [*runs(STL, STL_VALUES), *runs("equal", EQUAL_VALUES), *runs("mgda", MGDA_VALUES, parts=own)],
+        )
+        == []
+    )
 
 
 def test_one_rules_code_that_differs_between_seeds_is_noted(runs):

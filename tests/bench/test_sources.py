@@ -79,7 +79,15 @@ def test_a_trainings_closure_is_what_training_imports_and_what_that_imports():
 
 
 @pytest.mark.parametrize(
-    "module", ["bench.cli", "bench.api", "bench.plan", "bench.store", "bench.report.table", "bench.report.html"]
+    "module",
+    [
+        "bench.cli",
+        "bench.api",
+        "bench.plan",
+        "bench.store",
+        "bench.report.table",
+        "bench.report.html",
+    ],
 )
 def test_a_trainings_closure_leaves_out_what_cannot_change_its_numbers(module):
     assert not [name for name in closure(["bench.training"]) if (name + ".").startswith(module + ".")]
@@ -141,15 +149,16 @@ def test_two_plug_ins_of_one_file_name_both_count(plugin):
 
 
 def test_imports_inside_functions_and_conditions_are_followed(plugin):
-    text = (
-        "def f():\n    from methods.core import solvers\n    return solvers\n\n\nif f:\n    import tasks.core.losses\n"
-    )
+    text = "def f():\n    from methods.core import solvers\n\n\nif f:\n    import tasks.core.losses\n"
     assert {"methods.core.solvers", "tasks.core.losses"} <= closure(files=[plugin(text)]).keys()
 
 
 def test_an_outsiders_own_package_is_followed(package):
     package(
-        rule="from . import helper\nfrom .deeper import N\n", helper="import outside.last\n", deeper="N = 1\n", last=""
+        rule="from . import helper\nfrom .deeper import N\n",
+        helper="import outside.last\n",
+        deeper="N = 1\n",
+        last="",
     )
     found = closure(["outside.rule"])
     assert found.keys() == {"outside", "outside.rule", "outside.helper", "outside.deeper", "outside.last"}
@@ -158,7 +167,8 @@ def test_an_outsiders_own_package_is_followed(package):
 def test_what_a_package_imports_on_import_is_followed_and_what_it_offers_on_use_is_not(package, tmp_path):
     package(rule="", always="", maybe="", fallback="", lazy="")
     (tmp_path / "outside" / "__init__.py").write_text(
-        "import outside.always\ntry:\n    from . import maybe\nexcept ImportError:\n    from . import fallback\n"
+        "import outside.always\n"
+        "try:\n    from . import maybe\nexcept ImportError:\n    from . import fallback\n"
         "def __getattr__(name):\n    from . import lazy\n    return lazy\n"
     )
     found = closure(["outside.rule"]).keys()

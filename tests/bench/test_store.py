@@ -60,7 +60,10 @@ class Killed(BaseException):
     """As good as a power cut."""
 
 
-@pytest.fixture(params=[(os, "fsync"), (Path, "replace")], ids=["before it is flushed", "before it is renamed"])
+@pytest.fixture(
+    params=[(os, "fsync"), (Path, "replace")],
+    ids=["before it is flushed", "before it is renamed"],
+)
 def crash(request, monkeypatch):
     """Make a write stop between the temporary file and the rename."""
 
@@ -73,7 +76,11 @@ def crash(request, monkeypatch):
     return stop
 
 
-@pytest.mark.parametrize("kind", [Killed(), KeyboardInterrupt(), OSError(28, "No space left on device")], ids=repr)
+@pytest.mark.parametrize(
+    "kind",
+    [Killed(), KeyboardInterrupt(), OSError(28, "No space left on device")],
+    ids=repr,
+)
 def test_a_write_that_is_cut_short_leaves_the_old_file_and_no_other(tmp_path, crash, kind):
     file = tmp_path / "a.json"
     write(file, b"old")
@@ -125,7 +132,10 @@ def test_others_may_read_what_is_written(tmp_path):
     assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o666 & ~old
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"null", b'{"name": "x"}', b"\xff\xfe", b"not json"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"{}", b"[]", b"null", b'{"name": "x"}', b"\xff\xfe", b"not json"],
+)
 def test_what_is_not_a_record_is_refused_in_one_line_that_names_the_file(store, file, content):
     file.write_bytes(content)
     with pytest.raises(StoreProblem, match=f"{file.name} is not a run's record") as caught:
@@ -182,7 +192,7 @@ def test_a_record_of_another_schema_is_refused(store, file):
 
 def test_a_record_under_a_wrong_name_is_refused(store, file):
     file.rename(file.with_stem("0" * 20))
-    with pytest.raises(StoreProblem, match="0{20}.json is another run's record"):
+    with pytest.raises(StoreProblem, match=r"0{20}\.json is another run's record"):
         store.records()
 
 

@@ -29,7 +29,14 @@ def observe(sets, rules):
             method = f"{rules}:{method}"
         toy = task_set(variant)
         recipe = toy.protocols["epochs"].model_copy(update={"steps": steps, **protocol})
-        spec = RunSpec(task_set=variant, tasks=tasks, method=method, seed=seed, protocol=recipe, precision=precision)
+        spec = RunSpec(
+            task_set=variant,
+            tasks=tasks,
+            method=method,
+            seed=seed,
+            protocol=recipe,
+            precision=precision,
+        )
         result, cost, state = train(spec)
         network = toy.built[-1]
         steps = [seen for seen in network.seen if seen.grad]
@@ -150,7 +157,16 @@ def test_the_batch_order_is_reproducible_and_of_its_seed(observe):
 
 
 def test_streams_of_other_names_or_seeds_are_other_streams():
-    seeds = [stream(s, *names) for s in (0, 1) for names in (("init", "a"), ("order", "a"), ("init", "b"), ("inita",))]
+    seeds = [
+        stream(s, *names)
+        for s in (0, 1)
+        for names in (
+            ("init", "a"),
+            ("order", "a"),
+            ("init", "b"),
+            ("inita",),
+        )
+    ]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
 
@@ -211,12 +227,23 @@ def bare_loop(run):
         predictions = network(batch).predictions
         size = (predictions["size"] - batch["size"]).square().sum(1).mean()
         labelled = batch["kind"] >= 0
-        return torch.stack([size, functional.cross_entropy(predictions["kind"][labelled], batch["kind"][labelled])])
+        return torch.stack(
+            [size, functional.cross_entropy(predictions["kind"][labelled], batch["kind"][labelled])],
+        )
 
     before, after = [], []
     for step, seen in enumerate(run.steps):
         if protocol.schedule == "cosine":
-            optimizer.param_groups[0]["lr"] = protocol.lr * (1 + math.cos(math.pi * step / protocol.steps)) / 2
+            optimizer.param_groups[0]["lr"] = (
+                protocol.lr
+                * (
+                    1
+                    + math.cos(
+                        math.pi * step / protocol.steps,
+                    )
+                )
+                / 2
+            )
         batch = {name: column[seen.examples] for name, column in train.items()}
         values = losses(batch)
         optimizer.zero_grad()
@@ -237,7 +264,15 @@ def pair(request, observe):
 
     observe.cache_clear()
     run = observe("AfterStep", options="dropout=0.0", schedule=request.param)
-    rule = next(m for n, m in sys.modules.items() if n.startswith("mtl_bench_plugin") and hasattr(m, "AfterStep"))
+    rule = next(
+        m
+        for n, m in sys.modules.items()
+        if n.startswith("mtl_bench_plugin")
+        and hasattr(
+            m,
+            "AfterStep",
+        )
+    )
     heard = torch.stack(rule.AfterStep.heard[-24:])
     network, before, after = bare_loop(run)
     return SimpleNamespace(run=run, heard=heard, network=network, before=before, after=after)
@@ -253,7 +288,12 @@ def test_a_runs_test_scores_are_those_of_the_bare_loops_network(pair):
     train = pair.run.task_set.splits["train"]["size"]
     with torch.no_grad():
         predictions = pair.network(test).predictions
-    error = (predictions["size"] - test["size"]).square().mean() / (train.mean(0) - test["size"]).square().mean()
+    error = (predictions["size"] - test["size"]).square().mean() / (
+        train.mean(
+            0,
+        )
+        - test["size"]
+    ).square().mean()
     right = (predictions["kind"].argmax(1) == test["kind"]).double().mean()
     scores = pair.run.result.scores
     assert scores["size"]["nrmse"].value == pytest.approx(error.sqrt().item(), rel=1e-4)
@@ -275,11 +315,19 @@ def test_after_epoch_hears_mean_training_losses_and_validation_losses(observe):
 
     observe.cache_clear()
     run = observe("Validating", options="dropout=0.0")
-    rule = next(m for n, m in sys.modules.items() if n.startswith("mtl_bench_plugin") and hasattr(m, "Validating"))
+    rule = next(
+        m
+        for n, m in sys.modules.items()
+        if n.startswith("mtl_bench_plugin")
+        and hasattr(
+            m,
+            "Validating",
+        )
+    )
     network, before, _ = bare_loop(run)
     heard = rule.Validating.heard[-3:]
-    torch.testing.assert_close(torch.stack([h[0] for h in heard]), torch.stack([p.mean(0) for p in before.split(8)]),
-                               rtol=1e-4, atol=1e-5)  # fmt: skip
+    means = [part.mean(0) for part in before.split(8)]
+    torch.testing.assert_close([losses for losses, _ in heard], means, rtol=1e-4, atol=1e-5)
     validation = run.task_set.splits["validation"]
     with torch.no_grad():
         predictions = network(validation).predictions
@@ -305,7 +353,11 @@ K = len(TASKS)
 )
 def test_passes_are_counted_per_step(observe, method, forward, heads, trunk):
     run = observe(method, tasks=TASKS[:1] if method == STL else TASKS)
-    assert (run.cost.passes["forward"], run.cost.passes["heads"], run.cost.passes["trunk"]) == (forward, heads, trunk)
+    assert (run.cost.passes["forward"], run.cost.passes["heads"], run.cost.passes["trunk"]) == (
+        forward,
+        heads,
+        trunk,
+    )
 
 
 def test_an_evaluation_that_a_rule_asks_for_counts_as_its_cost(observe):
@@ -360,11 +412,14 @@ def test_cosines_are_a_symmetric_matrix_between_minus_one_and_one(observe, metho
 
 
 def test_the_update_of_equal_weights_is_the_sum_of_the_gradients(observe):
-    assert [point.update_ratio for point in observe("equal").result.points] == pytest.approx([1, 1, 1], rel=1e-5)
+    assert [point.update_ratio for point in observe("equal").result.points] == pytest.approx(
+        [1, 1, 1],
+        rel=1e-5,
+    )
 
 
 def test_the_update_ratio_is_the_updates_length_over_the_sums(observe):
-    """Of mgda, recomputed from the point's own norms and cosines: ‖Σ w_k g_k‖ ÷ ‖Σ g_k‖, at points of one step."""
+    """‖Σ w_k g_k‖ ÷ ‖Σ g_k‖ from a point's own norms and cosines, at points of one step."""
     for point in observe("mgda", points=20, steps=20).result.points:
         norms = torch.tensor(list(point.gradient_norms.values()), dtype=torch.float64)
         gramian = torch.tensor(point.cosines, dtype=torch.float64) * norms.outer(norms)
@@ -375,7 +430,12 @@ def test_the_update_ratio_is_the_updates_length_over_the_sums(observe):
 
 def test_a_single_task_run_has_no_weights_and_no_geometry(observe):
     for point in observe(STL, tasks=("size",)).result.points:
-        assert (point.weights, point.cosines, point.gradient_norms, point.update_ratio) == (None, None, None, None)
+        assert (point.weights, point.cosines, point.gradient_norms, point.update_ratio) == (
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def test_scores_carry_their_direction_and_the_untrained_score(observe):
@@ -456,7 +516,7 @@ def test_bf16_runs_and_scores_nearly_as_float32(observe):
 
 
 def test_two_ranks_score_as_one(sets):
-    """Unequal numbers of labels on the ranks; no batch statistics and no dropout, which ranks do not share."""
+    """With unequal numbers of labels; without dropout and batch statistics, which ranks do not share."""
     variant = canonical([parse_task_set(f"{sets}[dropout=0.0,norm=false]")])
     recipe = Protocol(name="two", steps=20, batch_size=8, lr=0.01, epoch_steps=5, points=4)
     spec = RunSpec(task_set=variant, tasks=TASKS, method="mgda", seed=0, protocol=recipe)

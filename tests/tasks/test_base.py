@@ -52,7 +52,10 @@ def test_good_data_is_taken():
         ({"test": without("y")}, "the test split lacks the column y: it has x"),
         ({"train": {}}, "the train split lacks the column x: it has none"),
         ({"train": columns(y=torch.ones(2, 1))}, "the train split's columns should have one length above 0"),
-        ({"test": {"x": torch.ones(0, 2), "y": torch.ones(0, 1)}}, "the test split's columns should have one length"),
+        (
+            {"test": {"x": torch.ones(0, 2), "y": torch.ones(0, 1)}},
+            "the test split's columns should have one length",
+        ),
     ],
 )
 def test_data_that_is_not_as_declared_is_refused_in_words(changed, complaint):

@@ -1,4 +1,4 @@
-"""`digits`: two real handwritten digits on a canvas. The pictures are taken apart again to see that it is so."""
+"""`digits`: two real handwritten digits on a canvas. The pictures are taken apart again."""
 
 from collections import defaultdict
 
@@ -124,5 +124,8 @@ def test_every_class_is_on_both_sides_of_every_split(digits):
 def test_the_network_has_two_hidden_layers_of_128_and_a_head_per_task(digits):
     network = digits.network(["left", "reconstruction"])
     outputs = network({"image": digits.splits["test"]["image"][:3]})
-    assert {name: p.shape[1] for name, p in outputs.predictions.items()} == {"left": 10, "reconstruction": 168}
+    assert {name: p.shape[1] for name, p in outputs.predictions.items()} == {
+        "left": 10,
+        "reconstruction": 168,
+    }
     assert [tap.shape[1] for tap in outputs.taps["left"]] == [128, 128]

@@ -72,7 +72,11 @@ def test_squared_error_of_no_example_is_zero_of_zero():
     assert (total.item(), count.item()) == (0, 0)
 
 
-@given(seed=st.integers(0, 2**32), cut=st.integers(0, 12), loss=st.sampled_from([cross_entropy, squared_error]))
+@given(
+    seed=st.integers(0, 2**32),
+    cut=st.integers(0, 12),
+    loss=st.sampled_from([cross_entropy, squared_error]),
+)
 def test_totals_and_counts_add_up_over_any_split_of_a_batch(seed, cut, loss):
     prediction, target = logits_and_classes(seed)
     if loss is squared_error:

@@ -1,4 +1,4 @@
-"""The multilayer perceptron keeps a network's promises: what is shared, where the cut is, what the taps are."""
+"""The multilayer perceptron keeps a network's promises: what is shared, the cut, the taps."""
 
 import pytest
 import torch

@@ -74,7 +74,12 @@ def test_the_option_ratio_sets_the_ratio_of_scales_and_nothing_else(scales, rati
         assert torch.equal(columns["x"], scales.splits[split]["x"])
         for k in range(5):
             expected = scales.splits[split][f"y{k + 1}"].double() / SIGMA[k]
-            torch.testing.assert_close(columns[f"y{k + 1}"].double() / sigma[k], expected, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(
+                columns[f"y{k + 1}"].double() / sigma[k],
+                expected,
+                rtol=1e-5,
+                atol=1e-6,
+            )
 
 
 def test_the_option_tasks_sets_how_many_there_are():
@@ -82,7 +87,10 @@ def test_the_option_tasks_sets_how_many_there_are():
     assert [task.name for task in tasks] == [f"y{i}" for i in range(1, 11)]
 
 
-@pytest.mark.parametrize("variant", ["scales[tasks=1]", "scales[tasks=0]", "scales[ratio=0]", "scales[ratio=-4]"])
+@pytest.mark.parametrize(
+    "variant",
+    ["scales[tasks=1]", "scales[tasks=0]", "scales[ratio=0]", "scales[ratio=-4]"],
+)
 def test_an_option_out_of_range_is_refused_by_name(variant):
     option = variant[7:-1].partition("=")[0]
     with pytest.raises(NameProblem, match=option):

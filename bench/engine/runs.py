@@ -1,49 +1,52 @@
-"""Where runs execute: here, one after another."""
+"""One run: its training, its failures, its record."""
 
 import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+from torch import OutOfMemoryError
+
 from bench.plan import Planned
-from bench.records import Cost, Provenance, Result, RunRecord
+from bench.records import Cost, Provenance, Result, RunRecord, Status
 from bench.store import Store
+
+LOG_LINES = 60
+"""How much of a failed run's log its record keeps: a dump of the stack is about 40 lines."""
 
 Done = Callable[[Planned, RunRecord], None]
 
 
-def run_inline(runs: Iterable[Planned], store: Store, done: Done, *, debug: bool = False) -> None:
-    """Execute runs in this process, in order; `done` hears of each. With `debug` a failure is raised, not recorded."""
-    for planned in runs:
-        done(planned, execute(planned, store, debug=debug))
-
-
 def execute(planned: Planned, store: Store, *, debug: bool = False) -> RunRecord:
-    """Train one run and store its record, also if it fails."""
-    import torch
-
+    """Train one run in this process and store its record, also if it fails."""
     from bench.training import train
 
     accelerator, _, devices = planned.parts.device.partition("×")
-    state = None
     try:
         if missing := _missing_teacher(planned, store):
-            result, cost = Result(status="skipped", reason=missing), Cost()
-        else:
-            teachers = [store.weights(name) for name in planned.parts.upstream]
-            result, cost, state = train(planned.spec, teachers, accelerator=accelerator, devices=int(devices or 1))
-    except (MemoryError, torch.OutOfMemoryError) as problem:
-        if debug:
-            raise
-        result, cost = Result(status="out_of_memory", reason=_line(problem)), Cost()
+            return store.put(failed(planned, "skipped", missing), None)
+        teachers = [store.weights(name) for name in planned.parts.upstream]
+        result, cost, state = train(planned.spec, teachers, accelerator=accelerator, devices=int(devices or 1))
     except Exception as problem:  # whatever a plug-in may raise: this run's failure, and nobody else's
         if debug:
             raise
-        result, cost = Result(status="crashed", reason=_line(problem)), Cost()
-    record = RunRecord(
+        status: Status = "out_of_memory" if _is_memory(problem) else "crashed"
+        log = traceback.format_exc().splitlines()[-LOG_LINES:]
+        return store.put(failed(planned, status, _line(problem), log), None)
+    return store.put(_record(planned, result, cost), state)
+
+
+def failed(planned: Planned, status: Status, reason: str, log: Sequence[str] = ()) -> RunRecord:
+    """Return the record of a run that gave no result."""
+    return _record(planned, Result(status=status, reason=reason), Cost(), log)
+
+
+def _record(planned: Planned, result: Result, cost: Cost, log: Sequence[str] = ()) -> RunRecord:
+    return RunRecord(
         name=planned.spec.name,
         key=planned.key,
         spec=planned.spec,
@@ -53,8 +56,13 @@ def execute(planned: Planned, store: Store, *, debug: bool = False) -> RunRecord
         result=result,
         cost=cost,
         provenance=provenance(),
+        log=tuple(log),
     )
-    return store.put(record, state)
+
+
+def _is_memory(problem: Exception) -> bool:
+    # On the CPU torch says it in words: "DefaultCPUAllocator: can't allocate memory".
+    return isinstance(problem, MemoryError | OutOfMemoryError) or "t allocate memory" in str(problem)
 
 
 def _missing_teacher(planned: Planned, store: Store) -> str:

@@ -1,0 +1,58 @@
+"""Rules that take their process down, each in its own way."""
+
+import ctypes
+import os
+import re
+import signal
+
+import torch
+
+from methods import Method
+
+
+class _Fault(Method):
+    def weigh(self, losses):
+        if self.steps == 2:
+            print("about to fail", flush=True)
+            self.fail()
+        return torch.ones_like(losses)
+
+
+class Segfault(_Fault):
+    def fail(self):
+        ctypes.string_at(0)
+
+
+class Killed(_Fault):
+    def fail(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Endless(_Fault):
+    """Inside C, with the interpreter's lock held."""
+
+    def fail(self):
+        re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+class Greedy(_Fault):
+    def fail(self):
+        torch.zeros(64 << 30, dtype=torch.uint8)
+
+
+class Exiting(_Fault):
+    def fail(self):
+        os._exit(7)
+
+
+class Raising(_Fault):
+    def fail(self):
+        raise KeyError("no such thing")
+
+
+class Poisoned(_Fault):
+    def fail(self):
+        pass
+
+    def weigh(self, losses):
+        return losses * (float("nan") if self.steps == 2 else 1.0)

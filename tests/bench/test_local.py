@@ -1,0 +1,161 @@
+"""Isolated runs, through the command line: each fault is provoked in a real worker."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from bench.store import Store
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+FAULTS = HERE / "plugin_faults.py"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def command(out, *more):
+    line = [
+        "run",
+        "--tasks",
+        "scales[tasks=2]",
+        "--protocol",
+        "smoke",
+        "--accelerator",
+        "cpu",
+        "--out",
+        str(out),
+        *more,
+    ]
+    return [sys.executable, "-m", "bench", *line]
+
+
+def call(out, *more):
+    done = subprocess.run(command(out, *more), env=ENVIRONMENT, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory):
+    """Every fault at once, beside a rule that works."""
+    out = tmp_path_factory.mktemp("faults")
+    names = ["Segfault", "Killed", "Endless", "Greedy", "Exiting", "Raising", "Poisoned"]
+    rules = ",".join(f"{FAULTS}:{name}" for name in names)
+    done = call(out, "--methods", f"{rules},mgda", "--seeds", "1", "--timeout", "20")
+    records = {r.method_label.rpartition(":")[2]: r for r in Store(out).records().values() if r.spec.method != "stl"}
+    return SimpleNamespace(done=done, records=records, out=out, board=pd.read_csv(out / "leaderboard.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "reason"),
+    [
+        ("Segfault", "crashed", "its process was ended by SIGSEGV"),
+        ("Killed", "crashed", "its process was ended by SIGKILL (out of memory, or killed by somebody)"),
+        ("Endless", "timeout", "it took more than 20 s"),
+        ("Greedy", "out_of_memory", "RuntimeError: "),
+        ("Exiting", "crashed", "its process ended with exit code 7"),
+        ("Raising", "crashed", "KeyError: 'no such thing' (plugin_faults.py:"),
+        ("Poisoned", "diverged", "the loss of task y1 is not finite at step 3"),
+    ],
+)
+def test_each_fault_is_that_runs_status(troubled, name, status, reason):
+    result = troubled.records[name].result
+    assert (result.status, result.reason[: len(reason)]) == (status, reason)
+
+
+def test_the_others_go_on_and_the_table_shows_all(troubled):
+    assert troubled.done.returncode == 1
+    assert {name for name, r in troubled.records.items() if r.result.status == "ok"} == {"equal", "mgda"}
+    failed = troubled.board.set_index("method").failed.drop("stl")
+    assert failed.sum() == 7
+    assert failed[["equal", "mgda"]].sum() == 0
+
+
+@pytest.mark.parametrize("name", ["Segfault", "Killed", "Exiting", "Endless"])
+def test_a_failed_runs_last_lines_are_shown(troubled, name):
+    record = troubled.records[name]
+    assert "about to fail" in record.log
+    show = [sys.executable, "-m", "bench", "show", record.name[:12], "--out", str(troubled.out)]
+    shown = subprocess.run(show, env=ENVIRONMENT, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert "about to fail" in shown
+    assert f'"status": "{record.result.status}"' in shown
+
+
+def test_failures_are_repeated_only_on_request(troubled):
+    plan = [sys.executable, "-m", "bench", "plan", *command(troubled.out)[4:], "--seeds", "1"]
+    rule = f"{FAULTS}:Segfault"
+
+    def todo(*more):
+        line = [*plan, "--methods", f"{rule},mgda", *more]
+        return subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+    assert "5 runs: 0 to make" in todo()
+    assert "5 runs: 1 to make" in todo("--retry")
+
+
+def test_pages_are_the_same_bytes_whatever_the_engine_and_the_number_of_workers(tmp_path):
+    pages = []
+    for n, engine in enumerate((["inline"], ["local", "--workers", "1"], ["local", "--workers", "3"])):
+        done = call(tmp_path / str(n), "--methods", "kd,uncertainty", "--seeds", "2", "--engine", *engine)
+        assert done.returncode == 0, done.stderr
+        pages.append([(tmp_path / str(n) / name).read_bytes() for name in ("leaderboard.csv", "runs.csv")])
+    assert pages[0] == pages[1] == pages[2]
+
+
+def children(pid):
+    listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()[1:]]
+    found = {child for child, parent in pairs if parent == pid}
+    return found | {grand for child in found for grand in children(child)}
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="parents and children are read from /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_at_any_moment_nothing_is_torn_nothing_lost_and_nobody_left(tmp_path, how):
+    more = ["--methods", "mgda", "--seeds", "6"]
+    whole = call(tmp_path / "whole", *more)
+    assert whole.returncode == 0
+    process = subprocess.Popen(command(tmp_path / "cut", *more), env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.PIPE)
+    runs = tmp_path / "cut" / "runs"
+    deadline = time.monotonic() + 120
+    while len(list(runs.glob("*.json"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    family = children(process.pid)
+    assert family
+    process.send_signal(how)
+    process.wait(timeout=60)
+    assert process.returncode == (-9 if how == signal.SIGKILL else 130)
+    deadline = time.monotonic() + 30
+    while any(map(alive, family)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, family))
+    kept = Store(tmp_path / "cut").records()  # reads, and so checks, every one
+    assert 5 <= len(kept) < 24
+    again = call(tmp_path / "cut", *more)
+    assert again.returncode == 0
+    assert f"{24 - len(kept)} to make" in again.stderr
+    for name in ("leaderboard.csv", "runs.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not [file for file in (tmp_path / "cut").rglob(".*") if how != signal.SIGKILL]
+
+
+def test_two_commands_on_one_folder_do_no_harm(tmp_path):
+    more = ["--methods", "mgda", "--seeds", "3"]
+    pair = [subprocess.Popen(command(tmp_path / "both", *more), env=ENVIRONMENT, cwd=ROOT) for _ in range(2)]
+    assert [process.wait(timeout=200) for process in pair] == [0, 0]
+    assert call(tmp_path / "alone", *more).returncode == 0
+    for name in ("leaderboard.csv", "runs.csv"):
+        assert (tmp_path / "both" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
