@@ -1,5 +1,6 @@
 """The commands: parse, call, print, exit."""
 
+import io
 import signal
 import sys
 import time
@@ -200,6 +201,9 @@ def show_command(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit. Every expected error is one line; `--debug` shows the traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # a pipe that cannot write − or × gets a question mark
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code = app(given, standalone_mode=False, prog_name="python -m bench")
     except KeyboardInterrupt:
@@ -276,6 +280,9 @@ def _explain(problem: Exception) -> int:
     from bench.store import StoreProblem
     from methods.core.registry import NameProblem
 
+    if type(problem).__name__ == "NoArgsIsHelpError":  # python -m bench, and nothing else
+        _say(str(problem))
+        return USAGE
     expected = isinstance(problem, StoreProblem | NameProblem | typer.TyperException)
     data = type(problem).__name__ == "DataProblem"  # its module imports torch, which a wrong name need not pay
     if expected or data:

@@ -11,6 +11,8 @@ from bench.sources import closure
 from bench.store import Store
 from methods.core.registry import REQUIRED, NameProblem, Part, canonical, did_you_mean, label, split
 
+MOST_SEEDS = 10_000
+
 
 @dataclass(frozen=True)
 class Request:
@@ -116,6 +118,8 @@ def parse_seeds(text: str) -> list[int]:
         raise NameProblem(
             f"seeds '{text}': write how many (8), a range (100-107) or a list (3,5), of at least one seed"
         )
+    if len(seeds) > MOST_SEEDS:
+        raise NameProblem(f"seeds '{text}': {len(seeds)} of them, of at most {MOST_SEEDS}; one seed is written 5-5")
     return sorted(set(seeds))
 
 

@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -57,8 +57,8 @@ def _read(file: Path, modified: int) -> tuple[str, frozenset[str]]:
     """The digest of a file, and the modules it may import. `modified` lets an edited file be read again."""
     tree = ast.parse(file.read_bytes())
     imported: set[str] = set()
-    # A package counts for what it imports on import, not for what it offers on use.
-    for node in tree.body if file.name == "__init__.py" else ast.walk(tree):
+    # A package counts for what it imports on import, not for what its functions offer on use.
+    for node in _walk(tree, into_functions=file.name != "__init__.py"):
         if isinstance(node, ast.Import):
             imported.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -73,6 +73,13 @@ def _read(file: Path, modified: int) -> tuple[str, frozenset[str]]:
         if isinstance(body, list):
             node.body = [s for s in body if not _is_text(s)] or [ast.Pass()]  # type: ignore[attr-defined]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:20], frozenset(imported)
+
+
+def _walk(node: ast.AST, *, into_functions: bool) -> Iterator[ast.AST]:
+    yield node
+    if into_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        for child in ast.iter_child_nodes(node):
+            yield from _walk(child, into_functions=into_functions)
 
 
 def _is_text(statement: ast.AST) -> bool:

@@ -114,6 +114,7 @@ class _Passes:
     def __init__(self, network: Network, teachers: Sequence[nn.Module]) -> None:
         self.counts = {"forward": 0, "heads": 0, "trunk": 0, "teacher": 0}
         self.counting = True
+        self.last_backward = -1
         network.register_forward_hook(self._forward)
         # The gradient of the first shared parameter takes a backward through the whole trunk.
         network.shared[0][1].register_hook(lambda _: self._count("trunk"))
@@ -123,8 +124,16 @@ class _Passes:
 
     def _forward(self, network: nn.Module, inputs: object, outputs: Outputs) -> None:
         self._count("forward")
-        if outputs.cut is not None and outputs.cut.requires_grad:
-            outputs.cut.register_hook(lambda _: self._count("heads"))
+        for prediction in outputs.predictions.values():
+            if prediction.requires_grad:
+                prediction.register_hook(self._through_a_head)
+
+    def _through_a_head(self, gradient: Tensor) -> None:
+        # One backward may come through several heads.
+        this = torch._C._current_graph_task_id()
+        if this != self.last_backward:
+            self._count("heads")
+        self.last_backward = this
 
     def _count(self, what: str) -> None:
         self.counts[what] += self.counting
@@ -177,6 +186,7 @@ class _Run:
         self.passes = _Passes(self.network, networks)
         self.clock = _Clock(fabric)
         self.points: list[Point] = []
+        self.steps = 0
 
     def train(self) -> None:
         """Take every step of the protocol."""
@@ -203,6 +213,7 @@ class _Run:
             ratio = self._update_ratio(probe) if probe is not None else None
             self.optimizer.step()
             self.schedule.step()
+            self.steps += 1
             since_point.append(values)
             if weights is not None:
                 weights_since.append(weights)
@@ -309,13 +320,20 @@ class _Run:
         )
 
     def evaluate(self, split: str) -> tuple[dict[str, dict[str, float | None]], Tensor]:
-        """Return every metric on the whole split, by task, and the mean losses `[K]`. Every rank does all of it."""
+        """Return every metric on the whole split, by task, and the mean losses `[K]`, off the clock and the counts."""
+        self.passes.counting = False
+        with self.clock.of("evaluation"):
+            found = self._score(split)
+        self.passes.counting = True
+        return found
+
+    def _score(self, split: str) -> tuple[dict[str, dict[str, float | None]], Tensor]:
+        """Score the whole split, on every rank alike."""
         columns = self.task_set.splits[split]
         metrics = {t.name: {n: m.build().to(self.fabric.device) for n, m in t.metrics.items()} for t in self.tasks}
         total = count = torch.zeros(len(self.tasks), device=self.fabric.device)
-        self.passes.counting = False
         self.network.eval()
-        with self.clock.of("evaluation"), torch.no_grad():
+        with torch.no_grad():
             for start in range(0, len(next(iter(columns.values()))), EVALUATION_BATCH):
                 chunk = {name: column[start : start + EVALUATION_BATCH] for name, column in columns.items()}
                 batch = {name: column.to(self.fabric.device) for name, column in chunk.items()}
@@ -331,11 +349,11 @@ class _Run:
                 task: {name: _number(metric.compute()) for name, metric in own.items()} for task, own in metrics.items()
             }
         self.network.train()
-        self.passes.counting = True
         return scores, total / count.clamp(min=1)
 
     def _validation_losses(self) -> Tensor:
-        return self.evaluate("validation")[1]
+        """The mean validation losses `[K]`, for a rule that asks for them: on the clock and in the counts."""
+        return self._score("validation")[1]
 
     def result(self) -> Result:
         """Score the trained network on the test split."""
@@ -361,7 +379,7 @@ class _Run:
 
     def cost(self) -> Cost:
         """What the run has taken so far."""
-        seconds, steps = self.clock.seconds, self.method.steps if self.method is not None else self.protocol.steps
+        seconds, steps = self.clock.seconds, self.steps
         cuda = self.fabric.device.type == "cuda"
         return Cost(
             step_seconds=seconds["training"] / steps if steps else None,

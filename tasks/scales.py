@@ -1,5 +1,6 @@
 """Regressions that differ in nothing but their scale."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -52,8 +53,8 @@ class Scales(TaskSet):
     def __init__(self, tasks: int = 5, ratio: float = 100.0) -> None:
         if tasks < 2:
             raise ValueError(f"tasks={tasks}: scales needs at least 2")
-        if not ratio > 0:
-            raise ValueError(f"ratio={ratio}: the ratio of scales is above 0")
+        if not 0 < ratio < math.inf:
+            raise ValueError(f"ratio={ratio}: the ratio of scales is a number above 0")
         self.sigma = np.geomspace(ratio**-0.5, ratio**0.5, tasks)
 
     def load(self) -> dict[str, dict[str, Tensor]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from tasks.core.base import Builder, Elements, Metric, as_they_are
-from tasks.core.losses import cosine
+from tasks.core.losses import IGNORE, cosine
 
 
 class NormalizedRMSE(torchmetrics.Metric):
@@ -87,8 +87,8 @@ def normalized_rmse(train: Tensor) -> Metric:
 
 
 def accuracy(classes: int, train: Tensor, test: Tensor) -> Metric:
-    """Share of right classes; untrained: the share in `test` of the commonest class in `train`."""
-    commonest = train.bincount(minlength=classes).argmax()
-    untrained = (test == commonest).double().mean().item()
-    build = partial(MulticlassAccuracy, num_classes=classes, average="micro", validate_args=False)
+    """Share of right classes among the labelled; untrained: the share in `test` of the commonest class in `train`."""
+    commonest = train[train != IGNORE].bincount(minlength=classes).argmax()
+    untrained = (test[test != IGNORE] == commonest).double().mean().item()
+    build = partial(MulticlassAccuracy, num_classes=classes, average="micro", ignore_index=IGNORE, validate_args=False)
     return Metric(build, higher_is_better=True, untrained=untrained)

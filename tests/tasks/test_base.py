@@ -87,7 +87,7 @@ def test_splits_are_loaded_once():
     "changed",
     [
         columns(y=torch.ones(3, 1).index_fill(0, torch.tensor([2]), 1.0000001)),
-        columns(y=torch.ones(3, 1, dtype=torch.float64)),
+        columns(y=torch.ones(3, 1).view(torch.int32)),
         columns(y=torch.ones(3)),
         columns(z=torch.ones(3)),
         {"x": columns()["x"], "renamed": columns()["y"]},

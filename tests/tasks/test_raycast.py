@@ -238,7 +238,7 @@ def test_furniture_stands_in_the_room_and_apart(scenes: raycast.Scenes) -> None:
         from_camera = np.abs(points[:, :2] - scenes.eye[:2].T[:, :, None]).max(axis=1)
         assert from_camera[here].min() > raycast._CAMERA_SPACE
         lowest[piece] = np.minimum(lowest[piece], np.where(here, points[:, 2].min(axis=1), 0))
-        others = part_levels(scenes, points)[raycast.PART_PIECE != piece]
+        others = part_levels(scenes, points)[piece != raycast.PART_PIECE]
         assert others[:, here].min() > 1
     np.testing.assert_allclose(lowest, 0, atol=1e-9)
 
