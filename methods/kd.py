@@ -28,7 +28,7 @@ class KD(Equal):
     Teachers are modules that turn the inputs into their taps: in a harness the single-task networks of seed
     `teacher_seed`, by default the run's own, so that teacher and student start alike. They are in eval mode, or with
     `mode=train` see batch statistics, as in the authors' code. What the K teachers cost to train comes on top. (On
-    `scenes` at `quick` teachers of one other seed served better than the run's own: starting alike does not flatter it.)
+    `scenes` at `quick` teachers of one other seed served better than the run's own: starting alike does not flatter.)
     """
 
     def __init__(

@@ -45,10 +45,10 @@ class Digits(TaskSet):
         ),
         traps=(
             "The split is fixed, so every conclusion is conditional on it. At 600 steps speed is measured as much as "
-            "balance: at `standard` equal weights lose less than half as much. Under SGD an update's length would decide; "
-            "Adam is part of the protocol. At `quick` single-task networks have come four fifths of the way from the "
-            "untrained scores to those of `standard`, so distillation has something to give. Far fewer composites would "
-            "be memorised, and rules that divide by the loss then explode."
+            "balance: at `standard` equal weights lose less than half as much. Under SGD an update's length would "
+            "decide; Adam is part of the protocol. At `quick` single-task networks have come four fifths of the way "
+            "from the untrained scores to those of `standard`, so distillation has something to give. Far fewer "
+            "composites would be memorised, and rules that divide by the loss then explode."
         ),
     )
 

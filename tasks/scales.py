@@ -44,8 +44,8 @@ class Scales(TaskSet):
         ),
         traps=(
             "With ordinary heads a task of scale 0.1 starts far from its targets, and its single-task network stays "
-            "worse than the mean predictor: Δ would then measure initialisation. Uncertainty weighting gains a few "
-            "points over equal weights even where all scales are equal: a longer step, not balance. A thousand noisy "
+            "worse than the mean predictor: Δ would then measure initialisation. Uncertainty weighting gains a "
+            "point over equal weights even where all scales are equal (`scales[ratio=1]`). A thousand noisy "
             "examples are soon memorised: four times the steps of `standard` make single-task networks worse."
         ),
     )

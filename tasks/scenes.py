@@ -48,8 +48,8 @@ class Scenes(TaskSet):
         traps=(
             "Walls are axis-aligned and surfaces flat, so normals are easier than in photographs. At `quick` the "
             "single-task networks are not converged, but have come two thirds of the way or more from the untrained "
-            "scores to those of `standard`, so distillation has something to give. The share of normals within 11.25° starts near zero, so its "
-            "relative change carries much of that task's noise: read the metrics, too."
+            "scores to those of `standard`, so distillation has something to give. The share of normals within 11.25° "
+            "starts near zero, so its relative change carries much of that task's noise: read the metrics, too."
         ),
     )
 
