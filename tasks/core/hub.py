@@ -1,0 +1,225 @@
+"""Data sets of the Hugging Face hub, or local folders laid out alike: found, checked, made into tensors once.
+
+The only file that imports `datasets`, and only to read what is not prepared yet. The network is asked for what is in
+no cache, and never under `HF_HUB_OFFLINE=1`. Nothing that was fetched is run or unpickled: data is Parquet or CSV.
+"""
+
+import hashlib
+import inspect
+import os
+import socket
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.core.base import DataProblem
+from tasks.core.cache import Splits, cached
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PATIENCE = 2.0
+"""Seconds in which the hub must answer at all. Its own client would try for 23 s, or for 6 minutes."""
+OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set on the hub, and what it must be like."""
+
+    id: str
+    revision: str
+    """The commit."""
+    rows: Mapping[str, int]
+    """Of each split. A local folder may hold the first of them only."""
+    columns: Mapping[str, str]
+    """The features of the columns that are read: "Image", "ClassLabel(10)", "int64", "string"."""
+    files: tuple[str, ...] = ("*.parquet", "README.md")
+    """Patterns of what is fetched; nothing else is."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A source on this machine."""
+
+    source: Source
+    folder: Path
+    commit: str
+    """"" for a folder of the user's."""
+
+    def problem(self, text: str) -> DataProblem:
+        """Say in one line what is wrong with it."""
+        return DataProblem(f"{self.source.id} in {self.folder}: {text}")
+
+    def check(self, split: str, columns: Mapping[str, str], rows: int) -> None:
+        """Raise DataProblem unless a split has the declared columns, with their features, and number of rows."""
+        for name, feature in self.source.columns.items():
+            if name not in columns:
+                raise self.problem(f"the {split} split lacks the column {name}: it has {', '.join(columns) or 'none'}")
+            if columns[name] != feature:
+                raise self.problem(f"the {split} split's {name} is {columns[name]}, and should be {feature}")
+        whole = self.source.rows[split]
+        if rows > whole or (rows < whole and self.commit):
+            raise self.problem(f"the {split} split has {rows:,} rows, and should have {whole:,}")
+
+    def read(self) -> "dict[str, Dataset]":
+        """Read the declared splits of Parquet files into memory, checked.
+
+        Raises:
+            DataProblem: they cannot be read, or are not as declared.
+        """
+        import datasets
+
+        datasets.disable_progress_bars()
+        try:
+            # A cache of its own, gone at the end: what is kept are tensors. A folder's whole path: a hub's id could be
+            # shadowed by a folder of that name here.
+            with TemporaryDirectory() as arrow:
+                builder = datasets.load_dataset_builder(str(self.folder.resolve()), cache_dir=arrow)
+                if builder.name == "parquet":
+                    builder.download_and_prepare(verification_mode="no_checks")  # ours are stricter
+                    found = builder.as_dataset(in_memory=True)
+        except Exception as problem:  # whatever is wrong with files of somebody else's making
+            raise self.problem(_first_line(problem)) from problem
+        if builder.name != "parquet":  # other formats may run code
+            raise self.problem(f"its data is {builder.name}, and should be Parquet")
+        for split in self.source.rows:
+            if split not in found:
+                raise self.problem(f"there is no {split} split: it has {', '.join(found)}")
+            features = {name: _describe(feature) for name, feature in found[split].features.items()}
+            self.check(split, features, len(found[split]))
+        return {split: found[split] for split in self.source.rows}
+
+    def pixels(self, images: Iterable[Any], height: int, width: int) -> Tensor:
+        """Decode grey images into `[N, height, width]`, uint8."""
+        try:
+            decoded = [np.asarray(image) for image in images]
+        except (OSError, ValueError) as problem:
+            raise self.problem(_first_line(problem)) from problem
+        for array in decoded:
+            if array.shape != (height, width) or array.dtype != np.uint8:
+                odd = f"{'×'.join(map(str, array.shape))} of {array.dtype}"
+                raise self.problem(f"an image is {odd}, and should be {height}×{width} of uint8")
+        return torch.from_numpy(np.stack(decoded))
+
+
+def prepared(source: Source, path: str, build: Callable[[Copy], Splits]) -> Splits:
+    """Return what `build` makes of the data, from the cache unless data or code have changed.
+
+    Args:
+        source: what is declared.
+        path: a local folder in the hub's layout; "" for the hub.
+        build: a function or method, whose file and this one are the preprocessing's version.
+
+    Raises:
+        DataProblem: the data cannot be had, or is not as declared.
+    """
+    copy = _local(source, Path(path).expanduser()) if path else _snapshot(source)
+    # A commit stands for its content. What a folder of the user's holds may change under its name.
+    content = copy.commit or _digest((file.relative_to(copy.folder).as_posix(), file) for file in _files(copy))
+    code = _digest((file.name, file) for file in (Path(__file__), Path(inspect.getfile(build))))
+    return cached(f"{source} {content} {code}", lambda: build(copy))
+
+
+def _local(source: Source, folder: Path) -> Copy:
+    copy = Copy(source, folder, "")
+    if not folder.is_dir():
+        raise copy.problem("there is no such folder")
+    if not _has_data(copy):
+        raise copy.problem(f"the folder has no {source.files[0]}")
+    return copy
+
+
+def _snapshot(source: Source) -> Copy:
+    """The hub's files: those in its cache, or else fetched."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    # Unlike `load_dataset`, this does not take another commit from the cache when it is offline.
+    patterns = list(source.files)
+    take = partial(snapshot_download, source.id, repo_type="dataset", revision=source.revision, allow_patterns=patterns)
+    with suppress(LocalEntryNotFoundError):
+        copy = Copy(source, Path(take(local_files_only=True)), source.revision)
+        if _has_data(copy):  # others may have fetched the README alone
+            return copy
+    flag = next((flag for flag in OFFLINE if os.environ.get(flag, "").upper() in ("1", "ON", "YES", "TRUE")), None)
+    if flag is not None:
+        raise _out_of_reach(source, f"{flag} is set")
+    if not _answers():
+        raise _out_of_reach(source, "the hub does not answer")
+    try:
+        return Copy(source, Path(take()), source.revision)
+    except Exception as problem:  # those of its client's client too, which change from release to release
+        raise _out_of_reach(source, _first_line(problem)) from problem
+
+
+def _out_of_reach(source: Source, reason: str) -> DataProblem:
+    return DataProblem(
+        f"{source.id} (commit {source.revision[:7]}) is not in the hub's cache, and cannot be fetched ({reason}): set "
+        "HF_HOME to a cache that has it, name a local folder of its files by [path=…], or take the embedded sets "
+        "(--tasks all)"
+    )
+
+
+def _answers() -> bool:
+    """Whether the hub, or the proxy before it, takes a connection. Asking its client costs minutes if not."""
+    hub = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    proxy = None if urllib.request.proxy_bypass(hub.hostname or "") else urllib.request.getproxies().get(hub.scheme)
+    target = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else hub
+    address = (target.hostname or "", target.port or (443 if target.scheme == "https" else 80))
+    answered = threading.Event()
+
+    def knock() -> None:
+        with suppress(OSError):
+            socket.create_connection(address, timeout=PATIENCE).close()
+            answered.set()
+
+    # In a thread, because looking up a name has no time limit, and several addresses have one each.
+    thread = threading.Thread(target=knock, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return answered.is_set()
+
+
+def _files(copy: Copy) -> list[Path]:
+    """What a folder holds of the source's files, at any depth."""
+    return sorted({file for pattern in copy.source.files for file in copy.folder.rglob(pattern)})
+
+
+def _has_data(copy: Copy) -> bool:
+    return any(file.suffix != ".md" for file in _files(copy))
+
+
+def _digest(files: Iterable[tuple[str, Path]]) -> str:
+    """The sha256 of files with their names."""
+    digest = hashlib.sha256()
+    for name, file in files:
+        with file.open("rb") as stream:
+            digest.update(f"{name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _describe(feature: Any) -> str:
+    """A feature as a source declares it."""
+    kind = type(feature).__name__
+    if kind == "ClassLabel":
+        return f"{kind}({feature.num_classes})"
+    return str(feature.dtype) if kind == "Value" else kind
+
+
+def _first_line(problem: BaseException) -> str:
+    """What went wrong in the first place."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    return str(problem).partition("\n")[0] or type(problem).__name__

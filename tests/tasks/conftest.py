@@ -1,0 +1,132 @@
+"""Folders in the hub's layout, small, for the loaders of real data; and real ones where they are."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tasks
+
+COMMIT = "a" * 40
+CONFIG = """---
+configs:
+- config_name: digits
+  data_files:
+  - {split: train, path: digits/train-*}
+  - {split: test, path: digits/test-*}
+---
+"""
+CENSUS = """\
+39, State-gov, 77516, Bachelors, 13, Never-married, Adm-clerical, Not-in-family, White, Male, 2174, 0, 40, United-States, <=50K
+50, ?, 83311, HS-grad, 9, Married-civ-spouse, ?, Husband, White, Male, 0, 0, 13, ?, >50K
+38, Private, 215646, 11th, 7, Divorced, Sales, Not-in-family, Black, Female, 0, 1902, 40, Cuba, <=50K
+28, Private, 338409, Doctorate, 16, Widowed, Sales, Unmarried, Other, Female, 0, 0, 99, Cuba, >50K
+"""  # noqa: E501
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Prepared data is kept with the test, and the hub is not asked."""
+    monkeypatch.setenv("MTL_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Make images `[count, 28, 28]` of bytes, no two alike, and the labels of the ten classes."""
+
+    def make(count, seed=0):
+        draw = np.random.default_rng(seed)
+        images = draw.integers(1, 256, (count, 28, 28)) * (draw.random((count, 28, 28)) < 0.3)
+        return images.astype(np.uint8), draw.permutation(np.arange(count) % 10)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_images():
+    """Write images to a folder in the hub's layout: `{split: (images, labels)}`; features may be others."""
+    import datasets
+
+    def write(folder, splits, names=("image", "label"), features=None):
+        features = features or (datasets.Image(), datasets.ClassLabel(names=[f"no. {i}" for i in range(10)]))
+        (folder / "digits").mkdir(parents=True, exist_ok=True)
+        (folder / "README.md").write_text(CONFIG)
+        for split, columns in splits.items():
+            schema = datasets.Features(dict(zip(names, features, strict=True)))
+            data = datasets.Dataset.from_dict(dict(zip(names, map(list, columns), strict=True)), features=schema)
+            data.to_parquet(folder / "digits" / f"{split}-00000-of-00001.parquet")
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def image_folder(write_images, pictures, tmp_path_factory):
+    """200 training and 50 test images."""
+    folder = tmp_path_factory.mktemp("hub") / "images"
+    return write_images(folder, {"train": pictures(200, 1), "test": pictures(50, 2)})
+
+
+@pytest.fixture(scope="session")
+def census_folder(tmp_path_factory):
+    """The two official files, of 80 and 20 people."""
+    folder = tmp_path_factory.mktemp("hub") / "census"
+    folder.mkdir()
+    (folder / "adult-train.csv").write_text(CENSUS * 20)
+    (folder / "adult-test.csv").write_text(CENSUS.replace("50K\n", "50K.\n") * 5)
+    return folder
+
+
+@pytest.fixture
+def in_the_hubs_cache(tmp_path, monkeypatch):
+    """Put a folder into a hub's cache as its client does: files are links to blobs, and `main` is a commit."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def put(folder, repository):
+        home = tmp_path / "hub" / f"datasets--{repository.replace('/', '--')}"
+        (home / "refs").mkdir(parents=True)
+        (home / "refs" / "main").write_text(COMMIT)
+        (home / "blobs").mkdir()
+        for number, file in enumerate(sorted(file for file in folder.rglob("*") if file.is_file())):
+            link = home / "snapshots" / COMMIT / file.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, home / "blobs" / str(number))
+            link.symlink_to(home / "blobs" / str(number))
+        return home
+
+    return put
+
+
+@pytest.fixture(scope="session")
+def real():
+    """The folder of the real data, or a skip."""
+    if not (folder := os.environ.get("MTL_BENCH_REAL_DATA")):
+        pytest.skip("MTL_BENCH_REAL_DATA names no folder of real data")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory):
+    """Call Python in a fresh process, in an empty folder; `first` is searched before the packages."""
+
+    def call(*arguments, first="", **changed):
+        path = os.pathsep.join(filter(None, [str(first), str(Path(tasks.__file__).parent.parent)]))
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=tmp_path_factory.mktemp("cwd"),
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **changed},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    return call
