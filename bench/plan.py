@@ -136,7 +136,9 @@ def _methods(text: str) -> list[list[Part]]:
 
 
 def _task_sets(text: str, protocol: str) -> list[Part]:
-    names = list(task_sets.entries()) if text == "all" else _listed(text, "task set", task_sets.entries())
+    entries = task_sets.entries()
+    embedded = [name for name, entry in entries.items() if entry.attributes.get("embedded", True)]
+    names = embedded if text == "all" else _listed(text, "task set", entries)
     sets = list({canonical([part]): part for part in map(parse_task_set, names)}.values())
     for part in sets:
         known = part.entry.attributes.get("protocols", ())

@@ -98,6 +98,9 @@ class TaskSet(ABC):
 
     inputs: tuple[str, ...]
     """The columns that a network may see."""
+    embedded: bool = True
+    """Whether the install brings the data. Where it does not, a set says `embedded = False`, and is not in
+    `--tasks all`."""
     card: Card
     protocols: Mapping[str, Protocol]
 
