@@ -5,7 +5,8 @@ from functools import partial
 import torch
 import torchmetrics
 from torch import Tensor
-from torchmetrics.classification import MulticlassAccuracy
+from torch.nn import functional
+from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 
 from tasks.core.base import Builder, Elements, Metric, as_they_are
 from tasks.core.losses import IGNORE, cosine
@@ -92,3 +93,10 @@ def accuracy(classes: int, train: Tensor, test: Tensor) -> Metric:
     untrained = (test[test != IGNORE] == commonest).double().mean().item()
     build = partial(MulticlassAccuracy, num_classes=classes, average="micro", ignore_index=IGNORE, validate_args=False)
     return Metric(build, higher_is_better=True, untrained=untrained)
+
+
+def macro_recall(classes: int, train: Tensor, test: Tensor) -> Metric:
+    """Mean over classes of the share of each that is found; untrained: only the commonest in `train` is."""
+    commonest = train.bincount(minlength=classes).argmax()
+    build = partial(MulticlassRecall, num_classes=classes, average="macro", validate_args=False)
+    return against_constant(build, True, functional.one_hot(commonest, classes).float(), test)

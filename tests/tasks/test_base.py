@@ -3,14 +3,22 @@
 import pytest
 import torch
 
-from bench.catalogue import task_set, task_sets
+from bench.catalogue import parse_task_set, task_set, task_sets
 from tasks.core.base import SPLITS, DataProblem, Metric, Task, TaskSet
 from tasks.core.losses import squared_error
 from tasks.core.metrics import normalized_rmse
 
 BUILT_IN = sorted(task_sets.entries())
-SMALL = ["digits", "scales"]
+FOLDERS = {"census": "census_folder", "multifashion": "image_folder", "multimnist": "image_folder"}
+"""The fixture of a small folder for those that are not embedded."""
+SMALL = [*FOLDERS, "digits", "scales"]
 """Those whose targets are classes or numbers of an example, and whose data is drawn in no time."""
+
+
+@pytest.fixture
+def variant(name, request):
+    """A built-in set; one that is not embedded with a small folder in the hub's layout."""
+    return f"{name}[path={request.getfixturevalue(FOLDERS[name])}]" if name in FOLDERS else name
 
 
 def columns(**changed):
@@ -129,8 +137,8 @@ def test_every_built_in_sets_quick_protocol_has_ten_epochs_or_more(name):
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_built_in_set_has_three_splits_and_its_targets(name):
-    tasks = task_set(name)
+def test_every_built_in_set_has_three_splits_and_its_targets(variant):
+    tasks = task_set(variant)
     tasks.check()
     assert tuple(tasks.splits) == SPLITS
     assert len(tasks.tasks) >= 2
@@ -138,8 +146,8 @@ def test_every_built_in_set_has_three_splits_and_its_targets(name):
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_built_in_sets_network_fits_any_subset_of_its_tasks(name):
-    tasks = task_set(name)
+def test_every_built_in_sets_network_fits_any_subset_of_its_tasks(variant):
+    tasks = task_set(variant)
     batch = {column: tasks.splits["train"][column][:3] for column in tasks.inputs}
     everything = [task.name for task in tasks.tasks]
     for names in ([everything[0]], everything[::-1], everything[1:]):
@@ -153,17 +161,18 @@ def test_every_built_in_sets_network_fits_any_subset_of_its_tasks(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_data_is_the_same_whatever_the_global_seed(name):
+def test_data_is_the_same_whatever_the_global_seed(variant):
     prints = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        prints.append(type(task_set(name))().fingerprint)
-    assert prints[0] == prints[1] == task_set(name).fingerprint
+        part = parse_task_set(variant)
+        prints.append(part.entry.load()(**part.values).fingerprint)
+    assert prints[0] == prints[1] == task_set(variant).fingerprint
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_every_declared_untrained_score_is_that_of_a_constant_fitted_to_the_training_targets(name):
-    tasks = task_set(name)
+def test_every_declared_untrained_score_is_that_of_a_constant_fitted_to_the_training_targets(variant):
+    tasks = task_set(variant)
     for task in tasks.tasks:
         train, test = (tasks.splits[split][task.target] for split in ("train", "test"))
         if train.is_floating_point():
