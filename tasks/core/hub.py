@@ -125,10 +125,11 @@ def prepared(source: Source, path: str, build: Callable[[Copy], Splits]) -> Spli
     Raises:
         DataProblem: the data cannot be had, or is not as declared.
     """
-    copy = _local(source, Path(path).expanduser()) if path else _snapshot(source)
-    # A commit stands for its content. What a folder of the user's holds may change under its name.
-    content = copy.commit or _digest((file.relative_to(copy.folder).as_posix(), file) for file in _files(copy))
     code = _digest((file.name, file) for file in (Path(__file__), Path(inspect.getfile(build))))
+    if not path:  # a commit stands for its content
+        return cached(f"{source} {code}", lambda: build(_snapshot(source)))
+    copy = _local(source, Path(path).expanduser())
+    content = _digest((file.relative_to(copy.folder).as_posix(), file) for file in _files(copy))
     return cached(f"{source} {content} {code}", lambda: build(copy))
 
 

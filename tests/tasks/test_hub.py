@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import socket
 import threading
 import time
@@ -191,6 +192,13 @@ def test_the_hubs_cache_is_read_without_the_network(image_folder, in_the_hubs_ca
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("the network was asked"))
     assert torch.equal(load()["train"]["label"], load(image_folder)["train"]["label"])
+
+
+def test_what_is_prepared_needs_the_hubs_cache_no_more(image_folder, in_the_hubs_cache):
+    home = in_the_hubs_cache(image_folder, ID)
+    first = load()
+    shutil.rmtree(home)
+    assert torch.equal(load()["train"]["label"], first["train"]["label"])
 
 
 def test_from_the_hub_every_row_must_be_there(image_folder, in_the_hubs_cache):
