@@ -64,7 +64,6 @@ def run_command(
 ) -> int:
     """Train what is not there yet and write the leaderboard."""
     from bench.api import report, run
-    from bench.report.pages import FILES, print_board
     from bench.store import Store
 
     watcher = _Watcher()
@@ -83,6 +82,8 @@ def run_command(
         return INTERRUPTED
     finally:
         watcher.close()
+    from bench.report.pages import FILES, print_board  # a second of imports, which an error need not pay
+
     records = Store(out).records()
     print_board(records.values(), board, _out())
     _out().print("written: " + ", ".join(str(out / name) for name in FILES), highlight=False, soft_wrap=True)
@@ -279,12 +280,13 @@ def _explain(problem: Exception) -> int:
     """Print an error in one line; return the exit code that goes with it."""
     from bench.store import StoreProblem
     from methods.core.registry import NameProblem
+    from tasks.core.problem import DataProblem
 
     if type(problem).__name__ == "NoArgsIsHelpError":  # python -m bench, and nothing else
         _say(str(problem))
         return USAGE
     expected = isinstance(problem, StoreProblem | NameProblem | typer.TyperException)
-    data = type(problem).__name__ == "DataProblem"  # its module imports torch, which a wrong name need not pay
+    data = isinstance(problem, DataProblem)
     if expected or data:
         message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
         _say(f"error: {' '.join(message.split())}")

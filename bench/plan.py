@@ -10,6 +10,7 @@ from bench.records import FINAL, REFERENCE, STL, KeyParts, RunRecord, RunSpec
 from bench.sources import closure
 from bench.store import Store
 from methods.core.registry import REQUIRED, NameProblem, Part, canonical, did_you_mean, label, split
+from tasks.core import hub
 
 MOST_SEEDS = 10_000
 
@@ -49,11 +50,15 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
     Raises:
         NameProblem: a name, option or number of the request is wrong. All that can be known without importing torch
             is checked first.
+        DataProblem: the data of a task set cannot be had, or is not what it declares.
     """
     rules = _methods(request.methods)
     sets = _task_sets(request.tasks, request.protocol)
     seeds = parse_seeds(request.seeds)
     _check(request)
+    for part in sets:
+        if place := part.entry.attributes.get("hub"):
+            hub.require(place, part.values.get("path", ""))
     present = store.records()
     device = _device(request)
     _check_fit(rules, sets)

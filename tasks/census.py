@@ -48,9 +48,9 @@ class Census(TaskSet):
 
     embedded = False
     inputs = ("person",)
+    hub = "scikit-learn/adult-census-income@fbeef6ec0e6fd88a5028b94683144000a6b380d5"
     source = Source(
-        id="scikit-learn/adult-census-income",
-        revision="fbeef6ec0e6fd88a5028b94683144000a6b380d5",
+        hub,
         rows={"train": 32_561, "test": 16_281},
         columns={**dict.fromkeys(NUMBERS, "int64"), **dict.fromkeys((*CATEGORIES, *CLASSES), "string")},
         files=("adult*.csv",),

@@ -11,9 +11,9 @@ class MultiFashion(MultiMNIST):
     Harder than digits, which are thin lines: the brighter garment hides much of the other.
     """
 
+    hub = "zalando-datasets/fashion_mnist@531be5e2ccc9dba0c201ad3ae567a4f3d16ecdd2"
     source = Source(
-        id="zalando-datasets/fashion_mnist",
-        revision="531be5e2ccc9dba0c201ad3ae567a4f3d16ecdd2",
+        hub,
         rows={"train": 60_000, "test": 10_000},
         columns={"image": "Image", "label": f"ClassLabel({CLASSES})"},
     )

@@ -39,9 +39,9 @@ class MultiMNIST(TaskSet):
 
     embedded = False
     inputs = ("image",)
+    hub = "ylecun/mnist@77f3279092a1c1579b2250db8eafed0ad422088c"
     source = Source(
-        id="ylecun/mnist",
-        revision="77f3279092a1c1579b2250db8eafed0ad422088c",
+        hub,
         rows={"train": 60_000, "test": 10_000},
         columns={"image": "Image", "label": f"ClassLabel({CLASSES})"},
     )

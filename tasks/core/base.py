@@ -11,13 +11,10 @@ import torch
 import torchmetrics
 from torch import Tensor, nn
 
+from tasks.core.problem import DataProblem
 from tasks.core.protocol import Protocol
 
 SPLITS = ("train", "validation", "test")
-
-
-class DataProblem(ValueError):
-    """The data is not what the task set declares, or cannot be had; says what would help."""
 
 
 Elements = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
@@ -99,8 +96,10 @@ class TaskSet(ABC):
     inputs: tuple[str, ...]
     """The columns that a network may see."""
     embedded: bool = True
-    """Whether the install brings the data. Where it does not, a set says `embedded = False`, and is not in
-    `--tasks all`."""
+    """Whether the install brings the data. A set of which it does not says `embedded = False`, literally, as a plan
+    reads it without importing the set; and is not in `--tasks all`."""
+    hub: str | None = None
+    """The data's `id@commit` on the Hugging Face hub, literally; such a set has an option `path` for a local folder."""
     card: Card
     protocols: Mapping[str, Protocol]
 

@@ -2,6 +2,7 @@
 
 The only file that imports `datasets`, and only to read what is not prepared yet. The network is asked for what is in
 no cache, and never under `HF_HUB_OFFLINE=1`. Nothing that was fetched is run or unpickled: data is Parquet or CSV.
+Importing this imports no torch, so that where data cannot be had, that is said at once.
 """
 
 import hashlib
@@ -19,17 +20,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from tasks.core.base import DataProblem
-from tasks.core.cache import Splits, cached
+from tasks.core.problem import DataProblem
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torch import Tensor
 
-PATIENCE = 2.0
+    from tasks.core.cache import Splits
+
+PATIENCE = 2.5
 """Seconds in which the hub must answer at all. Its own client would try for 23 s, or for 6 minutes."""
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
@@ -38,15 +37,24 @@ OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 class Source:
     """A data set on the hub, and what it must be like."""
 
-    id: str
-    revision: str
-    """The commit."""
+    hub: str
+    """Where: `id@commit`."""
     rows: Mapping[str, int]
     """Of each split. A local folder may hold the first of them only."""
     columns: Mapping[str, str]
     """The features of the columns that are read: "Image", "ClassLabel(10)", "int64", "string"."""
     files: tuple[str, ...] = ("*.parquet", "README.md")
     """Patterns of what is fetched; nothing else is."""
+
+    @property
+    def id(self) -> str:
+        """Its name on the hub."""
+        return self.hub.partition("@")[0]
+
+    @property
+    def commit(self) -> str:
+        """The one commit that is taken, fetched or cached."""
+        return self.hub.partition("@")[2]
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,8 @@ class Copy:
 
     source: Source
     folder: Path
-    commit: str
-    """"" for a folder of the user's."""
+    fetched: bool
+    """Whether from the hub, so that every row must be there."""
 
     def problem(self, text: str) -> DataProblem:
         """Say in one line what is wrong with it."""
@@ -70,7 +78,7 @@ class Copy:
             if columns[name] != feature:
                 raise self.problem(f"the {split} split's {name} is {columns[name]}, and should be {feature}")
         whole = self.source.rows[split]
-        if rows > whole or (rows < whole and self.commit):
+        if rows > whole or (rows < whole and self.fetched):
             raise self.problem(f"the {split} split has {rows:,} rows, and should have {whole:,}")
 
     def read(self) -> "dict[str, Dataset]":
@@ -101,8 +109,11 @@ class Copy:
             self.check(split, features, len(found[split]))
         return {split: found[split] for split in self.source.rows}
 
-    def pixels(self, images: Iterable[Any], height: int, width: int) -> Tensor:
+    def pixels(self, images: Iterable[Any], height: int, width: int) -> "Tensor":
         """Decode grey images into `[N, height, width]`, uint8."""
+        import numpy as np
+        import torch
+
         try:
             decoded = [np.asarray(image) for image in images]
         except (OSError, ValueError) as problem:
@@ -114,7 +125,25 @@ class Copy:
         return torch.from_numpy(np.stack(decoded))
 
 
-def prepared(source: Source, path: str, build: Callable[[Copy], Splits]) -> Splits:
+def require(hub: str, path: str) -> None:
+    """Raise DataProblem, before anything slow is imported, if the data surely cannot be had.
+
+    Args:
+        hub: `id@commit`.
+        path: a local folder; "" for the hub.
+    """
+    source = Source(hub, rows={}, columns={})
+    if path:
+        _folder(source, path)
+        return
+    from huggingface_hub import constants
+
+    repository = Path(constants.HF_HUB_CACHE, f"datasets--{source.id.replace('/', '--')}")
+    if not (repository / "snapshots" / source.commit).is_dir():
+        _ask(source)
+
+
+def prepared(source: Source, path: str, build: "Callable[[Copy], Splits]") -> "Splits":
     """Return what `build` makes of the data, from the cache unless data or code have changed.
 
     Args:
@@ -125,20 +154,22 @@ def prepared(source: Source, path: str, build: Callable[[Copy], Splits]) -> Spli
     Raises:
         DataProblem: the data cannot be had, or is not as declared.
     """
+    from tasks.core.cache import cached
+
     code = _digest((file.name, file) for file in (Path(__file__), Path(inspect.getfile(build))))
     if not path:  # a commit stands for its content
         return cached(f"{source} {code}", lambda: build(_snapshot(source)))
-    copy = _local(source, Path(path).expanduser())
+    copy = _folder(source, path)
+    if not _has_data(copy):
+        raise copy.problem(f"the folder has no {source.files[0]}")
     content = _digest((file.relative_to(copy.folder).as_posix(), file) for file in _files(copy))
     return cached(f"{source} {content} {code}", lambda: build(copy))
 
 
-def _local(source: Source, folder: Path) -> Copy:
-    copy = Copy(source, folder, "")
-    if not folder.is_dir():
+def _folder(source: Source, path: str) -> Copy:
+    copy = Copy(source, Path(path).expanduser(), fetched=False)
+    if not copy.folder.is_dir():
         raise copy.problem("there is no such folder")
-    if not _has_data(copy):
-        raise copy.problem(f"the folder has no {source.files[0]}")
     return copy
 
 
@@ -149,25 +180,30 @@ def _snapshot(source: Source) -> Copy:
 
     # Unlike `load_dataset`, this does not take another commit from the cache when it is offline.
     patterns = list(source.files)
-    take = partial(snapshot_download, source.id, repo_type="dataset", revision=source.revision, allow_patterns=patterns)
+    take = partial(snapshot_download, source.id, repo_type="dataset", revision=source.commit, allow_patterns=patterns)
     with suppress(LocalEntryNotFoundError):
-        copy = Copy(source, Path(take(local_files_only=True)), source.revision)
+        copy = Copy(source, Path(take(local_files_only=True)), fetched=True)
         if _has_data(copy):  # others may have fetched the README alone
             return copy
+    _ask(source)
+    try:
+        return Copy(source, Path(take()), fetched=True)
+    except Exception as problem:  # those of its client's client too, which change from release to release
+        raise _out_of_reach(source, _first_line(problem)) from problem
+
+
+def _ask(source: Source) -> None:
+    """Raise DataProblem unless the hub may be asked, and answers."""
     flag = next((flag for flag in OFFLINE if os.environ.get(flag, "").upper() in ("1", "ON", "YES", "TRUE")), None)
     if flag is not None:
         raise _out_of_reach(source, f"{flag} is set")
     if not _answers():
         raise _out_of_reach(source, "the hub does not answer")
-    try:
-        return Copy(source, Path(take()), source.revision)
-    except Exception as problem:  # those of its client's client too, which change from release to release
-        raise _out_of_reach(source, _first_line(problem)) from problem
 
 
 def _out_of_reach(source: Source, reason: str) -> DataProblem:
     return DataProblem(
-        f"{source.id} (commit {source.revision[:7]}) is not in the hub's cache, and cannot be fetched ({reason}): set "
+        f"{source.id} (commit {source.commit[:7]}) is not in the hub's cache, and cannot be fetched ({reason}): set "
         "HF_HOME to a cache that has it, name a local folder of its files by [path=…], or take the embedded sets "
         "(--tasks all)"
     )

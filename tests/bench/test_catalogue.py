@@ -1,5 +1,8 @@
 """Which task sets there are, and which of them need no data but the install's."""
 
+import os
+import re
+
 import pytest
 
 from bench.catalogue import task_sets
@@ -20,6 +23,15 @@ def test_what_the_file_says_is_what_the_class_says(name):
     assert entry.attributes.get("embedded", True) == entry.load().embedded == (name not in REAL)
 
 
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_what_the_file_says_of_the_hub_is_where_the_data_is_from(name):
+    entry = task_sets.find(name)
+    made = entry.load()
+    assert entry.attributes["hub"] == made.hub == made.source.hub
+    assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", made.hub)
+    assert list(entry.options) == ["path"]
+
+
 def test_a_plug_in_is_embedded_unless_it_says_otherwise(tmp_path):
     text = "from tasks.scales import Scales\n\nclass Mine(Scales):\n    embedded = False\n"
     (tmp_path / "mine.py").write_text(text)
@@ -27,20 +39,45 @@ def test_a_plug_in_is_embedded_unless_it_says_otherwise(tmp_path):
     assert task_sets.find("scales").attributes.get("embedded", True)
 
 
+@pytest.fixture
+def cut_off(without_torch, tmp_path):
+    """An environment without torch, `datasets`, a hub's cache and a name server."""
+    (tmp_path / "datasets.py").write_text('raise RuntimeError("datasets was imported")\n')
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket\n\ndef fails(*_, **__):\n    raise socket.gaierror(-2)\n\nsocket.getaddrinfo = fails\n"
+    )
+    path = f"{tmp_path}{os.pathsep}{without_torch['PYTHONPATH']}"
+    return {**without_torch, "PYTHONPATH": path, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (("list", "tasks"), 0, "multimnist"),
-        (("run", "--tasks", "multimnits"), 2, "did you mean 'multimnist'?"),
-        (("run", "--tasks", "multimnist[folder=x]"), 2, "multimnist has no option 'folder': there is path"),
-        (("run", "--tasks", "census", "--protocol", "quik"), 2, "census has no protocol 'quik': did you mean 'quick'?"),
+        (("run", "--tasks", "multimnits"), 2, "error: unknown task set 'multimnits': did you mean 'multimnist'?"),
+        (("run", "--tasks", "multimnist[folder=x]"), 2, "error: multimnist has no option 'folder': there is path"),
+        (
+            ("run", "--tasks", "census[path=no/where]"),
+            3,
+            "error: scikit-learn/adult-census-income in no/where: there is no",
+        ),
+        (
+            ("run", "--tasks", "multifashion"),
+            3,
+            "error: zalando-datasets/fashion_mnist (commit 531be5e) is not in the hub",
+        ),
     ],
 )
-def test_listing_and_wrong_names_import_neither_torch_nor_datasets(
-    command, without_torch, tmp_path, arguments, code, said
-):
-    (tmp_path / "datasets.py").write_text('raise RuntimeError("datasets was imported")\n')
-    env = {**without_torch, "PYTHONPATH": f"{tmp_path}:{without_torch['PYTHONPATH']}"}
-    done = command(*arguments, cwd=tmp_path, env=env)
+def test_what_can_be_said_at_once_is_said_without_torch_and_datasets(command, cut_off, tmp_path, arguments, code, said):
+    done = command(*arguments, cwd=tmp_path, env=cut_off)
     assert done.returncode == code
-    assert said in done.stdout + done.stderr
+    if code:
+        [line] = done.stderr.splitlines()
+        assert line.startswith(said)
+    else:
+        assert said in done.stdout
+
+
+def test_code_that_only_finds_data_is_no_part_of_a_runs_key(tmp_path):
+    request = Request(methods="equal", tasks="scales", seeds="1", protocol="smoke", accelerator="cpu")
+    assert not [name for run in make_plan(request, Store(tmp_path)) for name in run.parts.sources if "hub" in name]

@@ -19,7 +19,9 @@ from tasks.core.hub import Copy, Source, prepared
 
 ID = "somebody/digits"
 COMMIT = "a" * 40
-SOURCE = Source(ID, COMMIT, rows={"train": 200, "test": 50}, columns={"image": "Image", "label": "ClassLabel(10)"})
+SOURCE = Source(
+    f"{ID}@{COMMIT}", rows={"train": 200, "test": 50}, columns={"image": "Image", "label": "ClassLabel(10)"}
+)
 
 
 def labels(copy):
@@ -52,7 +54,7 @@ def test_a_relative_path_and_a_home_are_understood(image_folder, monkeypatch):
 
 
 def test_images_come_as_they_were_written(image_folder, pictures):
-    copy = Copy(SOURCE, image_folder, "")
+    copy = Copy(SOURCE, image_folder, fetched=False)
     found = copy.pixels(copy.read()["test"]["image"], 28, 28)
     assert found.dtype == torch.uint8
     assert torch.equal(found, torch.from_numpy(pictures(50, 2)[0]))
@@ -151,7 +153,7 @@ def test_a_local_folder_may_hold_fewer_rows(image_folder):
 
 
 def test_an_image_of_another_size_is_named(image_folder):
-    copy = Copy(SOURCE, image_folder, "")
+    copy = Copy(SOURCE, image_folder, fetched=False)
     with pytest.raises(DataProblem, match="an image is 28×28 of uint8, and should be 32×32 of uint8"):
         copy.pixels(copy.read()["test"]["image"], 32, 32)
 
@@ -160,7 +162,7 @@ def test_a_colour_image_is_named(image_folder):
     import numpy as np
 
     with pytest.raises(DataProblem, match="an image is 28×28×3 of uint8"):
-        Copy(SOURCE, image_folder, "").pixels([np.zeros((28, 28, 3), np.uint8)], 28, 28)
+        Copy(SOURCE, image_folder, fetched=False).pixels([np.zeros((28, 28, 3), np.uint8)], 28, 28)
 
 
 def test_a_torn_file_is_one_line(tmp_path, write_images, pictures):
@@ -209,7 +211,9 @@ def test_from_the_hub_every_row_must_be_there(image_folder, in_the_hubs_cache):
 def test_another_commit_than_the_one_asked_for_is_not_taken(image_folder, in_the_hubs_cache):
     in_the_hubs_cache(image_folder, ID)
     load()
-    assert f"{ID} (commit bbbbbbb) is not in the hub's cache" in complaint(source=replace(SOURCE, revision="b" * 40))
+    assert f"{ID} (commit bbbbbbb) is not in the hub's cache" in complaint(
+        source=replace(SOURCE, hub=f"{ID}@{'b' * 40}")
+    )
 
 
 def test_a_readme_alone_is_not_the_data(image_folder, in_the_hubs_cache):
@@ -303,16 +307,22 @@ def test_it_knocks_where_the_client_would(monkeypatch, variables, address):
     assert knocked == [address]
 
 
-def test_on_the_command_line_it_is_one_line(python, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import socket\n\ndef fails(*_, **__):\n    raise socket.gaierror(-2)\n\nsocket.getaddrinfo = fails\n"
-    )
-    run = ("-m", "bench", "run", "--tasks", "multimnist", "--methods", "equal", "--out", tmp_path / "out")
-    done = python(*run, first=tmp_path, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0")
-    assert (done.returncode, done.stdout) == (3, "")
-    [line] = done.stderr.splitlines()
-    assert line.startswith("error: ylecun/mnist (commit 77f3279) is not in the hub's cache")
-    assert not (tmp_path / "out").exists()
+def test_what_is_required_is_a_folder_or_the_hubs_cache_or_the_hub(image_folder, in_the_hubs_cache, tmp_path):
+    hub.require(SOURCE.hub, str(image_folder))
+    with pytest.raises(DataProblem, match="there is no such folder"):
+        hub.require(SOURCE.hub, str(tmp_path / "nowhere"))
+    with pytest.raises(DataProblem, match="is not in the hub's cache"):
+        hub.require(SOURCE.hub, "")
+    in_the_hubs_cache(image_folder, ID)
+    hub.require(SOURCE.hub, "")
+    with pytest.raises(DataProblem, match="is not in the hub's cache"):
+        hub.require(f"{ID}@{'b' * 40}", "")
+
+
+def test_a_hub_that_answers_is_enough(in_the_hubs_cache, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(hub, "_answers", lambda: True)
+    hub.require(SOURCE.hub, "")
 
 
 # From a hub
@@ -366,11 +376,11 @@ from tasks.core.base import DataProblem
 from tasks.core.hub import Source, prepared
 
 def build(copy):
-    print(copy.commit, sorted(file.name for file in copy.folder.rglob("*.*")))
+    print(copy.fetched, sorted(file.name for file in copy.folder.rglob("*.*")))
     return {{split: {{"label": torch.tensor(data["label"][:])}} for split, data in copy.read().items()}}
 
 def load(id):
-    return prepared(Source(id, "{COMMIT}", {SOURCE.rows}, {SOURCE.columns}), "", build)["test"]["label"].tolist()
+    return prepared(Source(id + "@{COMMIT}", {SOURCE.rows}, {SOURCE.columns}), "", build)["test"]["label"].tolist()
 
 print(load("{ID}"))
 print(load("{ID}"))
@@ -388,7 +398,7 @@ def test_it_is_fetched_from_a_hub_once_and_only_its_data(stand_in, python, pictu
     assert done.returncode == 0, done.stderr
     files, first, second, absent = done.stdout.splitlines()
     names = ["README.md", "test-00000-of-00001.parquet", "train-00000-of-00001.parquet"]
-    assert files == f"{COMMIT} {names}"
+    assert files == f"True {names}"
     assert json.loads(first) == json.loads(second) == pictures(50, 2)[1].tolist()
     fetched = [path.rpartition("/")[2] for command, path in stand_in.asked if command == "GET" and "/resolve/" in path]
     assert sorted(fetched) == names
