@@ -128,7 +128,13 @@ def test_stopped_at_any_moment_nothing_is_torn_nothing_lost_and_nobody_left(tmp_
     more = ["--methods", "mgda", "--seeds", "6"]
     whole = call(tmp_path / "whole", *more)
     assert whole.returncode == 0
-    process = subprocess.Popen(command(tmp_path / "cut", *more), env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command(tmp_path / "cut", *more),
+        env=ENVIRONMENT,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     runs = tmp_path / "cut" / "runs"
     deadline = time.monotonic() + 120
     while len(list(runs.glob("*.json"))) < 5 and time.monotonic() < deadline:

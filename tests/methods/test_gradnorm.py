@@ -41,7 +41,7 @@ def test_the_weights_sum_to_the_number_of_tasks_after_every_step(linear):
     method = create(3, lr=0.5)
     for _ in range(20):
         step(method, linear, torch.randn(3, 4), torch.rand(3))
-        assert float(method.weights.sum()) == pytest.approx(3)
+        assert method.weights.sum().item() == pytest.approx(3)
         assert (method.weights > 0).all()
 
 
