@@ -1,11 +1,13 @@
 """Real data is found, checked and prepared once; and where it cannot be had, one line says what would help."""
 
+import csv
 import importlib.util
 import json
 import shutil
 import socket
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -404,3 +406,24 @@ def test_it_is_fetched_from_a_hub_once_and_only_its_data(stand_in, python, pictu
     assert sorted(fetched) == names
     assert absent.startswith("nobody/nothing (commit aaaaaaa) is not in the hub's cache, and cannot be fetched (")
     assert "404" in absent
+
+
+# Real data
+
+
+def test_the_real_data_trains_on_the_command_line(real, python, tmp_path):
+    folders = {
+        "census": real / "adult",
+        "multifashion": real / "hub_shaped" / "zalando-datasets__fashion_mnist",
+        "multimnist": real / "hub_shaped" / "ylecun__mnist",
+    }
+    tasks = ",".join(f"{name}[path={folder}]" for name, folder in folders.items())
+    run = ("-m", "bench", "run", "--tasks", tasks, "--methods", "mgda", "--seeds", "1", "--protocol", "smoke")
+    done = python(*run, "--engine", "inline", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    methods = Counter((row["task_set"].partition("[")[0], row["method"].partition("[")[0]) for row in rows)
+    sizes = {"census": 6, "multifashion": 2, "multimnist": 2}
+    assert methods == {(name, method): size for name, size in sizes.items() for method in ("stl", "equal", "mgda")}
+    assert all(0.05 < float(row["value"]) < 0.9 and row["status"] == "ok" for row in rows)

@@ -1,6 +1,5 @@
 """`multimnist` and `multifashion`: pictures are taken apart again to see that they were composed by the recipe."""
 
-import csv
 from dataclasses import replace
 
 import pytest
@@ -108,20 +107,6 @@ def test_a_folder_of_one_image_has_no_validation_split(tmp_path, write_images, p
     folder = write_images(tmp_path / "one", {"train": pictures(1), "test": pictures(1)})
     with pytest.raises(DataProblem, match="validation split's columns should have one length above 0"):
         MultiMNIST(str(folder)).check()
-
-
-@pytest.mark.parametrize("name", REAL)
-def test_the_real_images_train_on_the_command_line(real, python, tmp_path, name):
-    variant = f"{name}[path={real / 'hub_shaped' / REAL[name]}]"
-    run = ("-m", "bench", "run", "--tasks", variant, "--methods", "mgda", "--seeds", "1", "--protocol", "smoke")
-    done = python(*run, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    with (tmp_path / "runs.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert {(row["method"].partition("[")[0], row["task"]) for row in rows} == {
-        (method, side) for method in ("stl", "equal", "mgda") for side in ("left", "right")
-    }
-    assert all(0.1 < float(row["value"]) < 0.9 for row in rows if row["metric"] == "accuracy")
 
 
 @pytest.mark.parametrize("name", REAL)
