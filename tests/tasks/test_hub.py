@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -79,8 +80,9 @@ def test_changed_content_under_the_same_names_is_read_anew(tmp_path, write_image
     assert after.tolist() == numbers[::-1].tolist()
 
 
-def test_changed_code_prepares_anew(image_folder, tmp_path):
+def test_changed_code_prepares_anew(image_folder, tmp_path, monkeypatch):
     """A cache that knows a function by its name would return what the old one made."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which a rewrite within a second would not outdate
     found = []
     for value in (1, 2):
         file = tmp_path / "recipe.py"
