@@ -68,7 +68,7 @@ def run_local(
 
 
 def longest_first(runs: Sequence[Planned], known: Mapping[str, RunRecord]) -> list[Planned]:
-    """Order runs by turn, then by how long the like of them took, as far as records tell; baselines of a turn first."""
+    """Order runs by turn, then by how long the like of them took, as far as records tell, else as planned."""
     seconds: dict[tuple[str, str, tuple[str, ...], str], float] = {}
     for record in known.values():
         spec = record.spec
