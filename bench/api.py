@@ -39,6 +39,7 @@ def run(
     engine: str = "local",
     workers: int | str = "auto",
     timeout: float = 3600.0,
+    checkpoint_every: int = 0,
     debug: bool = False,
     watcher: Watcher | None = None,
 ) -> "pd.DataFrame":
@@ -53,6 +54,7 @@ def run(
         engine: "local" (isolated processes) or "inline" (in this one, for debuggers).
         workers: how many processes at once; "auto" is one per core, or per GPU.
         timeout: seconds after which a run is killed; not inline.
+        checkpoint_every: after how many steps a run leaves its state, from which it goes on if it is stopped; 0: never.
         debug: raise a run's failure instead of recording it.
         watcher: hears of the plan and of every finished run.
 
@@ -61,9 +63,10 @@ def run(
         StoreProblem: the folder cannot be used.
     """
     store = Store(Path(out))
-    _check(engine, workers, timeout)
+    _check(engine, workers, timeout, checkpoint_every, devices)
     request = Request(_text(methods), _text(tasks), _text(seeds), protocol, precision, accelerator, devices, retry)
     runs = make_plan(request, store)
+    store.require_writable()
     if watcher is not None:
         watcher.planned(runs)
     done = _pages_by_turn(runs, store, watcher)
@@ -71,11 +74,12 @@ def run(
     if engine == "inline" or debug:
         from bench.engine.inline import run_inline
 
-        run_inline(todo, store, done, debug=debug)
+        run_inline(todo, store, done, checkpoint_every=checkpoint_every, debug=debug)
     elif todo:
         from bench.engine.local import run_local
 
-        run_local(todo, store, done, **_places(todo, workers), timeout=timeout)
+        places = _places(todo, workers)
+        run_local(todo, store, done, **places, timeout=timeout, checkpoint_every=checkpoint_every)
     return report(out)
 
 
@@ -97,13 +101,17 @@ def _pages_by_turn(
     return done
 
 
-def _check(engine: str, workers: int | str, timeout: float) -> None:
+def _check(engine: str, workers: int | str, timeout: float, checkpoint_every: int, devices: int) -> None:
     if engine not in ("local", "inline"):
         raise NameProblem(f"--engine '{engine}' is not offered{did_you_mean(engine, ('local', 'inline'))}")
     if workers != "auto" and not (str(workers).isdigit() and int(workers) > 0):
         raise NameProblem(f"--workers '{workers}': write auto, or how many")
     if not timeout > 0:
         raise NameProblem(f"--timeout {timeout:g}: write seconds above 0")
+    if checkpoint_every < 0:
+        raise NameProblem(f"--checkpoint-every {checkpoint_every}: write a number of steps, or 0 for never")
+    if checkpoint_every and devices > 1:
+        raise NameProblem(f"--checkpoint-every works on one device, and --devices is {devices}: leave one of them out")
 
 
 def _places(todo: Sequence[Planned], workers: int | str) -> dict[str, Any]:

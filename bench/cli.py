@@ -1,6 +1,7 @@
 """The commands: parse, call, print, exit."""
 
 import io
+import logging
 import signal
 import sys
 import time
@@ -35,6 +36,7 @@ Devices = Annotated[int, typer.Option(help="devices within one run (data paralle
 Engine = Annotated[str, typer.Option(help="local: isolated processes; inline: in this one, for debuggers")]
 Workers = Annotated[str, typer.Option(help="processes at once; auto: one per core, or per GPU")]
 Timeout = Annotated[float, typer.Option(help="seconds after which a run is killed")]
+Checkpoints = Annotated[int, typer.Option(help="steps after which a run's state is kept, to go on from; 0: never")]
 Retry = Annotated[bool, typer.Option("--retry", help="repeat runs that crashed or ran out of memory")]
 Debug = Annotated[bool, typer.Option("--debug", help="show tracebacks; raise a run's failure instead of recording it")]
 
@@ -60,6 +62,7 @@ def run_command(
     engine: Engine = "local",
     workers: Workers = "auto",
     timeout: Timeout = 3600.0,
+    checkpoint_every: Checkpoints = 0,
     debug: Debug = False,
 ) -> int:
     """Train what is not there yet and write the leaderboard."""
@@ -72,7 +75,8 @@ def run_command(
         board = run(
             methods, tasks, seeds, protocol, out,
             precision=precision, accelerator=accelerator, devices=devices, retry=retry,
-            engine=engine, workers=workers, timeout=timeout, debug=debug, watcher=watcher,
+            engine=engine, workers=workers, timeout=timeout, checkpoint_every=checkpoint_every,
+            debug=debug, watcher=watcher,
         )  # fmt: skip
     except KeyboardInterrupt:
         watcher.close()
@@ -205,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):  # a pipe that cannot write − or × gets a question mark
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    logging.getLogger("bench").addHandler(_Lines())
     try:
         code = app(given, standalone_mode=False, prog_name="python -m bench")
     except KeyboardInterrupt:
@@ -214,6 +219,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         code = _explain(problem)
     sys.exit(code or OK)
+
+
+class _Lines(logging.Handler):
+    """Prints what the library has to say, a line each, above the progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 class _Watcher:

@@ -42,6 +42,8 @@ class Planned:
     why: str
     turn: int
     """The seed in whose turn it comes; a teacher of another seed comes in its student's."""
+    seeds: tuple[int, ...]
+    """All that were asked for together."""
 
 
 def make_plan(request: Request, store: Store) -> list[Planned]:
@@ -96,7 +98,9 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
         )
         todo, why = _state(spec, parts, store, present.get(spec.name), request.retry)
         method_label = label(rule) if rule else STL
-        runs[spec.name] = Planned(spec, parts, parts.key(spec.name), label([part]), method_label, todo, why, turn)
+        runs[spec.name] = Planned(
+            spec, parts, parts.key(spec.name), label([part]), method_label, todo, why, turn, tuple(seeds)
+        )
         return runs[spec.name]
 
     for seed in seeds:

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.core.protocol import Protocol
 
-SCHEMA: Literal[1] = 1
+SCHEMA: Literal[2] = 2
+"""Of a stored record. What reads an older one is `upgrade`."""
 STL = "stl"
 """The variant of a single-task baseline: plain backward, no balancing rule."""
 REFERENCE = "equal"
@@ -26,7 +27,8 @@ class _Frozen(BaseModel):
 class RunSpec(_Frozen):
     """One training, as it was asked for."""
 
-    schema_version: int = SCHEMA
+    schema_version: int = 1
+    """Of what is asked: a change of it changes every name."""
     task_set: str
     """Canonical variant."""
     tasks: tuple[str, ...]
@@ -130,12 +132,14 @@ class Provenance(_Frozen):
     commit: str
     versions: dict[str, str]
     hardware: dict[str, str]
+    seeds: tuple[int, ...]
+    """Those that were asked for together; empty where that is not known. Seeds added after a look are a new sample."""
 
 
 class RunRecord(_Frozen):
     """One run, as it is stored."""
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[2] = SCHEMA
     name: str
     key: str
     spec: RunSpec
@@ -147,6 +151,14 @@ class RunRecord(_Frozen):
     provenance: Provenance
     log: tuple[str, ...] = ()
     """The last lines of what a failed run printed."""
+
+
+def upgrade(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored record of an older schema as one of this; anything else as it is."""
+    if document.get("schema_version") == 1:  # did not say which seeds were asked for together
+        provenance = {**document.get("provenance", {}), "seeds": []}
+        document = {**document, "schema_version": 2, "provenance": provenance}
+    return document
 
 
 def digest(value: Any) -> str:

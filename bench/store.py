@@ -2,22 +2,32 @@
 
 import contextlib
 import hashlib
+import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from bench.records import RunRecord
+from bench.records import SCHEMA, RunRecord, upgrade
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER = "runs"
+ASIDE = "set-aside"
+"""The folder of files that are in the place of a record and are none."""
+
+log = logging.getLogger("bench")
 
 
 class StoreProblem(Exception):
     """The folder or a file in it cannot be used; says which, and what would help."""
+
+
+class NoRecord(StoreProblem):
+    """A file is not a run's record."""
 
 
 class Store:
@@ -29,34 +39,65 @@ class Store:
             if part.exists() and not part.is_dir():
                 raise StoreProblem(f"{part} is a file: name a folder")
 
+    def require_writable(self) -> None:
+        """Make the folder, and raise StoreProblem unless files can be written there."""
+        probe = self.folder / FOLDER / "probe"
+        write(probe, b"")
+        probe.unlink(missing_ok=True)
+
     def records(self) -> dict[str, RunRecord]:
-        """Return all records by name, in the order of their names.
+        """Return all records by name, in the order of their names. What is none is set aside, and named in the log.
 
         Raises:
-            StoreProblem: a file is not a record.
+            StoreProblem: a record cannot be read, or is of a newer schema.
         """
-        found = (self.read(file) for file in sorted((self.folder / FOLDER).glob("*.json")))
-        return {record.name: record for record in found}
+        found = (self.get(file.stem) for file in sorted((self.folder / FOLDER).glob("*.json")))
+        return {record.name: record for record in found if record is not None}
 
     def get(self, name: str) -> RunRecord | None:
-        """Return the record of this name, if there is one."""
+        """Return the record of this name, if there is one. What is none is set aside, and named in the log."""
         file = self._file(name, "json")
-        return self.read(file) if file.exists() else None
+        try:
+            return self.read(file)
+        except FileNotFoundError:
+            return None
+        except NoRecord as problem:
+            aside = self.folder / ASIDE / file.name
+            with contextlib.suppress(OSError):  # where it cannot be moved it stays, and counts as missing all the same
+                aside.parent.mkdir(exist_ok=True)
+                file.replace(aside)
+            log.warning("%s: set aside as %s", problem, aside)
+            return None
 
     def read(self, file: Path) -> RunRecord:
-        """Read one record and check that it is what its name says."""
+        """Read one record, of this schema or an older one, and check that it is what its name says.
+
+        Raises:
+            FileNotFoundError: there is none.
+            NoRecord: it is not a record, or not the one that its name says.
+            StoreProblem: it cannot be read, or is of a newer schema.
+        """
         try:
-            record = RunRecord.model_validate_json(file.read_bytes())
+            document = json.loads(file.read_bytes())
+            version = document.get("schema_version") if isinstance(document, dict) else None
+            if isinstance(version, int) and version > SCHEMA:
+                raise StoreProblem(
+                    f"{file} has schema {version}, and this mtl-bench knows those up to {SCHEMA}: install the newer "
+                    "one that wrote it, or name another folder (--out)"
+                )
+            record = RunRecord.model_validate(upgrade(document) if version else document)
         except ValidationError as problem:
             first = problem.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise StoreProblem(
-                f"{file} is not a run's record ({where or 'JSON'}: {first['msg']}): move it away"
-            ) from None
+            raise NoRecord(f"{file} is not a run's record ({where or 'JSON'}: {first['msg']})") from None
+        except ValueError as problem:
+            raise NoRecord(f"{file} is not a run's record (JSON: {problem})") from None
+        except FileNotFoundError:
+            raise
         except OSError as problem:
             raise StoreProblem(f"{file} cannot be read: {problem.strerror}") from None
         if not record.name == record.spec.name == file.stem or record.key != record.parts.key(record.name):
-            raise StoreProblem(f"{file} is another run's record, or was edited: move it away")
+            raise NoRecord(f"{file} is another run's record, or was edited")
         return record
 
     def put(self, record: RunRecord, state: "dict[str, Tensor] | None") -> RunRecord:
@@ -81,6 +122,10 @@ class Store:
         from safetensors.torch import load
 
         return load(self._file(name, "safetensors").read_bytes())
+
+    def checkpoint(self, name: str) -> Path:
+        """Return the file for the state of a run in progress."""
+        return self.folder / "checkpoints" / f"{name}.safetensors"
 
     def log(self, name: str) -> Path:
         """Return the file for what a run prints."""

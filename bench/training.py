@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -24,22 +25,44 @@ from methods.core.gradients import Reduce
 from tasks.core.base import Network, Outputs, Task, TaskSet
 
 EVALUATION_BATCH = 1024
+PARTS = ("training", "probe", "evaluation", "checkpoint")
+"""Of a run's time."""
 
 State = dict[str, Tensor]
 
 
+class Checkpoint(Protocol):
+    """Where a run keeps its state (`bench.checkpoint`)."""
+
+    @property
+    def every(self) -> int:
+        """After how many steps it is kept."""
+
+    def load(self) -> dict[str, Any] | None:
+        """Return what was kept, if anything was."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep a state."""
+
+
 def train(
-    spec: RunSpec, teachers: Sequence[State] = (), *, accelerator: str = "cpu", devices: int = 1
+    spec: RunSpec,
+    teachers: Sequence[State] = (),
+    *,
+    accelerator: str = "cpu",
+    devices: int = 1,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Result, Cost, State | None]:
     """Train a run and score it. Returns its result, its cost, and the network's state if it is a baseline's.
 
     `teachers` are the states of the single-task networks that its method distils from, in the order of its tasks.
+    With a `checkpoint` the run goes on from there, and leaves one every so many steps (on one device).
 
     A run that diverges, or whose method does not fit its task set, is a result. Other failures are raised.
     """
     strategy = "auto" if devices == 1 else "ddp_spawn"
     fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=spec.precision)  # type: ignore[arg-type]
-    outcome: tuple[Result, Cost, State | None] = fabric.launch(_train, spec, teachers)  # type: ignore[arg-type]  # it passes further arguments on
+    outcome: tuple[Result, Cost, State | None] = fabric.launch(_train, spec, teachers, checkpoint)  # type: ignore[arg-type]  # it passes further arguments on
     return outcome
 
 
@@ -87,7 +110,7 @@ class _Clock:
     """Seconds spent in the parts of a run; one part at a time."""
 
     fabric: Fabric
-    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "probe": 0.0, "evaluation": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     part: str = "training"
     since: float = field(default_factory=time.perf_counter)
 
@@ -152,7 +175,7 @@ class _Teacher(nn.Module):
         return taps[self.task]
 
 
-class _Run:
+class Run:
     """One training in progress."""
 
     def __init__(self, fabric: Fabric, spec: RunSpec, teachers: Sequence[State]) -> None:
@@ -187,50 +210,95 @@ class _Run:
         self.clock = _Clock(fabric)
         self.points: list[Point] = []
         self.steps = 0
-
-    def train(self) -> None:
-        """Take every step of the protocol."""
-        protocol, method = self.protocol, self.method
-        train = self.task_set.splits["train"]
-        order = batch_order(self.spec, len(next(iter(train.values()))))[:, self.fabric.global_rank :: self.ranks]
-        ends = {-(-protocol.steps * (i + 1) // protocol.points) for i in range(protocol.points)}
+        self.train_split = self.task_set.splits["train"]
+        self.examples = len(next(iter(self.train_split.values())))
         # Kept as they come and averaged when asked for: no arithmetic between points.
-        since_point: list[Tensor] = []
-        since_epoch: list[Tensor] = []
-        weights_since: list[Tensor] = []
-        hears_steps = method is not None and method.overrides("after_step")
-        hears_epochs = method is not None and method.overrides("after_epoch")
+        self.since_point: list[Tensor] = []
+        self.since_epoch: list[Tensor] = []
+        self.weights_since: list[Tensor] = []
+        self.hears_steps = self.method is not None and self.method.overrides("after_step")
+        self.hears_epochs = self.method is not None and self.method.overrides("after_epoch")
         self.network.train()
+
+    def train(self, checkpoint: Checkpoint | None = None) -> None:
+        """Take every step of the protocol, from where a checkpoint left off if there is one."""
+        protocol = self.protocol
+        if checkpoint is not None and (state := checkpoint.load()) is not None:
+            self.load_state(state)
+        order = batch_order(self.spec, self.examples)[:, self.fabric.global_rank :: self.ranks]
+        ends = {-(-protocol.steps * (i + 1) // protocol.points) for i in range(protocol.points)}
         self.clock.turn("training")
-        for step, chosen in enumerate(order.unbind()):
-            batch = {name: column[chosen].to(self.fabric.device) for name, column in train.items()}
-            outputs, losses = self._forward(batch, step)
-            probe = self._probe(losses) if step + 1 in ends else None
-            values = torch.stack([loss.detach() for loss in losses])
-            if self.reduce is not None:
-                values = self.reduce(values, reduce_op="mean")
-            weights = self._backward(losses, outputs, batch, values, step)
-            ratio = self._update_ratio(probe) if probe is not None else None
-            self.optimizer.step()
-            self.schedule.step()
-            self.steps += 1
-            since_point.append(values)
-            if weights is not None:
-                weights_since.append(weights)
-            if method is not None and hears_steps:
-                method.end_step(self._losses_now(batch, step))
-            if method is not None and hears_epochs:
-                since_epoch.append(values)
-                if (step + 1) % protocol.epoch_steps == 0:
-                    epoch = torch.stack(since_epoch).mean(0)
-                    method.end_epoch(losses=epoch.clone, validation=self._validation_losses)
-                    since_epoch.clear()
-            if step + 1 in ends:
-                mean_weights = torch.stack(weights_since).mean(0) if weights_since else None
-                self._point(step + 1, torch.stack(since_point).mean(0), mean_weights, probe, ratio)
-                since_point.clear()
-                weights_since.clear()
+        for step in range(self.steps, protocol.steps):
+            self.step(order[step], point=step + 1 in ends)
+            if checkpoint is not None and self.steps % checkpoint.every == 0 and self.steps < protocol.steps:
+                with self.clock.of("checkpoint"):
+                    checkpoint.save(self.state())
         self.clock.turn("training")
+
+    def step(self, chosen: Tensor, *, point: bool = False) -> None:
+        """Take one step on the `chosen` training examples; with `point`, probe it and write down what is known then."""
+        method, step = self.method, self.steps
+        batch = {name: column[chosen].to(self.fabric.device) for name, column in self.train_split.items()}
+        outputs, losses = self._forward(batch, step)
+        probe = self._probe(losses) if point else None
+        values = torch.stack([loss.detach() for loss in losses])
+        if self.reduce is not None:
+            values = self.reduce(values, reduce_op="mean")
+        weights = self._backward(losses, outputs, batch, values, step)
+        ratio = self._update_ratio(probe) if probe is not None else None
+        self.optimizer.step()
+        self.schedule.step()
+        self.steps += 1
+        self.since_point.append(values)
+        if weights is not None:
+            self.weights_since.append(weights)
+        if method is not None and self.hears_steps:
+            method.end_step(self._losses_now(batch, step))
+        if method is not None and self.hears_epochs:
+            self.since_epoch.append(values)
+            if self.steps % self.protocol.epoch_steps == 0:
+                self.end_epoch()
+        if point:
+            mean_weights = torch.stack(self.weights_since).mean(0) if self.weights_since else None
+            self._point(torch.stack(self.since_point).mean(0), mean_weights, probe, ratio)
+            self.since_point.clear()
+            self.weights_since.clear()
+
+    def end_epoch(self) -> None:
+        """Tell the method of the steps since the last epoch."""
+        assert self.method is not None
+        epoch = torch.stack(self.since_epoch).mean(0)
+        self.method.end_epoch(losses=epoch.clone, validation=self._validation_losses)
+        self.since_epoch.clear()
+
+    def state(self) -> dict[str, Any]:
+        """All that later steps depend on; batches and dropout follow from seed and step."""
+        return {
+            "steps": self.steps,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "method": None if self.method is None else self.method.state_dict(),
+            "since_point": self.since_point,
+            "since_epoch": self.since_epoch,
+            "weights_since": self.weights_since,
+            "points": [point.model_dump() for point in self.points],
+            "passes": self.passes.counts,
+            "seconds": self.clock.seconds,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self.steps = state["steps"]
+        for part in ("network", "optimizer", "schedule"):
+            getattr(self, part).load_state_dict(state[part])
+        if self.method is not None:
+            self.method.load_state_dict(state["method"])
+        for kept in ("since_point", "since_epoch", "weights_since"):
+            setattr(self, kept, [values.to(self.fabric.device) for values in state[kept]])
+        self.points = [Point(**point) for point in state["points"]]
+        self.passes.counts = state["passes"]
+        self.clock.seconds = state["seconds"]
 
     def _forward(self, batch: Mapping[str, Tensor], step: int) -> tuple[Outputs, list[Tensor]]:
         """One training forward: outputs, and each task's mean loss, in float32."""
@@ -297,9 +365,7 @@ class _Run:
             ratio = torch.linalg.vector_norm(update).double().cpu() / gramian.sum().sqrt()
         return _number(ratio)
 
-    def _point(
-        self, step: int, losses: Tensor, weights: Tensor | None, gramian: Tensor | None, ratio: float | None
-    ) -> None:
+    def _point(self, losses: Tensor, weights: Tensor | None, gramian: Tensor | None, ratio: float | None) -> None:
         scores, _ = self.evaluate("validation")
         names = self.spec.tasks
         norms = cosines = None
@@ -309,7 +375,7 @@ class _Run:
             cosines = [[_number(value) for value in row] for row in gramian / length.outer(length)]
         self.points.append(
             Point(
-                step=step,
+                step=self.steps,
                 losses=dict(zip(names, map(_number, losses), strict=True)),
                 validation=scores,
                 weights=None if weights is None else dict(zip(names, map(_number, weights), strict=True)),
@@ -391,15 +457,17 @@ class _Run:
         )
 
 
-def _train(fabric: Fabric, spec: RunSpec, teachers: Sequence[State]) -> tuple[Result, Cost, State | None]:
+def _train(
+    fabric: Fabric, spec: RunSpec, teachers: Sequence[State], checkpoint: Checkpoint | None
+) -> tuple[Result, Cost, State | None]:
     torch.set_num_threads(spec.protocol.threads)
     torch.backends.cudnn.deterministic = True
     try:
-        run = _Run(fabric, spec, teachers)
+        run = Run(fabric, spec, teachers)
     except DoesNotFit as problem:
         return Result(status="skipped", reason=str(problem)), Cost(), None
     try:
-        run.train()
+        run.train(checkpoint)
         result = run.result()
     except Diverged as problem:
         what = f"the {problem.what} of task {spec.tasks[problem.task]} is not finite at step {problem.step}"

@@ -28,7 +28,14 @@ PRELOADED = ["bench.training", "torch._dynamo", "sklearn.datasets", "bench.engin
 
 
 def run_local(
-    runs: Sequence[Planned], store: Store, done: Done, *, workers: int, timeout: float, gpus: Sequence[str] = ()
+    runs: Sequence[Planned],
+    store: Store,
+    done: Done,
+    *,
+    workers: int,
+    timeout: float,
+    gpus: Sequence[str] = (),
+    checkpoint_every: int = 0,
 ) -> None:
     """Execute runs on so many workers; `done` hears of each as it ends.
 
@@ -53,7 +60,8 @@ def run_local(
             ready = (planned for planned in waiting if busy.isdisjoint(planned.parts.upstream))
             if free and (planned := next(ready, None)) is not None:
                 waiting.remove(planned)
-                future: Future[None] = pool.schedule(_work, (planned, store.folder, free[-1]), timeout=timeout)
+                given = planned, store.folder, free[-1], checkpoint_every
+                future: Future[None] = pool.schedule(_work, given, timeout=timeout)
                 running[future], held[future] = planned, free.pop()
                 continue
             ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
@@ -90,7 +98,7 @@ def _begin() -> None:
             ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
 
 
-def _work(planned: Planned, folder: Path, gpu: str) -> None:
+def _work(planned: Planned, folder: Path, gpu: str, checkpoint_every: int) -> None:
     """Execute a run in this process, which exists for it alone. What it prints goes to its log."""
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -104,7 +112,7 @@ def _work(planned: Planned, folder: Path, gpu: str) -> None:
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
         faulthandler.enable(stream)
-        execute(planned, store)
+        execute(planned, store, checkpoint_every=checkpoint_every)
         sys.stdout.flush()
         sys.stderr.flush()
     with contextlib.suppress(OSError):  # another command on this folder may have taken it away

@@ -8,12 +8,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from torch import OutOfMemoryError
 
 from bench.plan import Planned
 from bench.records import Cost, Provenance, Result, RunRecord, Status
-from bench.store import Store
+from bench.store import Store, StoreProblem
 
 LOG_LINES = 60
 """How much of a failed run's log its record keeps: a dump of the stack is about 40 lines."""
@@ -21,23 +22,39 @@ LOG_LINES = 60
 Done = Callable[[Planned, RunRecord], None]
 
 
-def execute(planned: Planned, store: Store, *, debug: bool = False) -> RunRecord:
-    """Train one run in this process and store its record, also if it fails."""
+def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug: bool = False) -> RunRecord:
+    """Train one run in this process and store its record, also if it fails.
+
+    With `checkpoint_every` it leaves its state after so many steps, and goes on from one that it finds.
+    """
+    from bench.checkpoint import Checkpoint
     from bench.training import train
+
+    checkpoint = Checkpoint(store.checkpoint(planned.spec.name), planned.key, checkpoint_every)
 
     accelerator, _, devices = planned.parts.device.partition("×")
     try:
         if missing := _missing_teacher(planned, store):
             return store.put(failed(planned, "skipped", missing), None)
         teachers = [store.weights(name) for name in planned.parts.upstream]
-        result, cost, state = train(planned.spec, teachers, accelerator=accelerator, devices=int(devices or 1))
+        result, cost, state = train(
+            planned.spec,
+            teachers,
+            accelerator=accelerator,
+            devices=int(devices or 1),
+            checkpoint=checkpoint if checkpoint_every else None,
+        )
+    except StoreProblem:  # a full disk, say, when a checkpoint is written: no failure of this run
+        raise
     except Exception as problem:  # whatever a plug-in may raise: this run's failure, and nobody else's
         if debug:
             raise
         status: Status = "out_of_memory" if _is_memory(problem) else "crashed"
         log = traceback.format_exc().splitlines()[-LOG_LINES:]
         return store.put(failed(planned, status, _line(problem), log), None)
-    return store.put(_record(planned, result, cost), state)
+    record = store.put(_record(planned, result, cost), state)
+    checkpoint.remove()
+    return record
 
 
 def failed(planned: Planned, status: Status, reason: str, log: Sequence[str] = ()) -> RunRecord:
@@ -55,7 +72,7 @@ def _record(planned: Planned, result: Result, cost: Cost, log: Sequence[str] = (
         method_label=planned.method_label,
         result=result,
         cost=cost,
-        provenance=provenance(),
+        provenance=Provenance(**surroundings(), seeds=planned.seeds),
         log=tuple(log),
     )
 
@@ -77,8 +94,8 @@ def _missing_teacher(planned: Planned, store: Store) -> str:
 
 
 @cache
-def provenance() -> Provenance:
-    """Return what made the runs of this process."""
+def surroundings() -> dict[str, Any]:
+    """Return what made the runs of this process: commit, versions, hardware."""
     packages = ("mtl-bench", "torch", "numpy", "lightning-fabric", "torchmetrics")
     versions = {"python": platform.python_version()}
     for name in packages:
@@ -87,7 +104,7 @@ def provenance() -> Provenance:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
     hardware = {"machine": platform.machine(), "system": platform.system(), "cores": str(os.cpu_count())}
-    return Provenance(commit=_commit(), versions=versions, hardware=hardware)
+    return {"commit": _commit(), "versions": versions, "hardware": hardware}
 
 
 def _commit() -> str:

@@ -60,6 +60,20 @@ class Group:
         scores = {task: record.result.scores[task] for task, record in own.items()}
         return [float(scores[task][name].value or 0) for task, name in self.metrics]
 
+    def without_baseline(self, method: str) -> list[str]:
+        """Say at which seeds a method that is there has no gain, because a single-task run is not."""
+        lost: dict[str, list[int]] = defaultdict(list)
+        for seed, run in sorted(self.runs[method].items()):
+            own = self.baselines.get(seed, {})
+            for task in self.all_tasks if run.result.status == "ok" else ():
+                status = own[task].result.status if task in own else "missing"
+                if status != "ok":
+                    lost[f"the baseline of task {task} is {status}"].append(seed)
+        return [
+            f"no gain at seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {why}"
+            for why, seeds in lost.items()
+        ]
+
 
 def groups(records: Iterable[RunRecord]) -> list[Group]:
     """Sort records into what may be compared: by task set, protocol and precision."""
@@ -161,6 +175,7 @@ def leaderboard(records: Iterable[RunRecord]) -> pd.DataFrame:
 def _line(group: Group, method: str, seeds: list[int], rank: float | None) -> _Line:
     runs, higher = group.runs[method], group.higher_is_better
     reasons = sorted({f"{r.result.status}: {r.result.reason}" for r in runs.values() if r.result.reason})
+    reasons += group.without_baseline(method)
     row: dict[str, object] = {
         **{"task_set": group.label, "method": method, "seeds": len(seeds)},
         "failed": sum(run.result.status not in ("ok", "skipped") for run in runs.values()),

@@ -125,7 +125,7 @@ def made():
             method_label=label or method,
             result=Result(status=status, reason=reason, scores=found, points=list(points)),
             cost=cost or Cost(step_seconds=0.01, passes=PASSES),
-            provenance=Provenance(commit="", versions={}, hardware={}),
+            provenance=Provenance(commit="", versions={}, hardware={}, seeds=()),
         )
 
     return make

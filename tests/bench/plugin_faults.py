@@ -56,3 +56,19 @@ class Poisoned(_Fault):
 
     def weigh(self, losses):
         return losses * (float("nan") if self.steps == 2 else 1.0)
+
+
+class KilledOnce(Method):
+    """Writes down every step, and is killed at one of them. What it learns must survive."""
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__(num_tasks)
+        self.register_buffer("sum", torch.zeros(num_tasks))
+
+    def weigh(self, losses):
+        if self.steps == int(os.environ["KILLED_AT"]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        with open(os.environ["KILLED_ONCE"], "a") as stream:
+            print(self.steps, file=stream)
+        self.sum += losses
+        return 1 / self.sum + 0.1 * torch.rand(self.num_tasks, generator=self.generator)

@@ -33,13 +33,8 @@ def place(tmp_path_factory, made):
     """A folder with everything that is wrong in it."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "file").write_text("")
-    for name, text in (("corrupt", '{"name": '), ("foreign", '{"name": "x"}')):
-        (folder / name / "runs").mkdir(parents=True)
-        (folder / name / "runs" / "some.json").write_text(text)
-    (folder / "edited" / "runs").mkdir(parents=True)
-    record = made(scores={("left", "accuracy", True): 0.5})
-    text = record.model_dump_json().replace('"seed":0', '"seed":1')
-    (folder / "edited" / "runs" / f"{record.name}.json").write_text(text)
+    (folder / "newer" / "runs").mkdir(parents=True)
+    (folder / "newer" / "runs" / "some.json").write_text('{"schema_version": 99}')
     (folder / "broken.py").write_text("class Broken(\n")
     return folder
 
@@ -52,8 +47,13 @@ WRONG = [
     ("run --seeds 0", "seeds '0': write how many (8), a range (100-107) or a list (3,5)"),
     ("plan --seeds abc", "seeds 'abc': write how many (8), a range (100-107) or a list (3,5)"),
     ("run --out file", "file is a file: name a folder"),
-    ("run --out corrupt", "corrupt/runs/some.json is not a run's record (JSON: "),
-    ("report foreign", "foreign/runs/some.json is not a run's record (key: Field required)"),
+    (
+        "run --out newer",
+        "newer/runs/some.json has schema 99, and this mtl-bench knows those up to 2: install the newer",
+    ),
+    ("report newer", "newer/runs/some.json has schema 99"),
+    ("run --checkpoint-every -1", "--checkpoint-every -1: write a number of steps, or 0 for never"),
+    ("run --checkpoint-every 5 --devices 2", "--checkpoint-every works on one device"),
     ("report empty", "empty has no records: python -m bench run --out empty makes them"),
     ("runn", "No such command 'runn'. Did you mean 'run'?"),
     ("list nonsense", "list 'nonsense': there is methods, tasks, runs"),
@@ -65,7 +65,6 @@ ALSO_WRONG = [
     ("run --methods broken.py:Broken", "broken.py is not Python"),
     ("run --tasks scales[ratio=high]", "scales[ratio=high]: it takes a value of type float"),
     ("run --tasks scales[tasks=1]", "error: tasks=1: scales needs at least 2"),
-    ("plan --out edited", "is another run's record, or was edited: move it away"),
     ("run --devices two", "Invalid value for '--devices'"),
     ("run --devices 0", "--devices 0: a run needs at least one"),
     ("run --accelerator gpu", "--accelerator 'gpu' is not offered"),
@@ -97,6 +96,25 @@ def test_what_else_is_wrong_is_one_line_that_says_what_would_be_right(place, mon
     with pytest.raises(SystemExit) as caught:
         cli.main(line.split())
     assert_one_line(caught.value.code, *capsys.readouterr(), said)
+
+
+def test_what_is_no_record_is_set_aside_and_the_rest_is_used(command, tmp_path, made):
+    record = made(scores={("left", "accuracy", True): 0.5})
+    Store(tmp_path).put(record, None)
+    for name in ("one", "two"):
+        (tmp_path / "runs" / f"{name}.json").write_text('{"name": ')
+    done = command("report", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0
+    for name, line in zip(("one", "two"), done.stderr.splitlines(), strict=True):
+        assert line.startswith(f"warning: {tmp_path}/runs/{name}.json is not a run's record (JSON: ")
+        assert line.endswith(f": set aside as {tmp_path}/set-aside/{name}.json")
+    assert command("report", tmp_path, cwd=tmp_path).stderr == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no files, not even from root")
+def test_a_folder_that_takes_no_files_is_said_before_anything_is_trained(command, tmp_path):
+    done = command("run", "--out", "/proc/results", "--tasks", "scales", "--protocol", "smoke", cwd=tmp_path)
+    assert_one_line(done.returncode, done.stdout, done.stderr, "/proc/results/runs/probe cannot be written: ")
 
 
 def test_no_command_at_all_shows_the_help(capsys):

@@ -1,6 +1,8 @@
 """Isolated runs, through the command line: each fault is provoked in a real worker."""
 
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -106,6 +108,54 @@ def test_pages_are_the_same_bytes_whatever_the_engine_and_the_number_of_workers(
         assert done.returncode == 0, done.stderr
         pages.append([(tmp_path / str(n) / name).read_bytes() for name in ("leaderboard.csv", "runs.csv")])
     assert pages[0] == pages[1] == pages[2]
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path):
+    """The system refuses to let any file grow beyond what a network's weights take."""
+    limit = 4_000
+
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    out = tmp_path / "full"
+    more = ["--methods", "kd", "--seeds"]
+    assert call(out, *more, "1").returncode == 0
+    before = {file: file.read_bytes() for file in out.rglob("*.*") if file.is_file()}
+    line = command(out, *more, "2")
+    done = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, check=False, cwd=ROOT, preexec_fn=full)
+    assert done.returncode == 2
+    [said] = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
+    assert said.endswith(".safetensors cannot be written: File too large")
+    assert "Traceback" not in done.stderr
+    assert all(file.read_bytes() == content for file, content in before.items())
+    again = call(out, *more, "2")
+    assert int(re.search(r"(\d) there already", again.stderr)[1]) >= 4
+    assert call(tmp_path / "whole", *more, "2").returncode == again.returncode == 0
+    for name in ("leaderboard.csv", "runs.csv"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_end(tmp_path):
+    """The rule kills its process once, at step 13, and says which steps it sees."""
+    rule = f"{FAULTS}:KilledOnce"
+    steps = tmp_path / "steps"
+    env = {**ENVIRONMENT, "KILLED_ONCE": str(steps)}
+    pages = []
+    for out, limit in ((tmp_path / "cut", "13"), (tmp_path / "whole", "99")):
+        steps.unlink(missing_ok=True)
+        line = [*command(out, "--methods", rule, "--seeds", "1", "--checkpoint-every", "5"), "--retry"]
+        codes = [subprocess.run(line, env={**env, "KILLED_AT": limit}, check=False, cwd=ROOT).returncode]
+        seen = steps.read_text().split()
+        if limit == "13":
+            assert len(list((out / "checkpoints").iterdir())) == 1
+            codes.append(subprocess.run(line, env={**env, "KILLED_AT": "99"}, check=False, cwd=ROOT).returncode)
+            assert steps.read_text().split()[len(seen) :] == [str(n) for n in range(10, 20)]
+            assert codes == [1, 0]
+        else:
+            assert codes == [0]
+        assert not list((out / "checkpoints").iterdir())
+        pages.append([(out / name).read_bytes() for name in ("leaderboard.csv", "runs.csv")])
+    assert pages[0] == pages[1]
 
 
 def children(pid):

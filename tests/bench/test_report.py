@@ -415,6 +415,21 @@ def test_the_html_table_has_as_many_cells_in_every_row_as_in_its_head(pages, two
         assert len(counts) == 1
 
 
+def test_a_baseline_that_failed_takes_away_the_gain_at_its_seed_and_the_row_says_so(runs, made):
+    values = {seed: [0.5 + seed / 10, 0.2, 1.0] for seed in range(4)}
+    records = [*runs("stl", values), *runs("equal", values)]
+    lost = [r for r in records if r.spec.method == "stl" and r.spec.tasks == ("right",) and r.spec.seed in (1, 3)]
+    crashed = [made("stl", r.spec.seed, tasks=("right",), reason="boom") for r in lost]
+    missing = [r for r in records if r.spec.method == "stl" and r.spec.tasks == ("left",) and r.spec.seed == 3]
+    kept = [r for r in records if r not in lost + missing]
+    row = leaderboard([*kept, *crashed]).set_index("method").loc["equal"]
+    assert (row.seeds, row.failed) == (2, 0)
+    assert row.note == (
+        "no gain at seeds 1, 3: the baseline of task right is crashed; "
+        "no gain at seed 3: the baseline of task left is missing"
+    )
+
+
 def test_runs_made_with_differing_code_data_or_versions_are_noted(runs):
     old = {"sources": {"bench.training": "before"}, "data": "e", "versions": {"torch": "1"}}
     [note] = mixtures(

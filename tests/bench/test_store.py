@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import re
 import stat
 from pathlib import Path
 
 import pytest
 import torch
 
+from bench.records import SCHEMA
 from bench.store import Store, StoreProblem, write
 
 
@@ -132,21 +134,53 @@ def test_others_may_read_what_is_written(tmp_path):
     assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o666 & ~old
 
 
+@pytest.fixture
+def refused(store, file, made, caplog):
+    """Check that a file is set aside, untouched and named with its reason, and that the others are read."""
+
+    def check(reason):
+        store.put(other := made("mgda", scores={("left", "accuracy", True): 0.5}), None)
+        [broken] = [f for f in file.parent.glob("*.json") if f.stem != other.name]
+        content = broken.read_bytes()
+        assert list(store.records()) == [other.name]
+        assert not broken.exists()
+        aside = store.folder / "set-aside" / broken.name
+        assert aside.read_bytes() == content
+        [line] = caplog.messages
+        assert re.search(reason, line)
+        assert str(broken) in line
+        assert str(aside) in line
+        assert "\n" not in line
+        assert store.records().keys() == {other.name}  # said once
+        assert len(caplog.messages) == 1
+
+    return check
+
+
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"{}", b"[]", b"null", b'{"name": "x"}', b"\xff\xfe", b"not json"],
+    [b"", b"{", b"{}", b"[]", b"null", b'{"name": "x"}', b"\xff\xfe", b"not json", b"7", b'{"schema_version": 1}'],
 )
-def test_what_is_not_a_record_is_refused_in_one_line_that_names_the_file(store, file, content):
+def test_what_is_not_a_record_is_set_aside(refused, file, content):
     file.write_bytes(content)
-    with pytest.raises(StoreProblem, match=f"{file.name} is not a run's record") as caught:
-        store.records()
-    assert "\n" not in str(caught.value)
+    refused("is not a run's record")
 
 
-def test_a_truncated_record_is_refused(store, file):
+def test_a_truncated_record_is_set_aside(refused, file):
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(StoreProblem, match=f"{file.name} is not a run's record"):
-        store.records()
+    refused("is not a run's record")
+
+
+def test_where_nothing_can_be_moved_it_is_left_out(store, file, monkeypatch, caplog):
+    file.write_bytes(b"{")
+
+    def fail(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "replace", fail)
+    assert store.records() == {}
+    assert file.read_bytes() == b"{"
+    assert "is not a run's record" in caplog.text
 
 
 def edit(file, *path, value):
@@ -163,10 +197,9 @@ def edit(file, *path, value):
     [(("spec", "seed"), 7), (("parts", "data"), "other"), (("key",), "0" * 20), (("name",), "0" * 20)],
     ids=["seed", "data", "key", "name"],
 )
-def test_a_record_whose_name_or_key_is_not_of_its_content_is_refused(store, file, path, value):
+def test_a_record_whose_name_or_key_is_not_of_its_content_is_set_aside(refused, file, path, value):
     edit(file, *path, value=value)
-    with pytest.raises(StoreProblem, match=f"{file.name} is another run's record, or was edited"):
-        store.records()
+    refused("is another run's record, or was edited")
 
 
 @pytest.mark.parametrize(
@@ -175,25 +208,43 @@ def test_a_record_whose_name_or_key_is_not_of_its_content_is_refused(store, file
         (("result", "status"), "fine", "result.status"),
         (("result", "scores", "left", "accuracy", "value"), "high", "result.scores.left.accuracy.value"),
         (("spec", "colour"), "red", "spec.colour"),
+        (("schema_version",), 0, "schema_version"),
+        (("schema_version",), "2", "schema_version"),
     ],
 )
-def test_an_invalid_field_is_refused_by_name(store, file, path, value, where):
+def test_an_invalid_field_is_named(refused, file, path, value, where):
     edit(file, *path, value=value)
-    with pytest.raises(StoreProblem, match=rf"not a run's record \({where}"):
-        store.records()
+    refused(rf"not a run's record \({where}")
 
 
-def test_a_record_of_another_schema_is_refused(store, file):
-    """Its numbers may mean something else."""
-    edit(file, "schema_version", value=2)
-    with pytest.raises(StoreProblem, match=file.name):
-        store.records()
-
-
-def test_a_record_under_a_wrong_name_is_refused(store, file):
+def test_a_record_under_a_wrong_name_is_set_aside(refused, file):
     file.rename(file.with_stem("0" * 20))
-    with pytest.raises(StoreProblem, match=r"0{20}\.json is another run's record"):
+    refused(r"0{20}\.json is another run's record")
+
+
+def test_a_record_of_a_newer_schema_is_refused_and_stays(store, file):
+    """It may hold what this version would lose."""
+    edit(file, "schema_version", value=SCHEMA + 1)
+    with pytest.raises(StoreProblem, match=rf"{file.name} has schema {SCHEMA + 1}.*install the newer"):
         store.records()
+    assert file.exists()
+
+
+def test_a_record_of_the_first_schema_is_upgraded(store):
+    """One that mtl-bench wrote when it had that schema."""
+    old = Path(__file__).with_name("record_v1.json")
+    document = json.loads(old.read_text())
+    file = store.folder / "runs" / f"{document['name']}.json"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(old.read_bytes())
+    [record] = store.records().values()
+    assert record.schema_version == SCHEMA == 2
+    assert record.provenance.seeds == ()
+    assert record.key == document["key"]
+    assert record.result.model_dump(mode="json") == document["result"]
+    assert file.read_bytes() == old.read_bytes()
+    store.put(record, None)
+    assert store.records() == {record.name: record}
 
 
 def test_a_folder_in_a_records_place_is_refused_in_one_line(store, file):
