@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.plan import Planned, Request, make_plan
 from bench.records import RunRecord
-from bench.store import Store
+from bench.store import Store, log
 from methods.core.registry import NameProblem, did_you_mean
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ class Watcher(Protocol):
 
     def done(self, planned: Planned, record: RunRecord) -> None:
         """Hear of a finished run."""
+
+    def measuring(self, members: Sequence[Planned]) -> None:
+        """Hear that the steps of these runs' methods are about to be measured side by side."""
 
 
 def run(
@@ -80,7 +83,23 @@ def run(
 
         places = _places(todo, workers)
         run_local(todo, store, done, **places, timeout=timeout, checkpoint_every=checkpoint_every)
+    _measure_costs(runs, store, engine, timeout, watcher)
     return report(out)
+
+
+def _measure_costs(runs: Sequence[Planned], store: Store, engine: str, timeout: float, watcher: Watcher | None) -> None:
+    """Measure what a step of each method costs, where that is not known yet: one task set after another."""
+    from bench.costs import measure, to_measure
+    from bench.engine.local import isolated
+
+    for members in to_measure(runs, store.costs(), store.records()):
+        if watcher is not None:
+            watcher.measuring(members)
+        try:
+            store.put_costs(measure(members) if engine == "inline" else isolated(measure, members, timeout=timeout))
+        except Exception as problem:  # a plug-in's, or the machine's: the runs are there all the same
+            label = members[0].task_set_label
+            log.warning("what steps cost on %s could not be measured: %s", label, str(problem).partition("\n")[0])
 
 
 def _pages_by_turn(
@@ -96,7 +115,7 @@ def _pages_by_turn(
             watcher.done(planned, record)
         left[planned.turn] -= 1
         if not left[planned.turn]:
-            write_pages(store.records().values(), store.folder)
+            write_pages(store.records().values(), store.folder, store.costs())
 
     return done
 
@@ -139,7 +158,7 @@ def report(folder: str | Path) -> "pd.DataFrame":
     records = store.records()
     if not records:
         raise StoreProblem(f"{folder} has no records: python -m bench run --out {folder} makes them")
-    return write_pages(records.values(), store.folder)
+    return write_pages(records.values(), store.folder, store.costs())
 
 
 def _text(value: int | str | Sequence[int] | Sequence[str]) -> str:

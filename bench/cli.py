@@ -88,8 +88,9 @@ def run_command(
         watcher.close()
     from bench.report.pages import FILES, print_board  # a second of imports, which an error need not pay
 
-    records = Store(out).records()
-    print_board(records.values(), board, _out())
+    store = Store(out)
+    records = store.records()
+    print_board(records.values(), board, _out(), store.costs())
     _out().print("written: " + ", ".join(str(out / name) for name in FILES), highlight=False, soft_wrap=True)
     statuses: Counter[str] = Counter(records[planned.spec.name].result.status for planned in watcher.runs)
     for status, count in sorted(statuses.items()):
@@ -139,7 +140,8 @@ def report_command(folder: Annotated[Path, typer.Argument()] = DEFAULT_OUT, debu
     from bench.store import Store
 
     board = report(folder)
-    print_board(Store(folder).records().values(), board, _out())
+    store = Store(folder)
+    print_board(store.records().values(), board, _out(), store.costs())
     _out().print("written: " + ", ".join(str(folder / name) for name in FILES), highlight=False, soft_wrap=True)
     return OK
 
@@ -265,6 +267,13 @@ class _Watcher:
             each = (time.monotonic() - self.since) / self.finished
             left = f"{self.finished}/{self.todo}, {each * (self.todo - self.finished):.0f} s left"
             _say(f"{line} ({record.cost.total_seconds:.1f} s; {left}){': ' + result.reason if result.reason else ''}")
+
+    def measuring(self, members: "Sequence[Planned]") -> None:
+        self.bar.update(self.bar_task, description=f"steps on {members[0].task_set_label}", total=None)
+        if err.is_terminal:
+            self.bar.start()
+        else:
+            _say(f"{members[0].task_set_label}: measuring what a step costs, methods side by side")
 
     def close(self) -> None:
         """Take the bar away."""

@@ -153,6 +153,37 @@ class RunRecord(_Frozen):
     """The last lines of what a failed run printed."""
 
 
+class StepCost(_Frozen):
+    """What a step of one method, or of single-task learning, takes."""
+
+    method: str
+    tasks: tuple[str, ...]
+    step_seconds: float
+    """Of the fastest round."""
+    allocated_bytes: int
+    """In all, over one step."""
+    peak_bytes: int
+    """At most at once, beyond what was there before the step."""
+
+
+class CostRecord(_Frozen):
+    """The steps of several methods on one task set, measured side by side."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    task_set: str
+    protocol: Protocol
+    precision: str
+    device: str
+    hardware: dict[str, str]
+    rounds: int
+    costs: list[StepCost]
+
+    def seconds(self, method: str, tasks: tuple[str, ...]) -> float | None:
+        """The seconds of a step, if it was measured."""
+        return next((c.step_seconds for c in self.costs if (c.method, c.tasks) == (method, tasks)), None)
+
+
 def upgrade(document: dict[str, Any]) -> dict[str, Any]:
     """Return a stored record of an older schema as one of this; anything else as it is."""
     if document.get("schema_version") == 1:  # did not say which seeds were asked for together

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from bench.records import SCHEMA, RunRecord, upgrade
+from bench.records import SCHEMA, CostRecord, RunRecord, digest, upgrade
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER = "runs"
+COSTS = "costs"
 ASIDE = "set-aside"
 """The folder of files that are in the place of a record and are none."""
 
@@ -111,6 +112,20 @@ class Store:
             write(self._file(record.name, "safetensors"), data)
         write(self._file(record.name, "json"), record.model_dump_json(indent=1).encode() + b"\n")
         return record
+
+    def costs(self) -> list[CostRecord]:
+        """Return what steps were measured to cost, in the order of the files. What cannot be read is not there."""
+        found = []
+        for file in sorted((self.folder / COSTS).glob("*.json")):
+            with contextlib.suppress(OSError, ValidationError):
+                found.append(CostRecord.model_validate_json(file.read_bytes()))
+        return found
+
+    def put_costs(self, record: CostRecord) -> None:
+        """Write what was measured, in the place of what was measured before of the same methods."""
+        methods = sorted((cost.method, cost.tasks) for cost in record.costs)
+        name = digest([record.task_set, record.protocol.model_dump(mode="json"), record.precision, methods])
+        write(self.folder / COSTS / f"{name}.json", record.model_dump_json(indent=1).encode() + b"\n")
 
     def has_weights(self, record: RunRecord) -> bool:
         """Whether the file of a record's weights is there and is the one that the record speaks of."""

@@ -13,9 +13,10 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -23,6 +24,9 @@ from bench.engine.runs import LOG_LINES, Done, execute, failed
 from bench.plan import Planned
 from bench.records import FINAL, RunRecord, Status
 from bench.store import Store, StoreProblem
+
+Argument = TypeVar("Argument")
+Returned = TypeVar("Returned")
 
 PRELOADED = ["bench.training", "torch._dynamo", "sklearn.datasets", "bench.engine.local"]
 
@@ -43,17 +47,11 @@ def run_local(
     for the baselines that it reads. One that takes more than `timeout` seconds is killed. With `gpus` each worker has
     one of them.
     """
-    # For the server and its children; a run sets its own number of threads when it starts.
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if "forkserver" in methods:
-        context.set_forkserver_preload(PRELOADED)
     waiting = deque(longest_first(runs, store.records()))
     running: dict[Future[None], Planned] = {}
     free = list(gpus) or [""] * workers
     held: dict[Future[None], str] = {}
-    pool = ProcessPool(max_workers=len(free), max_tasks=1, initializer=_begin, context=context)
+    pool = _pool(len(free))
     try:
         while waiting or running:
             busy = {planned.spec.name for planned in [*waiting, *running.values()]}
@@ -73,6 +71,36 @@ def run_local(
         # Also on Ctrl-C: what is finished is stored; what is not is killed, and left for the next time.
         pool.stop()
         pool.join()
+
+
+def isolated(function: Callable[[Argument], Returned], argument: Argument, *, timeout: float) -> Returned:
+    """Call a function in a process of its own, and return what it returns; raise what it raises."""
+    pool = _pool(1)
+    try:
+        future: Future[Returned] = pool.schedule(_quietly, (function, argument), timeout=timeout)
+        return future.result()
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _pool(workers: int) -> ProcessPool:
+    """A pool whose processes take one task each."""
+    # For the server and its children; a run sets its own number of threads when it starts.
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload(PRELOADED)
+    return ProcessPool(max_workers=workers, max_tasks=1, initializer=_begin, context=context)
+
+
+def _quietly(function: Callable[[Argument], Returned], argument: Argument) -> Returned:
+    """Call a function whose process prints nothing: torch's profiler talks."""
+    with open(os.devnull, "wb") as nowhere:
+        for descriptor in (1, 2):
+            os.dup2(nowhere.fileno(), descriptor)
+    return function(argument)
 
 
 def longest_first(runs: Sequence[Planned], known: Mapping[str, RunRecord]) -> list[Planned]:

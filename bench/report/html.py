@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from bench.report.table import SUITE
+from bench.report.table import SUITE, Ratios
 
 
 def page(
-    board: pd.DataFrame, times: dict[tuple[str, str], tuple[float, float]], recipes: dict[str, str], notes: list[str]
+    board: pd.DataFrame, costs: Mapping[tuple[str, str], Ratios], recipes: dict[str, str], notes: list[str]
 ) -> bytes:
     """Render the leaderboard. `recipes` says of each task set how its runs were trained."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -22,7 +22,7 @@ def page(
         metrics = [c for c in board.columns if "." in c and not c.endswith(".gain") and rows[c].notna().any()]
         records = rows.to_dict("records")
         for row in records:
-            row["step_time"], row["total_time"] = times.get((row["task_set"], row["method"]), (None, None))
+            row["cost"] = costs.get((row["task_set"], row["method"]))
             row["passes"] = passes(row)
         suite = str(task_set).partition("@")[0] == SUITE
         recipe = recipes.get(str(task_set), "")

@@ -1,6 +1,6 @@
 """Records → files in their folder, and the table on a terminal."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +9,47 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.records import RunRecord
+from bench.records import CostRecord, RunRecord
 from bench.report import table
 from bench.report.csv import csv_bytes
 from bench.report.html import number, page, passes, signed
 from bench.store import write
 
-FILES = ("leaderboard.csv", "leaderboard.html", "runs.csv", "costs.csv")
+FILES = ("leaderboard.csv", "leaderboard.html", "runs.csv", "costs.csv", "timings.csv")
 
 
-def write_pages(records: Iterable[RunRecord], folder: Path) -> pd.DataFrame:
-    """Write all pages of a folder's records. Returns the leaderboard."""
+def write_pages(records: Iterable[RunRecord], folder: Path, measured: Sequence[CostRecord] = ()) -> pd.DataFrame:
+    """Write all pages of a folder's records, and of what steps were measured to cost. Returns the leaderboard."""
     ordered = sorted(records, key=lambda record: record.name)
     board = table.leaderboard(ordered)
-    html = page(board, table.relative_costs(ordered), _recipes(ordered), table.mixtures(ordered))
-    contents = (csv_bytes(board), html, csv_bytes(table.tidy(ordered)), csv_bytes(table.costs(ordered)))
+    html = page(board, table.relative_costs(ordered, measured), _recipes(ordered), table.mixtures(ordered))
+    tables = table.tidy(ordered), table.costs(ordered, measured), table.timings(ordered)
+    contents = (csv_bytes(board), html, *map(csv_bytes, tables))
     for name, content in zip(FILES, contents, strict=True):
         write(folder / name, content)
     return board
 
 
-def print_board(records: Iterable[RunRecord], board: pd.DataFrame, console: Console) -> None:
+def print_board(
+    records: Iterable[RunRecord], board: pd.DataFrame, console: Console, measured: Sequence[CostRecord] = ()
+) -> None:
     """Print, per task set and over all of them, gains, cost and every metric."""
     ordered = list(records)
-    times = table.relative_costs(ordered)
+    ratios = table.relative_costs(ordered, measured)
     for task_set, rows in board.groupby("task_set", sort=False):
         metrics = [c for c in board.columns if "." in c and not c.endswith(".gain") and rows[c].notna().any()]
         gains = _table(f"{task_set}: gain over single-task learning, pp (95 % interval)")
-        for name in ("delta_task", "delta_metric", "rank", "step ×", "total ×", "passes", "seeds", "failed"):
+        for name in (
+            "delta_task",
+            "delta_metric",
+            "rank",
+            "step ×",
+            "total ×",
+            "memory ×",
+            "passes",
+            "seeds",
+            "failed",
+        ):
             gains.add_column(name, justify="right")
         values = _table(f"{task_set}: test metrics, means over seeds")
         for name in metrics:
@@ -46,7 +59,7 @@ def print_board(records: Iterable[RunRecord], board: pd.DataFrame, console: Cons
                 Text(row["method"]),
                 *(_interval(row, name) for name in ("delta_task", "delta_metric")),
                 number(row["mean_rank"]),
-                *(number(ratio) for ratio in times.get((row["task_set"], row["method"]), (None, None))),
+                *(number(ratio) for ratio in ratios.get((row["task_set"], row["method"]), (None, None, None))),
                 passes(row),
                 number(row["seeds"]),
                 number(row["failed"]),

@@ -15,7 +15,7 @@ from scipy import stats
 from bench.records import STL, Cost
 from bench.report.csv import csv_bytes
 from bench.report.pages import FILES, write_pages
-from bench.report.table import costs, leaderboard, mixtures, tidy
+from bench.report.table import leaderboard, mixtures, tidy, timings
 
 STL_VALUES = {0: [0.50, 0.40, 2.0], 1: [0.60, 0.50, 2.5], 2: [0.70, 0.30, 1.5]}
 EQUAL_VALUES = {0: [0.55, 0.44, 1.0], 1: [0.66, 0.40, 2.0], 2: [0.59, 0.36, 1.2]}
@@ -275,8 +275,8 @@ def test_a_failed_run_has_a_line_with_its_status_alone(runs):
     assert pd.isna(line["value"])
 
 
-def test_costs_have_a_line_per_run(records):
-    assert len(costs(records)) == 3 * 2 + 3 + 3
+def test_timings_have_a_line_per_run(records):
+    assert len(timings(records)) == 3 * 2 + 3 + 3
 
 
 @pytest.fixture
@@ -332,7 +332,7 @@ def hostile(runs, name):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("file", ["leaderboard.csv", "runs.csv", "costs.csv"])
+@pytest.mark.parametrize("file", ["leaderboard.csv", "runs.csv", "costs.csv", "timings.csv"])
 def test_no_text_in_a_csv_is_a_formula(pages, runs, name, file):
     rows = list(csv.reader(io.StringIO(pages(hostile(runs, name))[file].decode(), newline="")))
     assert len({len(cells) for cells in rows}) == 1

@@ -1,0 +1,156 @@
+"""What a step costs: one process, all methods of a task set, round by round, so that all meet the same machine.
+
+Times of runs that shared the machine with others tell little. Here every method takes a few steps in each round, and
+its fastest round counts. What a step allocates is counted by the profiler, the same on every repetition.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import torch
+from lightning_fabric import Fabric
+from torch.profiler import ProfilerActivity, profile
+
+from bench.engine.runs import surroundings
+from bench.plan import Planned
+from bench.records import STL, CostRecord, RunRecord, StepCost, digest
+from bench.training import Run, batch_order, build_network
+
+ROUNDS = 20
+STEPS = 5
+"""Of each method in a round."""
+BUDGET = 120.0
+"""Seconds after which no further round is begun, if there were three."""
+
+
+def to_measure(
+    runs: Sequence[Planned], known: Sequence[CostRecord], records: dict[str, RunRecord]
+) -> list[list[Planned]]:
+    """Return one run of each method that has trained, by what is compared, where their steps are not measured yet."""
+    groups: dict[tuple[str, str, str], dict[tuple[str, tuple[str, ...]], Planned]] = defaultdict(dict)
+    for planned in runs:
+        spec = planned.spec
+        trained = spec.name in records and records[spec.name].result.status == "ok"
+        if trained and "×" not in planned.parts.device:
+            group = groups[spec.task_set, spec.protocol.model_dump_json(), spec.precision]
+            group.setdefault((spec.method, spec.tasks), planned)
+    keys = {record.key for record in known}
+    found = [list(group.values()) for group in groups.values()]
+    return [members for members in found if cost_key(members) not in keys]
+
+
+def cost_key(members: Sequence[Planned]) -> str:
+    """The hash of all that the measurement depends on, seeds and teachers excepted."""
+    what = [
+        {**p.spec.model_dump(mode="json", exclude={"seed"}), **p.parts.model_dump(exclude={"upstream"})}
+        for p in members
+    ]
+    return digest([what, surroundings()["hardware"], ROUNDS, STEPS])
+
+
+def measure(members: Sequence[Planned]) -> CostRecord:
+    """Measure one step of each of these runs, which are of one task set and protocol.
+
+    A round times `STEPS` steps of each in turn; there are no more of them than a run of the protocol has steps.
+    What epochs cost (a rule that asks for validation losses) is measured apart, and spread over their steps.
+    """
+    first = members[0]
+    torch.set_num_threads(first.spec.protocol.threads)
+    fabric = Fabric(accelerator=first.parts.device, devices=1, precision=first.spec.precision)  # type: ignore[arg-type]
+    runs = [_build(fabric, planned) for planned in members]
+    orders = [batch_order(planned.spec, run.examples) for planned, run in zip(members, runs, strict=True)]
+    memory = []
+    for run, order in zip(runs, orders, strict=True):
+        run.step(order[0])  # builds what is built at the first step
+        memory.append(_memory(fabric, lambda run=run, order=order: run.step(order[1])))  # type: ignore[misc]
+    rounds: list[list[float]] = []
+    begin = time.perf_counter()
+    while len(rounds) < max(1, min(ROUNDS, (first.spec.protocol.steps - 2) // STEPS)):
+        if len(rounds) >= 3 and time.perf_counter() - begin > BUDGET:
+            break
+        start = 2 + len(rounds) * STEPS
+        chunks = [order[start : start + STEPS] for order in orders]
+        rounds.append([_seconds(fabric, run, chunk) for run, chunk in zip(runs, chunks, strict=True)])
+    costs = [
+        StepCost(
+            method=planned.spec.method,
+            tasks=planned.spec.tasks,
+            step_seconds=min(own) + _epoch_seconds(fabric, run),
+            allocated_bytes=allocated,
+            peak_bytes=peak,
+        )
+        for planned, run, own, (allocated, peak) in zip(members, runs, zip(*rounds, strict=True), memory, strict=True)
+    ]
+    return CostRecord(
+        key=cost_key(members),
+        task_set=first.spec.task_set,
+        protocol=first.spec.protocol,
+        precision=first.spec.precision,
+        device=first.parts.device,
+        hardware=surroundings()["hardware"],
+        rounds=len(rounds),
+        costs=costs,
+    )
+
+
+def _build(fabric: Fabric, planned: Planned) -> Run:
+    """The run, ready to take steps; with teachers it has fresh ones, which cost the same as trained ones."""
+    spec = planned.spec
+    singles = [spec.model_copy(update={"method": STL, "tasks": (task,)}) for task in spec.tasks]
+    probe = Run(fabric, singles[0], [])
+    states = [build_network(single, probe.task_set).state_dict() for single in singles]
+    return Run(fabric, spec, states if planned.parts.upstream else [])
+
+
+def _seconds(fabric: Fabric, run: Run, chunk: torch.Tensor) -> float:
+    """The mean over some steps. Epochs do not end in them."""
+    run.since_epoch.clear()
+    run.hears_epochs, hears = False, run.hears_epochs
+    _wait(fabric)
+    begin = time.perf_counter()
+    for chosen in chunk:
+        run.step(chosen)
+    _wait(fabric)
+    run.hears_epochs = hears
+    return (time.perf_counter() - begin) / len(chunk)
+
+
+def _epoch_seconds(fabric: Fabric, run: Run) -> float:
+    """What the end of an epoch costs, spread over its steps."""
+    if not run.hears_epochs:
+        return 0.0
+    found = []
+    for _ in range(3):
+        run.since_epoch.append(run.since_point[-1])
+        _wait(fabric)
+        begin = time.perf_counter()
+        run.end_epoch()
+        _wait(fabric)
+        found.append(time.perf_counter() - begin)
+    return min(found) / run.protocol.epoch_steps
+
+
+def _memory(fabric: Fabric, step: Callable[[], None]) -> tuple[int, int]:
+    """What a step allocates in all, and at most at once, in bytes."""
+    if fabric.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_stats()
+        step()
+        after = torch.cuda.memory_stats()
+        allocated = after["allocated_bytes.all.allocated"] - before["allocated_bytes.all.allocated"]
+        return allocated, after["allocated_bytes.all.peak"] - before["allocated_bytes.all.current"]
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return sum(event.nbytes() for event in events if event.nbytes() > 0), peak
+
+
+def _wait(fabric: Fabric) -> None:
+    if fabric.device.type == "cuda":
+        torch.cuda.synchronize()
