@@ -25,7 +25,12 @@ def parse_task_set(variant: str) -> Part:
 
 @cache
 def task_set(variant: str) -> "TaskSet":
-    """Build a task set from its variant, once in a process: runs share its data.
+    """Return the task set of a variant, built once in a process: runs share its data. Raises as `build`."""
+    return build(variant)
+
+
+def build(variant: str) -> "TaskSet":
+    """Build a task set from its variant.
 
     Raises:
         NameProblem: a name or an option is wrong.

@@ -205,6 +205,24 @@ def show_command(
     return OK
 
 
+@app.command("check")
+def check_command(
+    name: Annotated[str, typer.Argument(help="a method or a task set: a name, or path.py:Class, with options")],
+    debug: Debug = False,
+) -> int:
+    """Try whether a rule or a task set keeps its contract: small experiments, each of which can fail."""
+    from bench.check import check
+
+    marks = {"ok": "ok    ", "fails": "FAILS ", "does not apply": "-     "}
+    outcomes: Counter[str] = Counter()
+    for finding in check(name):
+        detail = f": {finding.detail}" if finding.detail else ""
+        _out().print(f"{marks[finding.outcome]}{finding.what}{detail}", markup=False, highlight=False, soft_wrap=True)
+        outcomes[finding.outcome] += 1
+    _out().print(f"{outcomes['fails']} of {outcomes.total()} checks fail", highlight=False)
+    return FAILED_RUNS if outcomes["fails"] else OK
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit. Every expected error is one line; `--debug` shows the traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)

@@ -12,7 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import NoneType
@@ -349,8 +349,14 @@ def _write(value: Any) -> str:
 
 
 def _tree(file: Path) -> ast.Module:
+    return _parsed(file, file.read_bytes())
+
+
+@lru_cache(maxsize=256)
+def _parsed(file: Path, content: bytes) -> ast.Module:
+    """The syntax tree of a file; parsed once as long as it says the same."""
     try:
-        return ast.parse(file.read_bytes())
+        return ast.parse(content)
     except (SyntaxError, ValueError) as problem:
         raise NameProblem(f"{file} is not Python: {problem}") from problem
 

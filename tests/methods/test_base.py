@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import methods
 from methods.core.base import Diverged, DoesNotFit, Method
 
 
@@ -459,3 +460,11 @@ def test_a_method_says_what_it_overrides(distil):
     carrying = Ones(3)
     carrying.added.append(distil(3))
     assert [carrying.overrides(name) for name in names] == [True, False, False]
+
+
+def test_a_step_is_as_many_passes_as_its_route_costs(network, variant):
+    """K through the trunk for what is measured at the shared parameters, and one for all else."""
+    net, passes = network("mlp", tasks=4), []
+    net.trunk[2].register_full_backward_hook(lambda *_: passes.append(1))
+    net.give(methods.create(variant, num_tasks=4))
+    assert len(passes) == (4 if "at=shared" in variant else 1)

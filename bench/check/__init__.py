@@ -1,0 +1,69 @@
+"""Whether a rule or a task set keeps its contract: small experiments, each of which can fail."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import methods
+from bench.catalogue import parse_task_set
+from bench.catalogue import task_sets as registry
+from methods.core.registry import NameProblem, did_you_mean
+from tasks.core import hub
+from tasks.core.problem import DataProblem
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one check."""
+
+    what: str
+    """What should be so, in a sentence."""
+    outcome: Literal["ok", "fails", "does not apply"]
+    detail: str = ""
+
+
+def check(variant: str) -> Iterator[Finding]:
+    """Try a rule or a task set, check by check.
+
+    Raises:
+        NameProblem: there is neither of this name, or an option is wrong.
+        DataProblem: the data of the task set cannot be had.
+    """
+    is_task_set = _is_task_set(variant)
+    # Imported here, because they import torch, which a wrong name need not pay for.
+    from bench.check import rules, task_sets
+    from bench.check.outcomes import Fails, NotApplicable
+
+    for function in task_sets.CHECKS if is_task_set else rules.CHECKS:
+        what = (function.__doc__ or "").removesuffix(".")
+        try:
+            function(variant)
+        except NotApplicable as why:
+            yield Finding(what, "does not apply", str(why))
+        except Fails as why:
+            yield Finding(what, "fails", str(why))
+        except (NameProblem, DataProblem):  # nothing was tried
+            raise
+        except Exception as problem:  # whatever somebody's code may raise
+            yield Finding(what, "fails", f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}")
+        else:
+            yield Finding(what, "ok")
+
+
+def _is_task_set(variant: str) -> bool:
+    """Whether a variant is one of a task set; raise NameProblem if it is nothing."""
+    name = variant.partition("[")[0].partition("+")[0]
+    sets = registry.entries()
+    known = {**methods.registry.entries(), **sets}
+    if name not in known and ".py" not in name:
+        raise NameProblem(f"there is no method or task set '{name}'{did_you_mean(name, known)}")
+    try:
+        part = parse_task_set(variant)
+    except NameProblem:
+        if name in sets:
+            raise
+        methods.parse(variant)
+        return False
+    if place := part.entry.attributes.get("hub"):
+        hub.require(place, part.values.get("path", ""))
+    return True

@@ -1,0 +1,302 @@
+"""What is tried on a balancing rule: on a toy network in float64, to rounding; then it trains for a few steps."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import methods
+from bench.catalogue import build
+from bench.check.outcomes import (
+    Fails,
+    NotApplicable,
+    generators,
+    require_same_generators,
+    short_run,
+    task_names,
+)
+from bench.checkpoint import Checkpoint
+from bench.records import STL
+from bench.training import build_network, train
+from methods.core.base import DoesNotFit, Method
+from methods.core.registry import canonical, did_you_mean
+
+
+class Toy(nn.Module):
+    """A trunk and K heads in float64, whose losses differ a hundredfold; a small network with all that a rule may want.
+
+    Its forward pass returns the losses and the cut, which is also the only tap.
+    """
+
+    def __init__(self, tasks: int) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(0)
+        self.trunk = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 8), nn.Tanh())
+        self.heads = nn.ModuleList(nn.Linear(8, 2) for _ in range(tasks))
+        self.to(torch.float64)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=draw) / parameter.shape[-1] ** 0.5)
+        self.inputs = torch.randn(12, 5, generator=draw, dtype=torch.float64)
+        self.targets = 1 + torch.randn(tasks, 12, 2, generator=draw, dtype=torch.float64)
+
+    def forward(self) -> tuple[list[Tensor], Tensor]:
+        """Return the losses and the cut."""
+        cut = self.trunk(self.inputs)
+        pairs = zip(self.heads, self.targets, strict=True)
+        return [10.0 ** (k % 3 - 1) * (head(cut) - t).square().mean() for k, (head, t) in enumerate(pairs)], cut
+
+    def trunk_gradient(self) -> Tensor:
+        """Return the `.grad` of the trunk `[P]`."""
+        return torch.cat([p.grad.flatten() for p in self.trunk.parameters() if p.grad is not None])
+
+
+Change = Callable[[list[Tensor]], list[Tensor]]
+
+
+class _Teacher(nn.Module):
+    """What distillation learns from: a module that turns the inputs into its taps."""
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        return (inputs["x"].tanh(),)
+
+
+def _create(variant: str, tasks: int, seed: int = 0) -> Method:
+    teachers = [_Teacher() for _ in range(tasks)]
+    return methods.create(variant, num_tasks=tasks, seed=seed, teachers=teachers).to(torch.float64)
+
+
+def _step(toy: Toy, method: Method, change: Change = lambda losses: losses) -> tuple[Tensor | None, Tensor]:
+    """One step of training, with all that a loop tells a rule; return its weights and the trunk's update."""
+    losses, cut = toy()
+    weights = _backward(toy, method, change(losses), cut)
+    update = toy.trunk_gradient().clone()
+    with torch.no_grad():
+        for parameter in toy.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(0.01 * parameter.grad)
+    after = torch.stack([loss.detach() for loss in change(toy()[0])])
+    method.end_step(after)
+    method.end_epoch(losses=after.clone, validation=after.clone)
+    return None if weights is None else weights.clone(), update
+
+
+def _backward(toy: Toy, method: Method, losses: list[Tensor], cut: Tensor) -> Tensor | None:
+    given: dict[str, Any] = {"cut": cut, "last": toy.trunk[-2].weight}
+    given |= {"inputs": {"x": toy.inputs}, "taps": [(cut,)] * method.num_tasks}
+    return method.backward(losses, shared=toy.trunk.named_parameters(), **given)
+
+
+def _fitting(variant: str, sizes: Sequence[int]) -> list[int]:
+    """Those of some numbers of tasks that a rule takes."""
+    found = []
+    for tasks in sizes:
+        try:
+            _create(variant, tasks)
+        except DoesNotFit:
+            continue
+        found.append(tasks)
+    if not found:
+        raise NotApplicable(f"it does not take {' or '.join(map(str, sizes))} tasks")
+    return found
+
+
+def _near(one: Tensor, other: Tensor, what: str, tolerance: float = 1e-6) -> None:
+    error = float((one - other).norm() / other.norm().clamp(min=torch.finfo(torch.float64).tiny))
+    if not error <= tolerance:
+        raise Fails(f"{what}: off by {error:.1e} of its length")
+
+
+def builds(variant: str) -> None:
+    """It can be built for 1, 2, 3 or 40 tasks."""
+    if not _fitting(variant, [1, 2, 3, 40]):
+        raise Fails("it takes none of these numbers of tasks")
+
+
+def one_task(variant: str) -> None:
+    """With one task it follows that task's gradient: a positive multiple, step after step."""
+    [tasks] = _fitting(variant, [1])
+    toy, method = Toy(1), _create(variant, tasks)
+    if method.overrides("extra"):
+        raise NotApplicable("it adds terms of its own")
+    for _ in range(5):
+        plain = torch.cat([g.flatten() for g in torch.autograd.grad(toy()[0][0], list(toy.trunk.parameters()))])
+        _, update = _step(toy, method)
+        scale = (update @ plain) / (plain @ plain)
+        if not scale > 0:
+            raise Fails(f"the update is {float(scale):.3g} times the gradient")
+        _near(update, scale * plain, "the update is no multiple of the gradient")
+
+
+def many_tasks(variant: str) -> None:
+    """With 40 tasks weights and updates are finite, and not zero."""
+    [tasks] = _fitting(variant, [40])
+    toy, method = Toy(tasks), _create(variant, tasks)
+    for _ in range(3):
+        weights, update = _step(toy, method)
+        _finite(toy, weights)
+        if not update.any():
+            raise Fails("the update is zero")
+
+
+AWKWARD: dict[str, Change] = {
+    "a zero gradient": lambda losses: [losses[0] * 0 + 1, *losses[1:]],
+    "two zero gradients": lambda losses: [losses[0] * 0 + 1, losses[1] * 0 + 2, *losses[2:]],
+    "zero gradients only": lambda losses: [loss * 0 + 1 for loss in losses],
+    "a constant loss": lambda losses: [torch.ones_like(losses[0]).detach(), *losses[1:]],
+    "the same loss twice": lambda losses: [losses[0], losses[0], *losses[2:]],
+    "the same loss throughout": lambda losses: [losses[0] for _ in losses],
+    "a multiple of a loss": lambda losses: [losses[0], losses[0] * 1e6, *losses[2:]],
+    "opposites": lambda losses: [losses[0], 100 - losses[0], *losses[2:]],
+    "very unlike scales": lambda losses: [losses[0] * 1e-9, losses[1], *[loss * 1e9 for loss in losses[2:]]],
+}
+"""What a rule must survive. Each change is of two losses or more."""
+
+
+def awkward(variant: str) -> None:
+    """Zero, equal, opposite and badly scaled gradients leave weights and updates finite."""
+    for tasks in _fitting(variant, [2, 3]):
+        for name, change in AWKWARD.items():
+            toy, method = Toy(tasks), _create(variant, tasks)
+            start = {key: value.clone() for key, value in toy.state_dict().items()}
+            for _ in range(3):
+                try:
+                    weights, _ = _step(toy, method, change)
+                    _finite(toy, weights)
+                except Exception as problem:
+                    raise Fails(f"{name}, {tasks} tasks: {problem}") from problem
+                toy.load_state_dict(start)  # a step of any length would diverge on such losses
+
+
+def _finite(toy: Toy, weights: Tensor | None) -> None:
+    if weights is not None and not weights.isfinite().all():
+        raise Fails(f"the weights are {[float(f'{w:.3g}') for w in weights]}")
+    for name, parameter in toy.named_parameters():
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            raise Fails(f"the gradient of {name} is not finite")
+
+
+def deterministic(variant: str) -> None:
+    """The same seed gives the same updates, whatever the global generators."""
+    tasks = _fitting(variant, [3, 2])[0]
+    ends = []
+    for seed in (0, 1):
+        toy = Toy(tasks)
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - the global one is meant
+        random.seed(seed)
+        method = _create(variant, tasks)
+        ends.append(torch.stack([_step(toy, method)[1] for _ in range(4)]))
+    if not torch.equal(*ends):
+        raise Fails("two runs of one seed differ: draw from self.generator alone")
+
+
+def others_streams(variant: str) -> None:
+    """It leaves the global generators of torch, numpy and Python alone."""
+    tasks = _fitting(variant, [3, 2])[0]
+    toy = Toy(tasks)
+    before = generators()
+    method = _create(variant, tasks)
+    for _ in range(3):
+        _step(toy, method)
+    require_same_generators(before, "draw from self.generator, which `create` seeds")
+
+
+def goes_on(variant: str) -> None:
+    """Saved and loaded, it goes on bit for bit: what it learns and remembers travels in its state_dict."""
+    tasks = _fitting(variant, [3, 2])[0]
+    toy, method = Toy(tasks), _create(variant, tasks, seed=1)
+    for _ in range(4):
+        _step(toy, method)
+    network = {name: value.clone() for name, value in toy.state_dict().items()}
+    saved = _copied(method.state_dict())
+    expected = torch.stack([_step(toy, method)[1] for _ in range(4)])
+    other, restored = Toy(tasks), _create(variant, tasks, seed=2)
+    other.load_state_dict(network)
+    restored.load_state_dict(saved)
+    if not torch.equal(torch.stack([_step(other, restored)[1] for _ in range(4)]), expected):
+        raise Fails("it goes on differently: keep what it remembers in parameters, buffers or get_extra_state")
+
+
+def _copied(state: object) -> dict[str, object]:
+    """A state as it is after it was on disk: plain values and tensors, nothing shared with the living."""
+    with TemporaryDirectory() as folder:
+        checkpoint = Checkpoint(Path(folder, "state"), "", every=1)
+        checkpoint.save({"state": state})
+        loaded = checkpoint.load()
+    assert loaded is not None
+    found: dict[str, object] = loaded["state"]
+    return found
+
+
+def leaves_the_network(variant: str) -> None:
+    """`backward` gives every parameter a gradient and changes none."""
+    tasks = _fitting(variant, [3, 2])[0]
+    toy, method = Toy(tasks), _create(variant, tasks)
+    before = {name: value.clone() for name, value in toy.state_dict().items()}
+    _backward(toy, method, *toy())
+    for name, parameter in toy.named_parameters():
+        if not torch.equal(parameter, before[name]):
+            raise Fails(f"it changes {name}: leave that to the optimiser")
+        if parameter.grad is None:
+            raise Fails(f"{name} has no gradient")
+
+
+def claims(variant: str) -> None:
+    """What it claims in `invariant` holds."""
+    tasks = _fitting(variant, [5, 3, 2])[0]
+    claimed = _create(variant, tasks).invariant
+    if not claimed:
+        raise NotApplicable("it claims nothing")
+    for claim in sorted(claimed):
+        if claim not in CLAIMS:
+            raise Fails(f"there is no claim '{claim}'{did_you_mean(claim, CLAIMS)}")
+        CLAIMS[claim](variant, tasks)
+
+
+def _permutation(variant: str, tasks: int) -> None:
+    """The order of the tasks permutes the weights and leaves the trunk's update alone, step after step."""
+    order = torch.randperm(tasks, generator=torch.Generator().manual_seed(3)).tolist()
+    toy, method = Toy(tasks), _create(variant, tasks)
+    other, permuted = Toy(tasks), _create(variant, tasks)
+    for _ in range(4):
+        weights, update = _step(toy, method)
+        again, same = _step(other, permuted, lambda losses: [losses[k] for k in order])
+        _near(same, update, "invariant to permutation, it says; with the tasks in another order the update is another")
+        if weights is not None and again is not None:
+            _near(again, weights[order], "invariant to permutation, it says; the weights do not follow the tasks", 1e-5)
+
+
+CLAIMS: dict[str, Callable[[str, int], None]] = {"permutation": _permutation}
+
+
+def trains(variant: str) -> None:
+    """It trains a few steps on a built-in task set, twice alike."""
+    reasons = []
+    rule = canonical(methods.parse(variant))
+    for name in ("digits", "scales[tasks=2]"):
+        built = build(name)
+        spec = short_run(name, built, task_names(built), rule)
+        singles = [build_network(short_run(name, built, (task,), STL), built).state_dict() for task in spec.tasks]
+        teachers = singles if methods.reads_teachers(methods.parse(variant)) else []
+        result, _, _ = train(spec, teachers)
+        if result.status == "skipped":
+            reasons.append(f"{name}: {result.reason}")
+            continue
+        if result.status != "ok":
+            raise Fails(f"{name}: {result.status}: {result.reason}")
+        if train(spec, teachers)[0] != result:
+            raise Fails(f"{name}: a second training ended elsewhere")
+        return
+    raise NotApplicable("; ".join(reasons))
+
+
+CHECKS: tuple[Callable[[str], None], ...] = (
+    *(builds, one_task, many_tasks, awkward, deterministic, others_streams, goes_on, leaves_the_network),
+    *(claims, trains),
+)

@@ -1,0 +1,187 @@
+"""What is tried on a task set: it is built, looked at, and trained on for a few steps."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.catalogue import build
+from bench.check.outcomes import (
+    Fails,
+    NotApplicable,
+    generators,
+    require_same_generators,
+    short_run,
+    task_names,
+)
+from bench.records import REFERENCE, STL
+from bench.training import build_network, train
+from tasks.core.base import SPLITS, Network, TaskSet
+
+BATCH = 32
+"""Examples on which losses and networks are tried."""
+
+
+def _batch(built: TaskSet) -> dict[str, Tensor]:
+    return {name: column[:BATCH] for name, column in built.splits["train"].items()}
+
+
+def _network(variant: str, built: TaskSet, tasks: tuple[str, ...]) -> Network:
+    return build_network(short_run(variant, built, tasks, STL), built)
+
+
+def data(variant: str) -> None:
+    """Its data is there in three splits, with every input and target, and finite inputs."""
+    built = build(variant)
+    built.check()
+    for split in SPLITS:
+        for name in built.inputs:
+            column = built.splits[split][name]
+            if column.is_floating_point() and not column.isfinite().all():
+                raise Fails(f"the {split} split's {name} is not finite everywhere")
+
+
+def same_data(variant: str) -> None:
+    """Built again it has the same data, and it leaves the global generators alone."""
+    before = generators()
+    one, other = build(variant).fingerprint, build(variant).fingerprint
+    if one != other:
+        raise Fails("its data differs: draw it from a generator with a seed of its own")
+    require_same_generators(before, "draw from a generator of its own")
+
+
+def described(variant: str) -> None:
+    """Its card says where the data is from, and its protocols include the default."""
+    built = build(variant)
+    empty = [name for name, text in vars(built.card).items() if not text.strip()]
+    if empty:
+        raise Fails(f"its card says nothing of {empty[0]}")
+    if "quick" not in built.protocols:
+        raise Fails(f"it has no protocol 'quick', which is the default: it has {', '.join(built.protocols)}")
+    for name, protocol in built.protocols.items():
+        if protocol.name != name:
+            raise Fails(f"its protocol '{name}' is called '{protocol.name}'")
+    quick = built.protocols["quick"]
+    if quick.steps < 10 * quick.epoch_steps:
+        raise Fails(f"'quick' has {quick.steps} steps of epochs of {quick.epoch_steps}: rules by epoch need ten epochs")
+
+
+def networks(variant: str) -> None:
+    """Its networks, of all tasks and of each alone, have a trunk, heads, taps and a last shared layer."""
+    built = build(variant)
+    for tasks in [task_names(built), *((name,) for name in task_names(built))]:
+        network = _network(variant, built, tasks)
+        outputs = network({name: _batch(built)[name] for name in built.inputs})
+        if set(outputs.predictions) != set(tasks):
+            raise Fails(f"asked for {', '.join(tasks)} it predicts {', '.join(outputs.predictions)}")
+        if set(outputs.taps) != set(tasks):
+            raise Fails(f"asked for {', '.join(tasks)} it has taps of {', '.join(outputs.taps) or 'none'}")
+        own = set(network.parameters())
+        if not network.shared or not {parameter for _, parameter in network.shared} < own:
+            raise Fails("network.shared should be some of the network's parameters, and not all of them")
+        if not any(network.last is parameter for _, parameter in network.shared):
+            raise Fails("network.last should be one of network.shared")
+
+
+def same_start(variant: str) -> None:
+    """A parameter of one name starts alike in every network, whatever the other tasks and their order."""
+    built = build(variant)
+    names = task_names(built)
+    whole = _network(variant, built, names).state_dict()
+    for tasks in [names[::-1], *((name,) for name in names)]:
+        for name, value in _network(variant, built, tasks).state_dict().items():
+            if name not in whole:
+                raise Fails(f"the network of {', '.join(tasks)} has {name}, which that of all tasks has not")
+            if not torch.equal(value, whole[name]):
+                raise Fails(f"{name} starts differently in the network of {', '.join(tasks)}")
+
+
+def losses(variant: str) -> None:
+    """Every loss is a finite total and a count, adds up over parts of a batch, and reaches the trunk and its head."""
+    built, batch = build(variant), _batch(build(variant))
+    network = _network(variant, built, task_names(built))
+    shared = [parameter for _, parameter in network.shared]
+    reached = [False] * len(shared)
+    predictions = network({name: batch[name] for name in built.inputs}).predictions
+    for task in built.tasks:
+        prediction, target = predictions[task.name], batch[task.target]
+        total, count = task.loss(prediction.float(), target)
+        if total.dim() or count.dim() or not total.isfinite() or count < 0:
+            raise Fails(f"{task.name}: the loss is {total}, {count}, and should be two numbers, total and count")
+        parts = [task.loss(prediction[s].detach().float(), target[s]) for s in (slice(0, 5), slice(5, None))]
+        for name, value, own in (("total", total.item(), 0), ("count", count.item(), 1)):
+            summed = sum(part[own].item() for part in parts)
+            if abs(summed - value) > 1e-4 * abs(value) + 1e-6:
+                raise Fails(
+                    f"{task.name}: the {name} of two parts of a batch is {summed:.6g}, of the whole {value:.6g}"
+                )
+        found = torch.autograd.grad(total, list(network.parameters()), retain_graph=True, allow_unused=True)
+        gradients = dict(zip(network.parameters(), found, strict=True))
+        reached = [there or gradients[p] is not None for there, p in zip(reached, shared, strict=True)]
+        heads = [gradient for parameter, gradient in gradients.items() if all(parameter is not p for p in shared)]
+        if all(gradient is None for gradient in heads):
+            raise Fails(f"{task.name}: the loss reaches no parameter of a head")
+    for (name, _), there in zip(network.shared, reached, strict=True):
+        if not there:
+            raise Fails(f"no loss reaches the shared parameter {name}")
+
+
+def cut(variant: str) -> None:
+    """Everything shared reaches the heads through the cut."""
+    built, batch = build(variant), _batch(build(variant))
+    network = _network(variant, built, task_names(built))
+    outputs = network({name: batch[name] for name in built.inputs})
+    if outputs.cut is None:
+        raise NotApplicable("it has no cut")
+    total = torch.stack([t.loss(outputs.predictions[t.name].float(), batch[t.target])[0] for t in built.tasks]).sum()
+    shared = [parameter for _, parameter in network.shared]
+    differentiate = partial(torch.autograd.grad, retain_graph=True, allow_unused=True, materialize_grads=True)
+    whole = differentiate(total, shared)
+    [into] = differentiate(total, [outputs.cut])
+    through = differentiate(outputs.cut, shared, into)
+    for (name, _), one, other in zip(network.shared, whole, through, strict=True):
+        if (one - other).norm() > 1e-4 * one.norm() + 1e-12:
+            raise Fails(f"{name} reaches a head past the cut: return the tensor that all heads read, or None")
+
+
+def evaluation(variant: str) -> None:
+    """In evaluation a prediction depends on its own example alone, and every metric is a number."""
+    built = build(variant)
+    test = {name: column[:BATCH] for name, column in built.splits["test"].items()}
+    network = _network(variant, built, task_names(built)).eval()
+    inputs = {name: test[name] for name in built.inputs}
+    with torch.no_grad():
+        whole = network(inputs).predictions
+        alone = network({name: column[3:5] for name, column in inputs.items()}).predictions
+    for task in built.tasks:
+        one, other = whole[task.name][3:5], alone[task.name]
+        if not torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max())):
+            raise Fails(f"{task.name}: an example's prediction depends on the others in its batch")
+        for name, metric in task.metrics.items():
+            accumulator = metric.build()
+            for part in (slice(0, 20), slice(20, None)):
+                accumulator.update(*task.elements(whole[task.name][part].float(), test[task.target][part]))
+            if not torch.as_tensor(accumulator.compute()).isfinite():
+                raise Fails(f"{task.name}: its metric {name} is not a number")
+            if not np.isfinite(metric.untrained):
+                raise Fails(f"{task.name}: the untrained score of {name} is {metric.untrained}")
+
+
+def trained_on(variant: str) -> None:
+    """Single-task networks and equal weights train on it for a few steps, twice alike."""
+    built = build(variant)
+    runs = [(task_names(built), REFERENCE), *(((name,), STL) for name in task_names(built))]
+    for tasks, method in runs:
+        spec = short_run(variant, built, tasks, method)
+        result, _, _ = train(spec)
+        if result.status != "ok":
+            raise Fails(f"{method} on {', '.join(tasks)}: {result.status}: {result.reason}")
+        if train(spec)[0] != result:
+            raise Fails(f"{method} on {', '.join(tasks)}: a second training ended elsewhere")
+
+
+CHECKS: tuple[Callable[[str], None], ...] = (
+    *(data, same_data, described, networks, same_start, losses, cut, evaluation, trained_on),
+)

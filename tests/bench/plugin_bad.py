@@ -1,0 +1,347 @@
+"""Rules and task sets with one fault each, for the tests of `check`: each must be found by the check that is for it."""
+
+import random
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from methods.core.base import DoesNotFit, Method
+from tasks.core.base import Card, Network, Outputs, Task, TaskSet
+from tasks.core.losses import squared_error
+from tasks.core.metrics import normalized_rmse
+from tasks.core.protocol import Protocol
+
+# Rules -------------------------------------------------------------------------------------------------------
+
+
+class Unbuilt(Method):
+    def __init__(self, num_tasks: int) -> None:
+        raise KeyError("no")
+
+    def objective(self, losses):
+        return losses.sum()
+
+
+class Climbing(Method):
+    """Uphill."""
+
+    def weigh(self, losses):
+        return -torch.ones_like(losses)
+
+
+class Twisting(Method):
+    """With one task, not along its gradient."""
+
+    def combine(self, jacobian):
+        return jacobian.sum(0) + jacobian[0].roll(1)
+
+
+class Overflowing(Method):
+    """Fine for few tasks."""
+
+    def weigh(self, losses):
+        return losses.new_full([len(losses)], float("inf") if len(losses) > 30 else 1.0)
+
+
+class Resting(Method):
+    """Does nothing with many tasks."""
+
+    def weigh(self, losses):
+        return losses.new_full([len(losses)], 0.0 if len(losses) > 30 else 1.0)
+
+
+class Dividing(Method):
+    """By a gradient's length, which may be zero."""
+
+    def weigh(self, gramian):
+        return 1 / gramian.diagonal().sqrt()
+
+
+class Rude(Method):
+    def objective(self, losses):
+        torch.rand(1)
+        return losses.sum()
+
+
+class RudeToNumpy(Method):
+    def objective(self, losses):
+        np.random.rand()  # noqa: NPY002
+        return losses.sum()
+
+
+class RudeToPython(Method):
+    def objective(self, losses):
+        random.random()
+        return losses.sum()
+
+
+class Whimsical(Method):
+    """Draws, and seeds the generator again, so that only the update tells."""
+
+    def weigh(self, losses):
+        state = torch.get_rng_state()
+        weights = 0.5 + torch.rand_like(losses)
+        torch.set_rng_state(state)
+        return weights
+
+
+class Forgetful(Method):
+    """Remembers in a plain attribute."""
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__(num_tasks)
+        self.sum = 0.0
+
+    def weigh(self, losses):
+        self.sum = self.sum + losses
+        return 1 / self.sum
+
+
+class Meddling(Method):
+    """Takes the optimiser's step itself."""
+
+    def backward(self, losses, *, shared, **more):
+        named = list(shared)
+        weights = super().backward(losses, shared=named, **more)
+        with torch.no_grad():
+            named[0][1].sub_(0.01 * named[0][1].grad)
+        return weights
+
+    def objective(self, losses):
+        return losses.sum()
+
+
+class Boasting(Method):
+    """Its weights depend on the tasks' order."""
+
+    invariant = frozenset({"permutation"})
+
+    def weigh(self, losses):
+        return 1.0 + torch.arange(len(losses)).to(losses)
+
+
+class Misnaming(Method):
+    invariant = frozenset({"permutatoin"})
+
+    def objective(self, losses):
+        return losses.sum()
+
+
+class Pair(Method):
+    """Nothing is wrong with it, but it takes two tasks only."""
+
+    def __init__(self, num_tasks: int) -> None:
+        if num_tasks != 2:
+            raise DoesNotFit(f"Pair balances 2 tasks, not {num_tasks}")
+        super().__init__(num_tasks)
+
+    def objective(self, losses):
+        return losses.sum()
+
+
+class Tiring(Method):
+    """Raises in its 15th step."""
+
+    def weigh(self, losses):
+        if self.steps == 15:
+            raise OverflowError("tired")
+        return torch.ones_like(losses)
+
+
+# Task sets ---------------------------------------------------------------------------------------------------
+
+
+class _Net(Network):
+    def __init__(self, tasks):
+        super().__init__()
+        self.trunk = nn.ModuleList([nn.Linear(4, 6), nn.Linear(6, 6)])
+        self.heads = nn.ModuleDict({task: nn.Linear(6, 1) for task in tasks})
+
+    @property
+    def shared(self):
+        return list(self.trunk.named_parameters(prefix="trunk"))
+
+    @property
+    def last(self):
+        return self.trunk[-1].weight
+
+    def forward(self, inputs):
+        first = torch.tanh(self.trunk[0](inputs["x"]))
+        cut = torch.tanh(self.trunk[1](first))
+        predictions = {task: head(cut) for task, head in self.heads.items()}
+        return Outputs(predictions, cut, dict.fromkeys(predictions, (first, cut)))
+
+
+class Good(TaskSet):
+    """Nothing is wrong with it; the others change one thing."""
+
+    inputs = ("x",)
+    protocols = {"quick": Protocol(name="quick", steps=40, batch_size=8, lr=0.01, epoch_steps=4)}
+    card = Card("made up", "MIT", "none", "a toy")
+    net = _Net
+
+    def load(self):
+        generator = torch.Generator().manual_seed(1)
+        direction = torch.randn(4, 2, generator=generator)
+        splits = {}
+        for split, count in (("train", 64), ("validation", 40), ("test", 40)):
+            x = torch.randn(count, 4, generator=generator)
+            one, two = (x @ direction).split(1, dim=1)
+            splits[split] = {"x": x, "one": one, "two": two}
+        return splits
+
+    @property
+    def tasks(self):
+        train = self.splits["train"]
+        return tuple(Task(n, n, squared_error, {"nrmse": normalized_rmse(train[n])}) for n in ("one", "two"))
+
+    def network(self, tasks):
+        return self.net(tasks)
+
+
+class Holed(Good):
+    def load(self):
+        splits = super().load()
+        splits["test"]["x"][3, 2] = float("nan")
+        return splits
+
+
+class Shifting(Good):
+    def load(self):
+        splits = super().load()
+        state = torch.get_rng_state()
+        torch.seed()
+        splits["train"]["x"] += torch.randn(64, 4)
+        torch.set_rng_state(state)
+        return splits
+
+
+class RudeSet(Good):
+    def load(self):
+        torch.rand(1)
+        return super().load()
+
+
+class Undescribed(Good):
+    card = Card("made up", " ", "none", "a toy")
+
+
+class Unnamed(Good):
+    protocols = {"quick": Protocol(name="quack", steps=40, batch_size=8, lr=0.01, epoch_steps=4)}
+
+
+class Short(Good):
+    protocols = {"quick": Protocol(name="quick", steps=40, batch_size=8, lr=0.01, epoch_steps=10)}
+
+
+class Crowded(Good):
+    """Predicts all tasks whatever it is asked for."""
+
+    def network(self, tasks):
+        return _Net(("one", "two"))
+
+
+class _Tapless(_Net):
+    def forward(self, inputs):
+        return super().forward(inputs)._replace(taps={})
+
+
+class Tapless(Good):
+    net = _Tapless
+
+
+class _AllShared(_Net):
+    @property
+    def shared(self):
+        return list(self.named_parameters())
+
+
+class AllShared(Good):
+    net = _AllShared
+
+
+class _LastElsewhere(_Net):
+    @property
+    def last(self):
+        return next(iter(self.heads.values())).weight
+
+
+class LastElsewhere(Good):
+    net = _LastElsewhere
+
+
+class _ByNumber(_Net):
+    """Heads called after their place: another head in another network."""
+
+    def __init__(self, tasks):
+        super().__init__(tasks)
+        self.own = tuple(tasks)
+        self.heads = nn.ModuleDict({str(i): nn.Linear(6, 1) for i in range(len(tasks))})
+        self.bias = nn.Linear(1, 1)
+        self.bias.reset_parameters = lambda: nn.init.constant_(self.bias.weight, len(tasks))
+
+    def forward(self, inputs):
+        found = super().forward(inputs)
+        renamed = dict(zip(self.own, found.predictions.values(), strict=True))
+        return Outputs(renamed, found.cut, dict.fromkeys(renamed, (found.cut,)))
+
+
+class Renaming(Good):
+    net = _ByNumber
+
+
+class Averaging(Good):
+    """A loss that is a mean, whose parts do not add up."""
+
+    @property
+    def tasks(self):
+        def mean(prediction, target):
+            return (prediction - target).square().mean(), torch.tensor(1.0)
+
+        return tuple(Task(task.name, task.target, mean, task.metrics) for task in super().tasks)
+
+
+class _Deaf(_Net):
+    def forward(self, inputs):
+        found = super().forward(inputs)
+        return found._replace(predictions={task: value.detach() + 0 * self.heads[task].bias for task, value in
+                                           found.predictions.items()})  # fmt: skip
+
+
+class Deaf(Good):
+    net = _Deaf
+
+
+class _PastTheCut(_Net):
+    def forward(self, inputs):
+        found = super().forward(inputs)
+        first = found.taps[next(iter(found.taps))][0]
+        return found._replace(predictions={task: value + first[:, :1] for task, value in found.predictions.items()})
+
+
+class PastTheCut(Good):
+    net = _PastTheCut
+
+
+class _Neighbours(_Net):
+    def forward(self, inputs):
+        x = inputs["x"]
+        return super().forward({"x": x - x.mean(0)})
+
+
+class Neighbours(Good):
+    net = _Neighbours
+
+
+class Unscored(Good):
+    """The targets of the test split are not numbers."""
+
+    def load(self) -> dict[str, dict[str, Tensor]]:
+        splits = super().load()
+        splits["test"]["one"][:] = float("nan")
+        return splits
+
+
+class Exploding(Good):
+    protocols = {"quick": Protocol(name="quick", steps=40, batch_size=8, lr=1e30, epoch_steps=4)}

@@ -1,0 +1,144 @@
+"""`check` passes what keeps its contract, and finds each fault that it is for."""
+
+import typing
+from pathlib import Path
+
+import pytest
+
+import methods
+from bench.catalogue import task_sets
+from bench.check import check
+from methods.core.registry import REQUIRED
+from tasks.core.problem import DataProblem
+
+BAD = Path(__file__).with_name("plugin_bad.py")
+
+
+def built_in_rules():
+    """Every rule at each place where it can measure; those that need an option, with one; some on top of others."""
+    for name, entry in methods.registry.entries().items():
+        options = methods.registry.options(entry)
+        if all(option.default is not REQUIRED for option in options.values()):
+            places = typing.get_args(options["at"].type) if "at" in options else ()
+            yield from [f"{name}[at={place}]" for place in places] or [name]
+    yield from (
+        "static[weights=1:2:1]",
+        "kd+mgda",
+        "kd+uncertainty",
+        "kd[mode=train]",
+        "mgda[normalize=loss+,norm=sum]",
+    )
+
+
+EMBEDDED = [name for name, entry in task_sets.entries().items() if entry.attributes.get("embedded", True)]
+
+
+@pytest.mark.parametrize("variant", list(built_in_rules()))
+def test_every_built_in_rule_keeps_its_contract(variant):
+    findings = list(check(variant))
+    assert not [finding for finding in findings if finding.outcome == "fails"]
+    assert sum(finding.outcome == "ok" for finding in findings) >= 7
+
+
+@pytest.mark.parametrize("variant", [*EMBEDDED, "scales[tasks=2]"])
+def test_every_embedded_task_set_keeps_its_contract(variant):
+    assert {finding.outcome for finding in check(variant)} == {"ok"}
+
+
+def test_every_claim_of_a_built_in_rule_is_one_that_can_be_tried():
+    from bench.check.rules import CLAIMS
+
+    claimed = {claim for entry in methods.registry.entries().values() for claim in entry.load().invariant}
+    assert claimed == CLAIMS.keys()
+
+
+FAULTS = [
+    ("Unbuilt", "It can be built", "KeyError: 'no'"),
+    ("Climbing", "With one task", "the update is -1 times the gradient"),
+    ("Twisting", "With one task", "the update is no multiple of the gradient: off by "),
+    ("Overflowing", "With 40 tasks", "the weights are [inf, inf"),
+    ("Resting", "With 40 tasks", "the update is zero"),
+    ("Dividing", "Zero, equal, opposite", "a zero gradient, 2 tasks: the weights are [inf, "),
+    ("Whimsical", "The same seed", "two runs of one seed differ: draw from self.generator alone"),
+    ("Rude", "It leaves the global generators", "it draws from torch's global generator: draw from self.generator"),
+    ("RudeToNumpy", "It leaves the global generators", "it draws from numpy's global generator"),
+    ("RudeToPython", "It leaves the global generators", "it draws from Python's global generator"),
+    ("Forgetful", "Saved and loaded", "it goes on differently: keep what it remembers in parameters, buffers"),
+    ("Meddling", "`backward` gives", "it changes trunk.0.weight: leave that to the optimiser"),
+    ("Boasting", "What it claims", "invariant to permutation, it says; "),
+    ("Misnaming", "What it claims", "there is no claim 'permutatoin': did you mean 'permutation'?"),
+    ("Tiring", "It trains", "OverflowError: tired"),
+    ("Holed", "Its data is there", "the test split's x is not finite everywhere"),
+    ("Shifting", "Built again", "its data differs: draw it from a generator with a seed of its own"),
+    ("RudeSet", "Built again", "it draws from torch's global generator: draw from a generator of its own"),
+    ("Undescribed", "Its card", "its card says nothing of licence"),
+    ("Unnamed", "Its card", "its protocol 'quick' is called 'quack'"),
+    ("Short", "Its card", "'quick' has 40 steps of epochs of 10: rules by epoch need ten epochs"),
+    ("Crowded", "Its networks", "asked for one it predicts one, two"),
+    ("Tapless", "Its networks", "asked for one, two it has taps of none"),
+    ("AllShared", "Its networks", "network.shared should be some of the network's parameters"),
+    ("LastElsewhere", "Its networks", "network.last should be one of network.shared"),
+    ("Renaming", "A parameter of one name", "starts differently in the network of two, one"),
+    ("Averaging", "Every loss", "one: the total of two parts of a batch is "),
+    ("Deaf", "Every loss", "no loss reaches the shared parameter trunk.0.weight"),
+    ("PastTheCut", "Everything shared", "trunk.0.weight reaches a head past the cut"),
+    ("Neighbours", "In evaluation", "one: an example's prediction depends on the others in its batch"),
+    ("Unscored", "In evaluation", "one: its metric nrmse is not a number"),
+    ("Exploding", "Single-task networks", ": diverged: "),
+]
+
+
+WIDE = {
+    *("Unbuilt", "Climbing", "Twisting", "Whimsical", "Forgetful", "Dividing", "Overflowing", "Tiring"),
+    *("Holed", "Shifting", "Crowded", "Tapless", "AllShared", "Renaming", "Deaf", "Unscored"),
+}
+"""Faults that take more along than what one check is for; each other is one finding."""
+
+
+@pytest.mark.parametrize(("name", "what", "detail"), FAULTS, ids=[name for name, *_ in FAULTS])
+def test_each_fault_is_found_by_the_check_that_is_for_it(name, what, detail):
+    failing = [finding for finding in check(f"{BAD}:{name}") if finding.outcome == "fails"]
+    [found] = [finding for finding in failing if finding.what.startswith(what)]
+    assert detail in found.detail
+    assert len(failing) == 1 or name in WIDE
+
+
+@pytest.mark.parametrize("name", ["Pair", "Good"])
+def test_what_is_right_passes_by_path(name):
+    assert not [finding for finding in check(f"{BAD}:{name}") if finding.outcome == "fails"]
+
+
+def test_a_rule_for_two_tasks_is_tried_where_it_fits():
+    skipped = [finding.detail for finding in check(f"{BAD}:Pair") if finding.outcome == "does not apply"]
+    assert skipped == ["it does not take 1 tasks", "it does not take 40 tasks", "it claims nothing"]
+
+
+def test_data_that_cannot_be_had_is_said_at_once(tmp_path):
+    with pytest.raises(DataProblem, match="there is no such folder"):
+        list(check(f"multimnist[path={tmp_path / 'none'}]"))
+
+
+def test_the_command_prints_a_line_each_and_exits_with_one_if_any_fails(command, tmp_path):
+    done = command("check", f"{BAD}:Rude", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    *lines, last = done.stdout.splitlines()
+    assert [line[:6].strip() for line in lines].count("FAILS") == 1
+    assert last == "1 of 10 checks fail"
+    good = command("check", "equal", cwd=tmp_path)
+    assert (good.returncode, good.stdout.splitlines()[-1]) == (0, "0 of 10 checks fail")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mdga", "there is no method or task set 'mdga': did you mean 'mgda'?"),
+        ("scenez", "there is no method or task set 'scenez': did you mean 'scenes'?"),
+        ("nowhere.py:Rule", "there is no file nowhere.py"),
+        ("scales[tasks=1]", "tasks=1: scales needs at least 2"),
+        ("mgda[at=top]", "mgda[at=top]: it takes shared or features or last"),
+    ],
+)
+def test_a_wrong_name_is_one_line(command, tmp_path, name, said):
+    done = command("check", name, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {said}\n" or (said in done.stderr and done.stderr.count("\n") == 1)
