@@ -223,6 +223,18 @@ def check_command(
     return FAILED_RUNS if outcomes["fails"] else OK
 
 
+@app.command("literature")
+def literature_command(
+    tasks: Annotated[str, typer.Option(help="task sets: nyuv2,cityscapes; without it, the list of tables")] = "",
+    debug: Debug = False,
+) -> int:
+    """Show what papers printed: copied facts, checked against themselves, not measured here."""
+    from bench.literature import show
+
+    show(tasks, _out())
+    return OK
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit. Every expected error is one line; `--debug` shows the traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
