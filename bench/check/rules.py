@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import methods
-from bench.catalogue import build
+from bench.catalogue import build, task_sets
 from bench.check.outcomes import (
     Fails,
     NotApplicable,
@@ -277,16 +277,16 @@ CLAIMS: dict[str, Callable[[str, int], None]] = {"permutation": _permutation}
 
 def trains(variant: str) -> None:
     """It trains a few steps on a built-in task set, twice alike."""
+    parts = methods.parse(variant)
     reasons = []
-    rule = canonical(methods.parse(variant))
-    for name in ("digits", "scales[tasks=2]"):
-        built = build(name)
-        spec = short_run(name, built, task_names(built), rule)
-        singles = [build_network(short_run(name, built, (task,), STL), built).state_dict() for task in spec.tasks]
-        teachers = singles if methods.reads_teachers(methods.parse(variant)) else []
+    for name, tasks in _places_to_train():
+        spec = short_run(name, build(name), tasks, canonical(parts))
+        singles = [spec.model_copy(update={"tasks": (task,), "method": STL}) for task in tasks]
+        states = [build_network(single, build(name)).state_dict() for single in singles]
+        teachers = states if methods.reads_teachers(parts) else []
         result, _, _ = train(spec, teachers)
         if result.status == "skipped":
-            reasons.append(f"{name}: {result.reason}")
+            reasons.append(result.reason)
             continue
         if result.status != "ok":
             raise Fails(f"{name}: {result.status}: {result.reason}")
@@ -294,6 +294,13 @@ def trains(variant: str) -> None:
             raise Fails(f"{name}: a second training ended elsewhere")
         return
     raise NotApplicable("; ".join(reasons))
+
+
+def _places_to_train() -> list[tuple[str, tuple[str, ...]]]:
+    """The first embedded task set with all its tasks, and with two of them."""
+    name = next(name for name, entry in task_sets.entries().items() if entry.attributes.get("embedded", True))
+    tasks = task_names(build(name))
+    return [(name, tasks), (name, tasks[:2])]
 
 
 CHECKS: tuple[Callable[[str], None], ...] = (
