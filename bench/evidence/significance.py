@@ -5,6 +5,7 @@ is a missing pair. Functions that take `*differences` take one array per task se
 these sets, each weighing the same; one array is one task set alone.
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -76,7 +77,8 @@ def sign_flip_test(d: ArrayLike) -> Floats:
     always the same and the identity among them, which is a valid test too.
     """
     values = np.asarray(d, np.float64)
-    return _share_of_flips(values.reshape(len(values), -1), step_down=False).reshape(values.shape[1:])
+    columns = values.reshape(len(values), math.prod(values.shape[1:]))
+    return _share_of_flips(columns, step_down=False).reshape(values.shape[1:])
 
 
 def sign_flip_interval(d: ArrayLike, level: float = 0.95) -> tuple[float, float]:
