@@ -64,9 +64,10 @@ def _welch(*differences: ArrayLike) -> tuple[float, float, float]:
         return mean, float("nan"), float("nan")
     parts = np.array([values.var(ddof=1) / len(values) for values in sets]) / len(sets) ** 2
     total = float(parts.sum())
-    # Without any spread the degrees of freedom are 0 / 0, and do not matter: the interval is the mean.
-    freedom = total**2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, sets, strict=True)) if total else 1.0
-    return mean, float(np.sqrt(total)), float(freedom)
+    if total == 0:  # the interval is the mean, whatever the degrees of freedom
+        return mean, 0.0, 1.0
+    freedom = 1 / sum((part / total) ** 2 / (len(v) - 1) for part, v in zip(parts, sets, strict=True))
+    return mean, math.sqrt(total), float(freedom)
 
 
 def sign_flip_test(d: ArrayLike) -> Floats:

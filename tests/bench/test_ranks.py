@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scikit_posthocs import compact_letter_display
@@ -34,6 +34,9 @@ DEMSAR = np.array(
 )
 AS_IN_THE_PAPER = DEMSAR + [[0, 0, 1e-4 * (row == 12), 0] for row in range(14)]
 """With the tie on the voting data broken as its printed ranks have it."""
+
+
+moderate = settings(deadline=None, derandomize=True, max_examples=60)
 
 
 @st.composite
@@ -68,6 +71,7 @@ def test_letters_oracles(pairs, expected):
     assert letters(differing(3, *pairs), range(3)) == expected
 
 
+@moderate
 @given(graphs())
 def test_two_methods_share_a_letter_exactly_if_they_are_not_shown_to_differ(graph):
     different, order = graph
@@ -78,6 +82,7 @@ def test_two_methods_share_a_letter_exactly_if_they_are_not_shown_to_differ(grap
     assert "a" in found[order[0]]
 
 
+@moderate
 @given(graphs(most=5))
 def test_letters_share_as_scikit_posthocs_do(graph):
     different, order = graph
@@ -88,6 +93,7 @@ def test_letters_share_as_scikit_posthocs_do(graph):
         assert bool(set(found[i]) & set(found[j])) == bool(shared)
 
 
+@moderate
 @given(graphs())
 def test_groups_are_maximal_cliques_and_hold_every_pair_with_none_to_spare(graph):
     different, order = graph
@@ -102,6 +108,7 @@ def test_groups_are_maximal_cliques_and_hold_every_pair_with_none_to_spare(graph
     assert all(group == sorted(group, key=order.index) for group in groups)
 
 
+@moderate
 @given(graphs())
 def test_renaming_the_methods_renames_the_groups(graph):
     different, order = graph
@@ -131,6 +138,7 @@ def test_rank_bands_of_three_tiers():
     assert worst.tolist() == [2, 3, 4, 4]
 
 
+@moderate
 @given(graphs(), st.data())
 def test_a_rank_band_counts_those_shown_better_and_worse(graph, data):
     different, _ = graph
@@ -155,6 +163,7 @@ def test_friedman_oracle_of_demsars_table():
     assert friedman(DEMSAR)[0] == pytest.approx(13 * chi2 / (14 * 3 - chi2), abs=1e-6)
 
 
+@moderate
 @given(arrays(np.float64, (5, 4), elements=st.integers(0, 5)).filter(lambda x: np.ptp(x, axis=1).any()))
 def test_f_is_that_of_scipys_tie_corrected_statistic(values):
     chi2 = stats.friedmanchisquare(*values.T).statistic

@@ -44,6 +44,7 @@ DEMSAR = [  # Demšar, JMLR 2006, Table 6: C4.5+m minus C4.5, in thousandths
 ]  # fmt: skip
 NAN = float("nan")
 
+moderate = settings(deadline=None, derandomize=True, max_examples=60)
 samples = st.lists(st.floats(-100, 100), min_size=3, max_size=12).filter(lambda d: np.std(d) > 1e-6)
 counts = st.integers(-6, 6)
 """Small whole numbers: full of ties and zeros, and exact in fractions."""
@@ -93,6 +94,7 @@ def test_t_interval_oracles(d, interval):
     assert t_interval(d) == pytest.approx(interval, abs=1e-8)
 
 
+@moderate
 @given(samples, st.floats(0.5, 0.999))
 def test_t_interval_is_scipys_at_any_level(d, level):
     expected = stats.ttest_1samp(d, 0).confidence_interval(level)
@@ -115,6 +117,7 @@ def test_suite_interval_has_the_oracles_standard_error(sets, p, freedom):
     assert (low + high) / 2 == pytest.approx(mean)
 
 
+@moderate
 @given(samples, samples, st.floats(0.5, 0.999))
 def test_the_mean_over_two_sets_is_half_of_welchs_difference(first, second, level):
     welch = stats.ttest_ind(first, [-x for x in second], equal_var=False).confidence_interval(level)
@@ -186,12 +189,14 @@ def test_suite_test_oracles(sets, p):
     assert suite_test(*sets) == pytest.approx(p, abs=1e-6)
 
 
+@moderate
 @given(samples, samples)
 def test_the_p_over_two_sets_is_welchs(first, second):
     expected = stats.ttest_ind(first, [-x for x in second], equal_var=False).pvalue
     assert suite_test(first, second) == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
+@moderate
 @given(samples, samples, st.floats(0.5, 0.999))
 def test_the_suites_interval_and_its_test_agree(first, second, level):
     _, low, high = suite_mean(first, second, level=level)
@@ -222,6 +227,7 @@ def test_sign_flip_is_scipys_permutation_test(seeds):
     np.testing.assert_allclose(sign_flip_test(d), found.pvalue, rtol=1e-12)
 
 
+@moderate
 @given(families(methods=st.just(1)), st.floats(0.01, 1000))
 def test_sign_flip_is_the_share_of_all_flips_whatever_the_scale(d, scale):
     total = abs(d.sum())
@@ -263,6 +269,7 @@ def test_sign_flip_interval_oracles(d, level, interval):
     assert sign_flip_interval(d, level) == pytest.approx(interval, abs=1e-12)
 
 
+@moderate
 @given(families(seeds=st.integers(1, 9), methods=st.just(1)), st.sampled_from([0.5, 0.75, 0.8, 0.9, 0.95]))
 def test_the_sign_flip_interval_is_what_its_test_does_not_reject(d, level):
     values = d[:, 0]
@@ -284,12 +291,13 @@ def test_max_t_oracle():
     assert holm(sign_flip_test(FAMILY)).tolist() == [0.09375, 0.4375, 1.0]
 
 
-@settings(max_examples=60)
+@moderate
 @given(with_missing)
 def test_max_t_is_its_definition(d):
     assert max_t(d).tolist() == brute_force(d)
 
 
+@moderate
 @given(families(elements=st.floats(-10, 10)), st.randoms())
 def test_max_t_does_not_depend_on_the_order_of_methods_or_seeds(d, random):
     methods, seeds = list(range(d.shape[1])), list(range(d.shape[0]))
@@ -298,20 +306,25 @@ def test_max_t_does_not_depend_on_the_order_of_methods_or_seeds(d, random):
     assert max_t(d[np.ix_(seeds, methods)]).tolist() == max_t(d)[methods].tolist()
 
 
+@moderate
 @given(with_missing, st.data())
 def test_max_t_does_not_depend_on_a_methods_sign_or_unit(d, data):
     factors = data.draw(st.lists(st.sampled_from([-1e6, -1, 1, 0.001, 3]), min_size=d.shape[1], max_size=d.shape[1]))
     assert max_t(d * factors).tolist() == max_t(d).tolist()
 
 
+@moderate
 @given(families(elements=st.floats(-10, 10)))
-def test_adjusted_p_keep_the_order_of_the_raw_ones_and_are_no_smaller(d):
+def test_adjusted_p_fall_as_the_statistic_rises_and_are_no_smaller_than_the_raw_ones(d):
+    """The order is that of |t|: two methods' raw p may be the other way round."""
     raw, adjusted = sign_flip_test(d), max_t(d)
+    t = np.abs(d.sum(0)) / np.maximum(np.linalg.norm(d, axis=0), 1e-300)
     assert (adjusted >= raw).all()
     assert (adjusted <= 1).all()
-    assert all(adjusted[i] <= adjusted[j] for i in range(len(raw)) for j in range(len(raw)) if raw[i] < raw[j])
+    assert (np.diff(adjusted[np.argsort(t)]) <= 0).all() or len(np.unique(t.round(6))) < len(t)
 
 
+@moderate
 @given(with_missing)
 def test_a_larger_family_never_makes_a_p_smaller_and_a_twin_changes_none(d):
     p = max_t(d)
@@ -319,6 +332,7 @@ def test_a_larger_family_never_makes_a_p_smaller_and_a_twin_changes_none(d):
     assert max_t(np.hstack([d, d])).tolist() == [*p, *p]
 
 
+@moderate
 @given(with_missing)
 def test_a_seed_that_no_method_has_changes_nothing(d):
     assert max_t(np.vstack([d, np.full(d.shape[1], NAN)])).tolist() == max_t(d).tolist()
@@ -358,6 +372,7 @@ def test_over_a_suite_one_flip_is_one_seed_of_one_set_and_each_set_weighs_the_sa
     assert expected != sign_flip_test(first + second)
 
 
+@moderate
 @given(families(seeds=st.just(4), methods=st.just(3)), families(seeds=st.just(4), methods=st.just(3)))
 def test_over_sets_of_as_many_seeds_the_suite_is_one_long_set(first, second):
     assert max_t(first, second).tolist() == max_t(np.vstack([first, second])).tolist()
@@ -369,7 +384,7 @@ def test_sets_of_other_methods_are_refused(sets):
         max_t(*sets)
 
 
-@settings(max_examples=30)
+@moderate
 @given(families(seeds=st.integers(2, 5), methods=st.integers(2, 4), elements=st.one_of(counts, st.just(NAN))))
 def test_pairwise_max_t_is_one_family_of_all_pairs(values):
     pairs = list(itertools.combinations(range(values.shape[1]), 2))
@@ -398,13 +413,14 @@ def test_holm_and_benjamini_hochberg_oracles():
     assert benjamini_hochberg(p) == pytest.approx([0.04, 0.029, 0.068333333, 0.25, 0.6])
 
 
-@settings(max_examples=25)
+@moderate
 @given(p_values)
 def test_holm_and_benjamini_hochberg_are_statsmodels(p):
     np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12)
     np.testing.assert_allclose(benjamini_hochberg(p), multipletests(p, method="fdr_bh")[1], atol=1e-12)
 
 
+@moderate
 @given(p_values, st.integers(0, 8))
 def test_a_test_that_could_not_be_made_counts_as_none(p, place):
     for adjust in (holm, benjamini_hochberg):
@@ -423,10 +439,9 @@ def test_signed_rank_is_exact_with_ties_and_zeros():
     assert signed_rank_test(np.array(DEMSAR) / 1000 + 0.3 - 0.3) == pytest.approx(0.007324219, abs=1e-9)
 
 
-@given(st.lists(st.floats(-10, 10), min_size=6, max_size=11, unique_by=abs).filter(lambda d: min(map(abs, d)) > 1e-3))
+@moderate
+@given(st.lists(st.integers(-500, 500).filter(bool), min_size=6, max_size=11, unique_by=abs))
 def test_signed_rank_is_scipys_without_ties(d):
-    gaps = np.diff(np.sort(np.abs(d)))
-    assume(gaps.min() > 1e-6)
     assert signed_rank_test(d) == pytest.approx(stats.wilcoxon(d, method="exact").pvalue, rel=1e-9)
 
 
@@ -439,6 +454,7 @@ def test_equivalence_is_shown_by_an_interval_inside_the_margin(d, margin, expect
     assert equivalent(d, margin=margin) is expected
 
 
+@moderate
 @given(samples, st.floats(0.1, 50))
 def test_equivalence_is_two_one_sided_t_tests(d, margin):
     below = stats.ttest_1samp(d, -margin, alternative="greater").pvalue
@@ -485,6 +501,7 @@ def test_the_verdicts_margin_and_level_are_the_callers():
     assert verdict([*D5, 1.0], p=0.03, alpha=0.01) == "not enough seeds"
 
 
+@moderate
 @given(families(seeds=st.integers(1, 5), methods=st.just(2), elements=st.floats(-10, 10)))
 def test_five_seeds_never_show_better_or_worse(d):
     p = max_t(d)
