@@ -18,7 +18,8 @@ def detectable(seeds: int, family: int = 1, alpha: float = 0.05, power: float = 
         seeds: pairs. inf for fewer than two.
         family: number of methods compared with one reference; each is tested at alpha / family.
 
-    For three to five seeds this is the t test's alone: there no exact test finds anything (`smallest_p`).
+    This is the t test's: below six seeds no exact test finds anything, however large (`smallest_p`). Measured, `max_t`
+    finds 77 to 84 % of what this calls detectable at 80, with eight or ten seeds and 6 to 40 methods.
     """
     if seeds < 2:
         return math.inf
