@@ -283,10 +283,11 @@ def _markdown(rows: list[Row]) -> str:
         "",
         f"How to read it. An error should happen in at most {ALPHA:.0%} of repetitions: an effect claimed where there "
         "is none (type I; in a family, any), an interval that misses the truth. Numbers are percentages ± one standard "
-        "error; **bold** is a promise broken by more than three of them. Noise is that of a run: normal, heavy (t with "
-        "three degrees of freedom), skewed (exponential) or collapsing (one run in ten falls by ten standard "
-        "deviations of the rest). Two runs alike, and families, whose methods share their reference's runs, differ by "
-        "two such runs. Rows of errors that never happened are left out: with few seeds exact tests claim nothing.",
+        "error; **bold** is a promise broken by more than three, at the promised rate. Noise is that of a run: normal, "
+        "heavy (t with three degrees of freedom), skewed (exponential) or collapsing (one run in ten falls by ten "
+        "standard deviations of the rest). Two runs alike, and families, whose methods share their reference's runs, "
+        "differ by two such runs. Rows of errors that never happened are left out: with few seeds exact tests claim "
+        "nothing.",
         "",
         f"Of {len(sound)} rates of the project's own functions {len(broken)} break their promise, all listed next; of "
         f"{len(wrong)} rates of known mistakes (✗) {len(seen)} do.",
