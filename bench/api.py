@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bench.forecast import forecast
 from bench.plan import Planned, Request, make_plan
 from bench.records import RunRecord
 from bench.store import Store, log
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class Watcher(Protocol):
     """Hears how a command goes."""
 
-    def planned(self, runs: Sequence[Planned]) -> None:
-        """Hear the whole plan, before the first run."""
+    def planned(self, runs: Sequence[Planned], forecast: Sequence[str]) -> None:
+        """Hear the whole plan, and in lines what it will take and can show, before the first run."""
 
     def done(self, planned: Planned, record: RunRecord) -> None:
         """Hear of a finished run."""
@@ -70,18 +71,18 @@ def run(
     request = Request(_text(methods), _text(tasks), _text(seeds), protocol, precision, accelerator, devices, retry)
     runs = make_plan(request, store)
     store.require_writable()
-    if watcher is not None:
-        watcher.planned(runs)
-    done = _pages_by_turn(runs, store, watcher)
     todo = [planned for planned in runs if planned.todo]
-    if engine == "inline" or debug:
+    places = _places(todo, workers) if todo and engine == "local" and not debug else {}
+    if watcher is not None:
+        watcher.planned(runs, forecast(runs, store.records(), places.get("workers")))
+    done = _pages_by_turn(runs, store, watcher)
+    if not places:
         from bench.engine.inline import run_inline
 
         run_inline(todo, store, done, checkpoint_every=checkpoint_every, debug=debug)
-    elif todo:
+    else:
         from bench.engine.local import run_local
 
-        places = _places(todo, workers)
         run_local(todo, store, done, **places, timeout=timeout, checkpoint_every=checkpoint_every)
     _measure_costs(runs, store, engine, timeout, watcher)
     return report(out)

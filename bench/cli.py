@@ -113,11 +113,12 @@ def plan_command(
     debug: Debug = False,
 ) -> int:
     """Show what would run, what is there already, and why each is not."""
+    from bench.forecast import forecast
     from bench.plan import Request, make_plan
     from bench.store import Store
 
-    request = Request(methods, tasks, seeds, protocol, precision, accelerator, devices, retry)
-    runs = make_plan(request, Store(out))
+    store = Store(out)
+    runs = make_plan(Request(methods, tasks, seeds, protocol, precision, accelerator, devices, retry), store)
     table = Table(box=None, pad_edge=False)
     for column in ("run", "task set", "method", "tasks", "seed", "state"):
         table.add_column(column, no_wrap=column == "run")
@@ -127,8 +128,8 @@ def plan_command(
         state = f"to run: {planned.why}" if planned.todo else planned.why
         _add(table, spec.name[:10], planned.task_set_label, planned.method_label, which, spec.seed, state)
     _out().print(table)
-    todo = sum(planned.todo for planned in runs)
-    _out().print(f"{len(runs)} runs: {todo} to make, {len(runs) - todo} there already", highlight=False)
+    for line in forecast(runs, store.records()):
+        _out().print(line, markup=False, highlight=False)
     return OK
 
 
@@ -274,10 +275,10 @@ class _Watcher:
         self.bar = Progress(*columns, *times, console=err, transient=True)
         self.bar_task = self.bar.add_task("planning", total=None)
 
-    def planned(self, runs: "Sequence[Planned]") -> None:
+    def planned(self, runs: "Sequence[Planned]", forecast: Sequence[str]) -> None:
         self.runs, self.todo = runs, sum(planned.todo for planned in runs)
-        text = f"{len(runs)} runs: {self.todo} to make, {len(runs) - self.todo} there already"
-        _say(text)
+        for line in forecast:
+            _say(line)
         self.bar.update(self.bar_task, total=self.todo, description="runs")
         if err.is_terminal and self.todo:
             self.bar.start()

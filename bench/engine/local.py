@@ -21,6 +21,7 @@ from typing import TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from bench.engine.runs import LOG_LINES, Done, execute, failed
+from bench.forecast import like, seconds_by_likeness
 from bench.plan import Planned
 from bench.records import FINAL, RunRecord, Status
 from bench.store import Store, StoreProblem
@@ -105,14 +106,10 @@ def _quietly(function: Callable[[Argument], Returned], argument: Argument) -> Re
 
 def longest_first(runs: Sequence[Planned], known: Mapping[str, RunRecord]) -> list[Planned]:
     """Order runs by turn, then by how long the like of them took, as far as records tell, else as planned."""
-    seconds: dict[tuple[str, str, tuple[str, ...], str], float] = {}
-    for record in known.values():
-        spec = record.spec
-        seconds[spec.task_set, spec.method, spec.tasks, spec.protocol.name] = record.cost.total_seconds
+    seconds = seconds_by_likeness(known)
 
     def order(planned: Planned) -> tuple[int, float]:
-        spec = planned.spec
-        return planned.turn, -seconds.get((spec.task_set, spec.method, spec.tasks, spec.protocol.name), 0.0)
+        return planned.turn, -seconds.get(like(planned.spec), 0.0)
 
     return sorted(runs, key=order)
 

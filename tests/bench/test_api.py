@@ -45,8 +45,12 @@ def test_a_watcher_hears_of_the_plan_and_of_every_run(tmp_path):
         def __init__(self):
             self.heard = []
 
-        def planned(self, runs):
+        def planned(self, runs, forecast):
             self.heard.append([run.todo for run in runs])
+            assert forecast[0].startswith("3 runs: ")
+
+        def measuring(self, members):
+            self.heard.append(len(members))
 
         def done(self, planned, record):
             assert planned.spec == record.spec
@@ -55,7 +59,7 @@ def test_a_watcher_hears_of_the_plan_and_of_every_run(tmp_path):
     first, second = Watcher(), Watcher()
     for watcher in (first, second):
         bench.run(methods="equal", seeds=1, out=tmp_path, watcher=watcher, **SMALL)
-    assert first.heard == [[True] * 3, "ok", "ok", "ok"]
+    assert first.heard == [[True] * 3, "ok", "ok", "ok", 3]
     assert second.heard == [[False] * 3]
 
 
@@ -64,7 +68,10 @@ def test_pages_are_written_as_each_seed_completes(tmp_path):
     seen = []
 
     class Watcher:
-        def planned(self, runs):
+        def planned(self, runs, forecast):
+            pass
+
+        def measuring(self, members):
             pass
 
         def done(self, planned, record):

@@ -1,0 +1,68 @@
+"""What a plan will take and what it can show, before it starts."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from bench.plan import Planned
+from bench.records import REFERENCE, STL, RunRecord, RunSpec
+
+
+def forecast(runs: Sequence[Planned], known: Mapping[str, RunRecord], workers: int | None = None) -> list[str]:
+    """Say in a line each how many runs there are, how long they take, and which effect they can show.
+
+    Args:
+        runs: the plan.
+        known: records by name, of which the time is taken.
+        workers: at once; None leaves the time as one worker's.
+    """
+    todo = [planned for planned in runs if planned.todo]
+    lines = [f"{len(runs)} runs: {len(todo)} to make, {len(runs) - len(todo)} there already"]
+    if todo:
+        lines.append(_time(todo, known, workers or 1))
+    return lines + _effect(runs)
+
+
+def like(spec: RunSpec) -> tuple[str, str, tuple[str, ...], str]:
+    """Return what runs that take about as long have in common."""
+    return spec.task_set, spec.method, spec.tasks, spec.protocol.name
+
+
+def seconds_by_likeness(known: Mapping[str, RunRecord]) -> dict[tuple[str, str, tuple[str, ...], str], float]:
+    """Return the seconds that a run of each likeness took, where one has ended by itself."""
+    return {like(r.spec): r.cost.total_seconds for r in known.values() if r.cost.total_seconds}
+
+
+def _time(todo: Sequence[Planned], known: Mapping[str, RunRecord], workers: int) -> str:
+    seconds = seconds_by_likeness(known)
+    found = [seconds[like(planned.spec)] for planned in todo if like(planned.spec) in seconds]
+    if not found:
+        return "time: not known yet, as no run like these has been made here"
+    spread = f" on {workers} workers" if workers > 1 else ""
+    least = "at least " if len(found) < len(todo) else "about "
+    unknown = f"; {len(todo) - len(found)} of them have no like here yet" if len(found) < len(todo) else ""
+    return f"time: {least}{_minutes(sum(found) / workers)}{spread}, as runs like these took here{unknown}"
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _effect(runs: Sequence[Planned]) -> list[str]:
+    """Say what a family of methods against equal weights can show with so many seeds."""
+    from bench.evidence.power import detectable
+    from bench.evidence.significance import smallest_p
+
+    methods = {planned.spec.method for planned in runs} - {STL, REFERENCE}
+    seeds = len({planned.turn for planned in runs})
+    if not methods:
+        return []
+    compared = f"{seeds} seed{'s' * (seeds > 1)}, {len(methods)} method{'s' * (len(methods) > 1)} against equal weights"
+    if smallest_p(seeds) > 0.05:
+        p = smallest_p(seeds)
+        return [
+            f"{compared}: no exact test can call any better or worse (its smallest p is {p:.2g}); 6 seeds or more can"
+        ]
+    effect = detectable(seeds, len(methods))
+    return [f"{compared}: shows a difference of {effect:.1f} standard deviations over seeds with a power of 80 %"]
