@@ -1,0 +1,146 @@
+"""What may be compared → what the comparison shows: a pure function of runs, in plain frozen data.
+
+Everything that a page says is here once; pages only write it down.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.evidence.significance import Verdict
+from bench.records import Point
+
+Floats = NDArray[np.float64]
+
+ALPHA = 0.05
+MARGIN = 1.0
+"""Percentage points of Δ within which two methods are called equivalent."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval, NaN where there are too few seeds."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method with one reference, over the seeds (and task sets) that both have."""
+
+    difference: Interval
+    """In percentage points of Δ task; positive is better than the reference."""
+    per_seed: tuple[Floats, ...]
+    """The differences `[S]` by task set, NaN where a pair is missing."""
+    p: float
+    """Adjusted for the family of all methods compared with this reference here."""
+    verdict: Verdict
+    wins: int
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """A method's cost relative to that of equal weights."""
+
+    step: float
+    """The time of a step."""
+    training: float
+    """The time of a training, with that of its teachers."""
+    memory: float
+    """The most that a step needs at once, beyond parameters and data; NaN where it was not measured."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one task set, or over all of them."""
+
+    method: str
+    seeds: int
+    """With which it is compared."""
+    failed: int
+    """Runs that ended in another way than ok or skipped; each counts with the untrained predictor's scores."""
+    delta_task: Interval | None
+    """Gain over single-task learning, tasks weighing the same; None where there is no seed to compare."""
+    delta_metric: Interval | None
+    per_seed: Floats
+    """Δ task `[S]`, linearised; empty over several task sets."""
+    vs_equal: Comparison | None
+    """None for equal weights themselves, and where nothing can be compared."""
+    vs_stl: Comparison | None
+    """None for single-task learning itself, and where nothing can be compared."""
+    letters: str
+    """Two methods share a letter unless they are shown to differ."""
+    band: tuple[int, int] | None
+    """Best and worst place that the pairwise tests leave open, 1 the best."""
+    mean_rank: float
+    """Over metrics, single-task learning not ranked; NaN where there is none."""
+    values: Floats
+    """Test metrics `[M]`, means over seeds."""
+    gains: Floats
+    """Of each metric over single-task learning `[M]`, in per cent."""
+    gain_p: Floats
+    """Of those gains being 0 `[M]`, adjusted for the false discovery rate over the table: for exploring."""
+    cost: Ratios | None
+    passes: Mapping[str, float]
+    degenerate: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Every method with every other: row minus column, in percentage points of Δ task."""
+
+    methods: tuple[str, ...]
+    difference: Floats
+    low: Floats
+    high: Floats
+    p: Floats
+    """Adjusted jointly for all pairs."""
+    wins: NDArray[np.int64]
+    """Pairs of runs in which the row's was better."""
+    count: NDArray[np.int64]
+    """Pairs of runs."""
+    cliques: tuple[tuple[int, ...], ...]
+    """Largest groups of methods (places in `methods`) none of which is shown to differ from another."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """What is shown of one task set, or over all that may be averaged."""
+
+    label: str
+    suite: bool
+    metrics: tuple[tuple[str, str], ...]
+    """(task, metric) `[M]`; none over several task sets."""
+    higher_is_better: tuple[bool, ...]
+    rows: tuple[Row, ...]
+    """Best first by Δ task, single-task learning among them."""
+    pairs: Pairs | None
+    seeds: int
+    """The most that any method has."""
+    family: int
+    """How many methods are compared with equal weights."""
+    smallest_p: float
+    """That an exact test could give here."""
+    detectable: float
+    """The smallest difference from equal weights, in points of Δ task, that would be found with a power of 80 %: at
+    the median spread over methods; NaN where it is not known, infinite where no test can find anything."""
+    recipe: str
+    """How the runs were trained."""
+    notes: tuple[str, ...]
+    points: Mapping[str, Mapping[int, Sequence[Point]]] = field(default_factory=dict)
+    """By method and seed, what was written down while training."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All boards, those over several task sets first."""
+
+    boards: tuple[Board, ...]
+    provenance: Mapping[str, str]
+    """Of commit, versions, hardware, protocol: what is to be known of where the numbers are from."""
