@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.forecast import forecast
 from bench.plan import Planned, Request, make_plan
-from bench.records import RunRecord
+from bench.records import CostRecord, RunRecord
 from bench.store import Store, log
 from methods.core.registry import NameProblem, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bench.report.analysis import Report
 
 
 class Watcher(Protocol):
@@ -146,20 +148,48 @@ def _places(todo: Sequence[Planned], workers: int | str) -> dict[str, Any]:
     return {"workers": chosen, "gpus": gpus[:chosen]}
 
 
-def report(folder: str | Path) -> "pd.DataFrame":
-    """Rebuild every page of a folder from its records, without training; return the leaderboard.
+def report(source: str | Path, out: str | Path | None = None) -> "pd.DataFrame":
+    """Rebuild every page from the records of a folder, or from a tidy CSV file; return the leaderboard.
+
+    Args:
+        source: a folder of records, or anybody's file with a row per metric of each run (`report.runs.NEEDED`).
+        out: where the pages go; by default into that folder, or beside the file into `NAME-report`.
 
     Raises:
-        StoreProblem: there is no record, or a file is not one.
+        StoreProblem: there is no record, or the file is not such a one.
     """
     from bench.report.pages import write_pages
+    from bench.report.table import leaderboard
+
+    records, measured = _read(Path(source))
+    return leaderboard(write_pages(records, pages_folder(source, out), measured))
+
+
+def compare(source: str | Path) -> "Report":
+    """Return all that the pages of a folder, or of a tidy CSV file, say. Raises as `report`."""
+    from bench.report.comparison import analyse
+
+    return analyse(*_read(Path(source)))
+
+
+def pages_folder(source: str | Path, out: str | Path | None = None) -> Path:
+    """Return where the pages of a folder or file go."""
+    path = Path(source)
+    return Path(out) if out is not None else path.with_name(f"{path.stem}-report") if path.is_file() else path
+
+
+def _read(source: Path) -> tuple[list[RunRecord], list[CostRecord]]:
     from bench.store import StoreProblem
 
-    store = Store(Path(folder))
-    records = store.records()
+    if source.is_file():
+        from bench.report.runs import read_tidy
+
+        return read_tidy(source), []
+    store = Store(source)
+    records = list(store.records().values())
     if not records:
-        raise StoreProblem(f"{folder} has no records: python -m bench run --out {folder} makes them")
-    return write_pages(records.values(), store.folder, store.costs())
+        raise StoreProblem(f"{source} has no records: python -m bench run --out {source} makes them")
+    return records, store.costs()
 
 
 def _text(value: int | str | Sequence[int] | Sequence[str]) -> str:

@@ -66,13 +66,13 @@ def run_command(
     debug: Debug = False,
 ) -> int:
     """Train what is not there yet and write the leaderboard."""
-    from bench.api import report, run
+    from bench.api import compare, report, run
     from bench.store import Store
 
     watcher = _Watcher()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to stop, stop as on Ctrl-C
     try:
-        board = run(
+        run(
             methods, tasks, seeds, protocol, out,
             precision=precision, accelerator=accelerator, devices=devices, retry=retry,
             engine=engine, workers=workers, timeout=timeout, checkpoint_every=checkpoint_every,
@@ -88,10 +88,9 @@ def run_command(
         watcher.close()
     from bench.report.pages import FILES, print_board  # a second of imports, which an error need not pay
 
-    store = Store(out)
-    records = store.records()
-    print_board(records.values(), board, _out(), store.costs())
-    _out().print("written: " + ", ".join(str(out / name) for name in FILES), highlight=False, soft_wrap=True)
+    records = Store(out).records()
+    print_board(compare(out), _out())
+    _written(out, FILES)
     statuses: Counter[str] = Counter(records[planned.spec.name].result.status for planned in watcher.runs)
     for status, count in sorted(statuses.items()):
         if status not in ("ok", "skipped"):
@@ -134,16 +133,62 @@ def plan_command(
 
 
 @app.command("report")
-def report_command(folder: Annotated[Path, typer.Argument()] = DEFAULT_OUT, debug: Debug = False) -> int:
-    """Rebuild the pages of a folder from its records, without training."""
-    from bench.api import report
+def report_command(
+    source: Annotated[
+        Path, typer.Argument(help="a folder of records, or a tidy CSV file of anybody's runs")
+    ] = DEFAULT_OUT,
+    out: Annotated[Path | None, typer.Option(help="where the pages go, if not there")] = None,
+    debug: Debug = False,
+) -> int:
+    """Rebuild the pages from records, or from a tidy CSV file, without training."""
+    from bench.api import compare, pages_folder, report
     from bench.report.pages import FILES, print_board
-    from bench.store import Store
 
-    board = report(folder)
-    store = Store(folder)
-    print_board(store.records().values(), board, _out(), store.costs())
-    _out().print("written: " + ", ".join(str(folder / name) for name in FILES), highlight=False, soft_wrap=True)
+    report(source, out)
+    print_board(compare(source), _out())
+    _written(pages_folder(source, out), FILES)
+    return OK
+
+
+@app.command("power")
+def power_command(
+    source: Annotated[
+        Path, typer.Argument(help="a folder of records, or a tidy CSV file of anybody's runs")
+    ] = DEFAULT_OUT,
+    target: Annotated[float, typer.Option(help="the difference to be found, in points of Δ task")] = 1.0,
+    pairs: Annotated[bool, typer.Option("--pairs", help="every pair of methods, not each with equal weights")] = False,
+    debug: Debug = False,
+) -> int:
+    """Say how many fresh seeds would settle what is undecided."""
+    from bench.api import compare
+    from bench.report.power import settling
+
+    if not target > 0:
+        raise typer.BadParameter(f"--target {target:g}: write points above 0")
+    found = settling(compare(source), target, pairs=pairs)
+    table = Table(box=None, pad_edge=False)
+    for column in ("task set", "method", "other", "difference", "sd", "seeds", "needed", "at worst"):
+        table.add_column(column, justify="left" if column in ("task set", "method", "other") else "right")
+    for row in found.to_dict("records"):
+        cells = [
+            row["task_set"],
+            row["method"],
+            row["other"],
+            f"{row['difference']:+.2f}",
+            f"{row['sd']:.2f}",
+            row["seeds"],
+        ]
+        wanted = [row[name] for name in ("needed", "needed_at_worst")]
+        _add(table, *cells, *("" if count != count else int(count) for count in wanted))
+    _out().print(table if len(found) else "nothing is undecided", highlight=False)
+    if len(found):
+        _out().print(
+            f"needed: seeds that find a difference of {target:g} points with a power of 80 %, if differences spread as seen; "
+            "at worst: at the upper end of the 95 % range of sd.\nTake fresh seeds into another folder: those that are "
+            "here have been looked at (python -m bench run --seeds 100-… --out results/confirm).",
+            highlight=False,
+            soft_wrap=True,
+        )
     return OK
 
 
@@ -316,6 +361,12 @@ def _out() -> Console:
     """The console for results; in a file or pipe as wide as a table needs."""
     console = Console()
     return console if console.is_terminal else Console(width=200)
+
+
+def _written(folder: Path, names: Sequence[str]) -> None:
+    """Say where the pages are, if they are there."""
+    files = [str(folder / name) for name in names if (folder / name).exists()]
+    _out().print(f"written: {', '.join(files)}", highlight=False, soft_wrap=True)
 
 
 def _add(table: Table, *cells: object) -> None:

@@ -4,6 +4,7 @@ Times of runs that shared the machine with others tell little. Here every method
 its fastest round counts. What a step allocates is counted by the profiler, the same on every repetition.
 """
 
+import gc
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -140,8 +141,13 @@ def _memory(fabric: Fabric, step: Callable[[], None]) -> tuple[int, int]:
         after = torch.cuda.memory_stats()
         allocated = after["allocated_bytes.all.allocated"] - before["allocated_bytes.all.allocated"]
         return allocated, after["allocated_bytes.all.peak"] - before["allocated_bytes.all.current"]
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
+    gc.collect()
+    gc.disable()  # what it frees, it would free at another moment each time
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            step()
+    finally:
+        gc.enable()
     assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = peak = 0

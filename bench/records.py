@@ -20,6 +20,10 @@ FINAL: frozenset[Status] = frozenset({"ok", "diverged", "skipped"})
 """Results: another attempt would end the same way. The other statuses may depend on the machine."""
 
 
+FAILURES: frozenset[Status] = frozenset({"diverged", "timeout", "out_of_memory", "crashed"})
+"""Outcomes without scores. (What was skipped is missing.)"""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -96,6 +96,8 @@ class Pairs:
     """Every method with every other: row minus column, in percentage points of Δ task."""
 
     methods: tuple[str, ...]
+    values: Floats
+    """What the differences are of `[S, methods]`, on one task set; none over several."""
     difference: Floats
     low: Floats
     high: Floats

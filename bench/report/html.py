@@ -1,13 +1,13 @@
 """Tables → one self-contained HTML page, complete without JavaScript."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
+from typing import Any as Ratios
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from bench.report.table import SUITE, Ratios
+SUITE = "all"
 
 
 def page(
@@ -41,9 +41,9 @@ def number(value: float | None, digits: int = 3) -> str:
     return "" if value is None or pd.isna(value) else f"{value:.{digits}g}"
 
 
-def passes(row: Mapping[Hashable, Any]) -> str:
+def passes(counts: Mapping[str, float]) -> str:
     """Forward, head and trunk passes a step, and those of teachers if there are any; empty if not known."""
-    counts = [row[f"{what}_passes"] for what in ("forward", "heads", "trunk", "teacher")]
-    if pd.isna(counts[0]):
+    if not counts:
         return ""
-    return "/".join(number(count) for count in counts[:3]) + (f" +{number(counts[3])}" if counts[3] else "")
+    own = "/".join(number(counts[what]) for what in ("forward", "heads", "trunk"))
+    return own + (f" +{number(counts['teacher'])}" if counts.get("teacher") else "")

@@ -1,46 +1,68 @@
 """Records → files in their folder, and the table on a terminal."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.literature import published
 from bench.records import CostRecord, RunRecord
-from bench.report import table
+from bench.report.analysis import Board, Comparison, Interval, Report
+from bench.report.comparison import analyse
+from bench.report.costs import costs, timings
 from bench.report.csv import csv_bytes
 from bench.report.html import number, page, passes, signed
+from bench.report.runs import tidy
+from bench.report.table import leaderboard
+
+# from bench.report.text import latex, markdown
 from bench.store import write
+from methods.core.registry import NameProblem
 
-FILES = ("leaderboard.csv", "leaderboard.html", "runs.csv", "costs.csv", "timings.csv")
+FILES = (
+    *("leaderboard.csv", "leaderboard.html", "leaderboard.md", "leaderboard.tex"),
+    *("runs.csv", "costs.csv", "timings.csv"),
+)
 
 
-def write_pages(records: Iterable[RunRecord], folder: Path, measured: Sequence[CostRecord] = ()) -> pd.DataFrame:
-    """Write all pages of a folder's records, and of what steps were measured to cost. Returns the leaderboard."""
+def write_pages(records: Iterable[RunRecord], folder: Path, measured: Sequence[CostRecord] = ()) -> Report:
+    """Write all pages of a folder's records, and of what steps were measured to cost. Returns what they say."""
     ordered = sorted(records, key=lambda record: record.name)
-    board = table.leaderboard(ordered)
-    html = page(board, table.relative_costs(ordered, measured), _recipes(ordered), table.mixtures(ordered))
-    tables = table.tidy(ordered), table.costs(ordered, measured), table.timings(ordered)
-    contents = (csv_bytes(board), html, *map(csv_bytes, tables))
+    report = analyse(ordered, measured)
+    contents = (
+        csv_bytes(leaderboard(report)),
+        page(report, _published(report)),
+        markdown(report),
+        latex(report),
+        *map(csv_bytes, (tidy(ordered), costs(ordered, measured), timings(ordered))),
+    )
     for name, content in zip(FILES, contents, strict=True):
         write(folder / name, content)
-    return board
+    return report
 
 
-def print_board(
-    records: Iterable[RunRecord], board: pd.DataFrame, console: Console, measured: Sequence[CostRecord] = ()
-) -> None:
-    """Print, per task set and over all of them, gains, cost and every metric."""
-    ordered = list(records)
-    ratios = table.relative_costs(ordered, measured)
-    for task_set, rows in board.groupby("task_set", sort=False):
-        metrics = [c for c in board.columns if "." in c and not c.endswith(".gain") and rows[c].notna().any()]
-        gains = _table(f"{task_set}: gain over single-task learning, pp (95 % interval)")
-        for name in (
+def _published(report: Report) -> dict[str, pd.DataFrame]:
+    """What papers printed of the same task sets, by label."""
+    found = {}
+    for board in report.boards:
+        try:
+            found[board.label] = published(board.label.partition("[")[0].partition("@")[0])
+        except NameProblem:
+            continue
+    return found
+
+
+def print_board(report: Report, console: Console) -> None:
+    """Print, per task set and over all of them, gains, verdicts, cost and every metric."""
+    for board in sorted(report.boards, key=lambda board: not board.suite):
+        gains = _table()
+        columns = (
             "delta_task",
+            "vs equal",
+            "",
             "delta_metric",
             "rank",
             "step ×",
@@ -48,52 +70,51 @@ def print_board(
             "memory ×",
             "passes",
             "seeds",
-            "failed",
-        ):
-            gains.add_column(name, justify="right")
-        values = _table(f"{task_set}: test metrics, means over seeds")
-        for name in metrics:
-            values.add_column(name, justify="right")
-        for row in rows.to_dict("records"):
+        )
+        for name in (*columns, "failed"):
+            gains.add_column(name, justify="left" if name == "" else "right")
+        values = _table()
+        for task, metric in board.metrics:
+            values.add_column(f"{task}.{metric}", justify="right")
+        for row in board.rows:
+            ratios = (row.cost.step, row.cost.training, row.cost.memory) if row.cost is not None else (None,) * 3
             gains.add_row(
-                Text(row["method"]),
-                *(_interval(row, name) for name in ("delta_task", "delta_metric")),
-                number(row["mean_rank"]),
-                *(number(ratio) for ratio in ratios.get((row["task_set"], row["method"]), (None, None, None))),
-                passes(row),
-                number(row["seeds"]),
-                number(row["failed"]),
+                *(Text(row.method), _interval(row.delta_task), *_verdict(row.vs_equal), _interval(row.delta_metric)),
+                *(number(value) for value in (row.mean_rank, *ratios)),
+                *(passes(row.passes), str(row.seeds), str(row.failed)),
             )
-            values.add_row(Text(row["method"]), *(number(row[name]) for name in metrics))
+            values.add_row(Text(row.method), *(number(value) for value in row.values))
+        _say(console, f"{board.label}: gain over single-task learning, pp (95 % interval)")
         console.print(gains)
-        if metrics:
+        if board.metrics:
+            _say(console, f"{board.label}: test metrics, means over seeds")
             console.print(values)
-    for note in table.mixtures(ordered):
-        console.print(f"note: {note}", markup=False)
-    for row in board[board["note"].fillna("") != ""].to_dict("records"):
-        console.print(f"note: {row['method']} on {row['task_set']}: {row['note']}", markup=False)
+        for line in _below(board):
+            _say(console, line)
+        console.print()
 
 
-def _recipes(records: list[RunRecord]) -> dict[str, str]:
-    recipes = {}
-    for group in table.groups(records):
-        run = next((r for runs in group.runs.values() for r in runs.values()), None)
-        if run is not None:
-            p = run.spec.protocol
-            recipes[group.label] = (
-                f"Protocol {p.name}: {p.steps} steps of {p.batch_size} examples, {p.optimizer}, learning rate {p.lr:g}"
-                f" ({p.schedule}), weight decay {p.weight_decay:g}; the test split after the last step."
-            )
-    return recipes
+def _below(board: Board) -> list[str]:
+    lines = [f"note: {note}" for note in board.notes]
+    return lines + [f"note: {row.method} on {board.label}: {row.note}" for row in board.rows if row.note]
 
 
-def _table(title: str) -> Table:
-    made = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table() -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("method", no_wrap=True)
     return made
 
 
-def _interval(row: Mapping[Hashable, Any], name: str) -> str:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    inside = "" if pd.isna(low) else f" ({signed(low, 1)}, {signed(high, 1)})"
-    return signed(row[name]) + inside
+def _interval(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    inside = f" ({signed(interval.low, 1)}, {signed(interval.high, 1)})" if interval.low == interval.low else ""
+    return signed(interval.mean) + inside
+
+
+def _verdict(comparison: Comparison | None) -> tuple[str, str]:
+    return ("", "") if comparison is None else (_interval(comparison.difference), comparison.verdict)

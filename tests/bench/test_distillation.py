@@ -7,6 +7,9 @@ from bench.catalogue import task_set
 from bench.engine.inline import run_inline
 from bench.plan import Request, make_plan
 from bench.records import STL, RunSpec
+from bench.report.comparison import analyse
+from bench.report.costs import relative_costs
+from bench.report.table import leaderboard
 from bench.store import Store
 from bench.training import train
 
@@ -39,22 +42,18 @@ def test_teachers_of_another_seed_come_first_and_are_no_baselines(store):
     assert [run.spec.seed for run in runs if run.spec.method == STL] == [0, 0, 7, 7]
     assert runs[-1].parts.upstream.keys() == {run.spec.name for run in runs[-3:-1]}
     run_inline(runs, store, lambda planned, record: None, debug=True)
-    from bench.report.table import leaderboard
-
-    board = leaderboard(store.records().values()).set_index("method")
+    board = leaderboard(analyse(store.records().values())).set_index("method")
     assert board.seeds[STL] == 1
     assert board.seeds["kd[teacher_seed=7]"] == 1
 
 
 def test_a_student_reads_its_teachers_and_pays_for_them(store):
     run_inline(plan(store, methods="kd,kd+mgda"), store, lambda planned, record: None, debug=True)
-    from bench.report.table import relative_costs
-
     records = store.records().values()
     kd = next(record for record in records if record.method_label == "kd")
     assert (kd.result.status, kd.cost.passes["teacher"], kd.cost.passes["trunk"]) == ("ok", 2, 1)
-    step, whole, _ = relative_costs(records)["scales[tasks=2]@smoke", "kd"]
-    assert whole > step
+    ratios = relative_costs(records)["scales[tasks=2]@smoke", "kd"]
+    assert ratios.training > ratios.step
 
 
 def test_other_teachers_give_another_student(store):

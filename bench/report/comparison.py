@@ -1,0 +1,452 @@
+"""What may be compared → the comparison: gains, tests, verdicts, bands, as `analysis` lays them down."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from bench.evidence.delta import delta_mtl, mean_rank, per_seed, task_gains
+from bench.evidence.power import detectable
+from bench.evidence.ranks import cliques, letters, rank_bands
+from bench.evidence.significance import (
+    benjamini_hochberg,
+    max_t,
+    pairwise_max_t,
+    sign_flip_test,
+    smallest_p,
+    suite_mean,
+    t_interval,
+    verdict,
+)
+from bench.records import FAILURES, REFERENCE, STL, CostRecord, RunRecord
+from bench.report.analysis import (
+    ALPHA,
+    MARGIN,
+    Board,
+    Comparison,
+    Floats,
+    Interval,
+    Pairs,
+    Ratios,
+    Report,
+    Row,
+)
+from bench.report.costs import relative_costs
+from bench.report.runs import GIVEN, SUITE, Group, groups, mixtures
+
+SAFE = 10.0
+"""A baseline's mean should be so many standard errors from 0, or gains relative to it mean little."""
+
+
+def analyse(records: Iterable[RunRecord], measured: Sequence[CostRecord] = ()) -> Report:
+    """Compare all methods with single-task learning, with equal weights and with each other.
+
+    Args:
+        records: runs, those of different protocols among them: each protocol has boards of its own.
+        measured: what steps cost, where that was measured side by side.
+    """
+    ordered = sorted(records, key=lambda record: record.name)
+    costs = relative_costs(ordered, measured)
+    notes = mixtures(ordered)
+    sets: dict[str, list[_Set]] = defaultdict(list)
+    for group in groups(ordered):
+        sets[group.suite].append(_Set(group))
+    boards: list[Board] = []
+    for suite, members in sorted(sets.items()):
+        if len(members) > 1:
+            boards += _suite_board(SUITE + suite, members, costs)
+        boards += [_set_board(member, costs, notes) for member in members]
+    return Report(tuple(boards), _provenance(ordered))
+
+
+class _Set:
+    """One task set's arrays: S seeds with all baselines, M metrics; NaN where a method has no run."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.seeds = group.seeds()
+        self.stl = group.stl_values()
+        self.values = {method: group.values(method) for method in group.runs}
+        self.methods = [method for method, rows in self.values.items() if not np.isnan(rows).all()]
+        """Those that can be compared with anything."""
+
+    def per_seed(self, method: str, kind: str, *, impute: bool = True, by_metric: bool = False) -> Floats:
+        """Per-seed gains `[S]` over single-task learning."""
+        rows = self.stl if method == STL else self.values[method] if impute else self.group.values(method, impute=False)
+        tasks = range(len(self.group.metrics)) if by_metric else self.group.tasks
+        if kind == "linearised":  # the ratio of means is over the seeds that are there
+            there = ~np.isnan(rows).any(1)
+            found = per_seed(rows[there], self.stl[there], self.group.higher_is_better, tasks, "linearised")
+            whole = np.full(len(rows), np.nan)
+            whole[there] = found
+            return whole
+        return per_seed(rows, self.stl, self.group.higher_is_better, tasks, kind)  # type: ignore[arg-type]
+
+    def against(self, reference: str, method: str, *, impute: bool = True) -> Floats:
+        """Per-seed differences `[S]` that a test of "no difference" flips."""
+        if reference == STL:
+            return self.per_seed(method, "paired", impute=impute)
+        return self.per_seed(method, "fixed", impute=impute) - self.per_seed(reference, "fixed", impute=impute)
+
+
+def _compared(sets: Sequence[_Set], reference: str) -> list[str]:
+    """The methods of a family: all that are there on every set, but for the reference."""
+    everywhere = [m for m in sets[0].methods if all(m in own.methods for own in sets)]
+    has_reference = reference == STL or reference in everywhere
+    return [method for method in everywhere if method != reference] if has_reference else []
+
+
+def _family(
+    sets: Sequence[_Set], reference: str, intervals: Mapping[str, Interval]
+) -> dict[str, tuple[Comparison, str]]:
+    """Compare every method with one reference; with each comparison comes what is to be said of it."""
+    methods = _compared(sets, reference)
+    if not methods:
+        return {}
+    found = {}
+    p = max_t(*(np.stack([own.against(reference, m) for m in methods], 1) for own in sets))
+    for place, method in enumerate(methods):
+        differences = tuple(own.against(reference, method) for own in sets)
+        word = _verdict(differences, float(p[place]))
+        note = ""
+        if any(_has_failed(own, method) or _has_failed(own, reference) for own in sets) and word in ("better", "worse"):
+            cases = [np.stack([own.against(reference, m, impute=m != method) for m in methods], 1) for own in sets]
+            without = _verdict([case[:, place] for case in cases], float(max_t(*cases)[place]))
+            if without != word:
+                note = f"{word} than {reference} only with its failed runs counted (without them: {without})"
+                word = "undecided"
+        mean, low, high = suite_mean(*differences)
+        joined = np.concatenate(differences)
+        comparison = Comparison(
+            difference=intervals[method] if reference == STL else Interval(mean, low, high),
+            per_seed=differences,
+            p=float(p[place]),
+            verdict=word,  # type: ignore[arg-type]
+            wins=int((joined > 0).sum()),
+            pairs=int((~np.isnan(joined)).sum()),
+        )
+        found[method] = comparison, note
+    return found
+
+
+def _verdict(differences: Sequence[Floats], p: float) -> str:
+    """The word; no set may have too few seeds for an exact test of its own."""
+    fewest = min(int((~np.isnan(d)).sum()) for d in differences)
+    return verdict(*differences, p=np.nan if smallest_p(fewest) > ALPHA else p, margin=MARGIN, alpha=ALPHA)
+
+
+def _has_failed(own: _Set, method: str) -> bool:
+    return any(run.result.status in FAILURES for run in own.group.runs.get(method, {}).values())
+
+
+def _pairs(sets: Sequence[_Set], methods: Sequence[str]) -> Pairs | None:
+    """Compare all methods, single-task learning among them, with each other."""
+    if len(methods) < 2:
+        return None
+    values = [np.stack([own.per_seed(m, "fixed") for m in methods], 1) for own in sets]
+    p = pairwise_max_t(*values)
+    size = len(methods)
+    difference, low, high = (np.zeros((size, size)) for _ in range(3))
+    wins, count = np.zeros((size, size), np.int64), np.zeros((size, size), np.int64)
+    for i in range(size):
+        for j in range(size):
+            if i != j:
+                between = [v[:, i] - v[:, j] for v in values]
+                difference[i, j], low[i, j], high[i, j] = suite_mean(*between)
+                joined = np.concatenate(between)
+                wins[i, j], count[i, j] = (joined > 0).sum(), (~np.isnan(joined)).sum()
+    shown = _shown_to_differ(p, count)
+    order = sorted(range(size), key=lambda i: -_mean_against(difference, i))
+    groups = tuple(tuple(int(i) for i in clique) for clique in cliques(shown, order))
+    own = values[0] if len(values) == 1 else np.zeros((0, size))
+    return Pairs(tuple(methods), own, difference, low, high, p, wins, count, groups)
+
+
+def _shown_to_differ(p: Floats, count: np.ndarray) -> np.ndarray:
+    enough = np.vectorize(lambda pairs: smallest_p(int(pairs)) <= ALPHA)(count)
+    found: np.ndarray = (p <= ALPHA) & enough
+    return found
+
+
+def _mean_against(difference: Floats, i: int) -> float:
+    return float(np.nanmean(difference[i]))
+
+
+def _placed(pairs: Pairs | None, deltas: Mapping[str, float]) -> dict[str, tuple[str, tuple[int, int] | None]]:
+    """Letters and bands, best first."""
+    if pairs is None:
+        return {}
+    means = np.array([deltas[method] for method in pairs.methods])
+    shown = _shown_to_differ(pairs.p, pairs.count)
+    order = sorted(range(len(means)), key=lambda i: (-means[i], pairs.methods[i]))
+    best, worst = rank_bands(means, shown)
+    marks = letters(shown, order)
+    return {m: (marks[i], (int(best[i]), int(worst[i]))) for i, m in enumerate(pairs.methods)}
+
+
+def _set_board(own: _Set, costs: Mapping[tuple[str, str], Ratios], notes: Mapping[str, list[str]]) -> Board:
+    group = own.group
+    higher, size = group.higher_is_better, len(group.metrics)
+    deltas: dict[str, Interval] = {}
+    by_metric: dict[str, Interval] = {}
+    for method in own.methods:
+        there = ~np.isnan(own.values[method]).any(1)
+        task, metric = delta_mtl(own.values[method][there], own.stl[there], higher, group.tasks)
+        deltas[method] = Interval(task, *t_interval(own.per_seed(method, "linearised")))
+        by_metric[method] = Interval(metric, *t_interval(own.per_seed(method, "linearised", by_metric=True)))
+    equal, stl = _family([own], REFERENCE, deltas), _family([own], STL, deltas)
+    everyone = [*([STL] if len(own.stl) else []), *own.methods]
+    pairs = _pairs([own], everyone)
+    placed = _placed(pairs, {STL: 0.0, **{m: interval.mean for m, interval in deltas.items()}})
+    means = {method: np.nanmean(own.values[method], 0) for method in own.methods}
+    ranks = dict(zip(means, mean_rank(list(means.values()), higher), strict=True)) if means else {}
+    gain_p = _gain_p(own)
+    nothing = np.full(size, np.nan)
+    rows = []
+    for method, runs in group.runs.items():
+        there = ~np.isnan(own.values[method]).any(1)
+        said = [note for family in (equal, stl) for _, note in [family.get(method, (None, ""))] if note]
+        some = next((run for run in runs.values() if run.cost.passes), None)
+        rows.append(
+            Row(
+                method=method,
+                seeds=int(there.sum()),
+                failed=sum(run.result.status in FAILURES for run in runs.values()),
+                delta_task=deltas.get(method),
+                delta_metric=by_metric.get(method),
+                per_seed=own.per_seed(method, "linearised") if method in deltas else np.array([]),
+                vs_equal=equal[method][0] if method in equal else None,
+                vs_stl=stl[method][0] if method in stl else None,
+                letters=placed.get(method, ("", None))[0],
+                band=placed.get(method, ("", None))[1],
+                mean_rank=float(ranks.get(method, np.nan)),
+                values=means.get(method, nothing),
+                gains=task_gains(own.values[method][there], own.stl[there], higher) if there.any() else nothing,
+                gain_p=gain_p.get(method, nothing),
+                cost=costs.get((group.label, method)),
+                passes=dict(some.cost.passes) if some is not None else {},
+                degenerate=sum(run.result.degenerate for run in runs.values()),
+                note="; ".join([*_reasons(group, method), *said]),
+            )
+        )
+    if len(own.stl) or group.baselines:
+        rows.append(_stl_row(own, placed.get(STL, ("", None)), costs))
+    spread = [
+        float(np.nanstd(c.per_seed[0], ddof=1)) for c, _ in equal.values() if (~np.isnan(c.per_seed[0])).sum() > 1
+    ]
+    return Board(
+        label=group.label,
+        suite=False,
+        metrics=tuple(group.metrics),
+        higher_is_better=tuple(higher),
+        rows=tuple(sorted(rows, key=_best_first)),
+        pairs=pairs,
+        seeds=max((row.seeds for row in rows), default=0),
+        family=len(equal),
+        smallest_p=smallest_p(len(own.seeds)),
+        detectable=_detectable(len(own.seeds), len(equal), spread),
+        recipe=_recipe(group),
+        notes=(*notes.get(group.label, ()), *_warnings(own)),
+        points={m: {s: run.result.points for s, run in sorted(runs.items())} for m, runs in group.runs.items()},
+    )
+
+
+def _suite_board(label: str, sets: list[_Set], costs: Mapping[tuple[str, str], Ratios]) -> list[Board]:
+    methods = [m for m in sets[0].methods if all(m in own.methods for own in sets)]
+    if not methods:
+        return []
+    deltas = {m: Interval(*suite_mean(*(own.per_seed(m, "linearised") for own in sets))) for m in methods}
+    by_metric = {
+        m: Interval(*suite_mean(*(own.per_seed(m, "linearised", by_metric=True) for own in sets))) for m in methods
+    }
+    equal, stl = _family(sets, REFERENCE, deltas), _family(sets, STL, deltas)
+    pairs = _pairs(sets, [STL, *methods])
+    placed = _placed(pairs, {STL: 0.0, **{m: interval.mean for m, interval in deltas.items()}})
+    rows = []
+    for method in methods:
+        said = [note for family in (equal, stl) for _, note in [family.get(method, (None, ""))] if note]
+        runs = [own.group.runs[method] for own in sets]
+        ranks, passes = [], []
+        for own in sets:
+            values = [np.nanmean(own.values[m], 0) for m in own.methods]
+            ranks.append(mean_rank(values, own.group.higher_is_better)[own.methods.index(method)])
+            passes.append(next((r.cost.passes for r in own.group.runs[method].values() if r.cost.passes), {}))
+        rows.append(
+            Row(
+                method=method,
+                seeds=min(int((~np.isnan(own.values[method]).any(1)).sum()) for own in sets),
+                failed=sum(run.result.status in FAILURES for one in runs for run in one.values()),
+                delta_task=deltas[method],
+                delta_metric=by_metric[method],
+                per_seed=np.array([]),
+                vs_equal=equal[method][0] if method in equal else None,
+                vs_stl=stl[method][0] if method in stl else None,
+                letters=placed[method][0],
+                band=placed[method][1],
+                mean_rank=float(np.mean(ranks)),
+                values=np.array([]),
+                gains=np.array([]),
+                gain_p=np.array([]),
+                cost=costs.get((label, method)),
+                passes={what: float(np.mean([own[what] for own in passes])) for what in passes[0]}
+                if all(passes)
+                else {},
+                degenerate=sum(run.result.degenerate for one in runs for run in one.values()),
+                note="; ".join(said),
+            )
+        )
+    rows.append(
+        _bare_row(STL, min(len(own.seeds) for own in sets), placed[STL], sum(_failed_baselines(own) for own in sets))
+    )
+    spreads = []
+    for comparison, _ in equal.values():
+        variances = [np.nanvar(d, ddof=1) for d in comparison.per_seed]
+        spreads.append(float(np.sqrt(np.sum(variances)) / len(sets)))
+    fewest = min(len(own.seeds) for own in sets)
+    return [
+        Board(
+            label=label,
+            suite=True,
+            metrics=(),
+            higher_is_better=(),
+            rows=tuple(sorted(rows, key=_best_first)),
+            pairs=pairs,
+            seeds=fewest,
+            family=len(equal),
+            smallest_p=smallest_p(sum(len(own.seeds) for own in sets))
+            if smallest_p(fewest) <= ALPHA
+            else smallest_p(fewest),
+            detectable=_detectable(fewest, len(equal), spreads),
+            recipe=f"Means over {', '.join(own.group.label for own in sets)}, each weighing the same.",
+            notes=(),
+        )
+    ]
+
+
+def _stl_row(own: _Set, placed: tuple[str, tuple[int, int] | None], costs: Mapping[tuple[str, str], Ratios]) -> Row:
+    row = _bare_row(STL, len(own.seeds), placed, _failed_baselines(own))
+    size = len(own.group.metrics)
+    values = own.stl.mean(0) if len(own.stl) else np.full(size, np.nan)
+    zeros = np.zeros(size) if len(own.stl) else np.full(size, np.nan)
+    return Row(**{**vars(row), "values": values, "gains": zeros, "gain_p": np.full(size, np.nan)})
+
+
+def _bare_row(method: str, seeds: int, placed: tuple[str, tuple[int, int] | None], failed: int) -> Row:
+    """Single-task learning's row: the zero of all gains."""
+    nothing = np.array([])
+    zero = Interval(0.0, np.nan, np.nan) if seeds else None
+    return Row(
+        method=method,
+        seeds=seeds,
+        failed=failed,
+        delta_task=zero,
+        delta_metric=zero,
+        per_seed=nothing,
+        vs_equal=None,
+        vs_stl=None,
+        letters=placed[0],
+        band=placed[1],
+        mean_rank=float("nan"),
+        values=nothing,
+        gains=nothing,
+        gain_p=nothing,
+        cost=None,
+        passes={},
+        degenerate=0,
+        note="",
+    )
+
+
+def _failed_baselines(own: _Set) -> int:
+    return sum(run.result.status in FAILURES for one in own.group.baselines.values() for run in one.values())
+
+
+def _gain_p(own: _Set) -> dict[str, Floats]:
+    """The p of each metric's gain being 0, adjusted for the false discovery rate over the whole table."""
+    if smallest_p(len(own.seeds)) > ALPHA or not own.methods:
+        return {}
+    found = []
+    for method in own.methods:
+        columns = [
+            per_seed(own.values[method][:, [m]], own.stl[:, [m]], [up], [0], "paired")
+            for m, up in enumerate(own.group.higher_is_better)
+        ]
+        found.append(sign_flip_test(np.stack(columns, 1)))
+    adjusted = benjamini_hochberg(np.concatenate(found)).reshape(len(found), -1)
+    return dict(zip(own.methods, adjusted, strict=True))
+
+
+def _detectable(seeds: int, family: int, spread: Sequence[float]) -> float:
+    if not family or not len(spread):
+        return float("nan")
+    if smallest_p(seeds) > ALPHA:
+        return float("inf")
+    return detectable(seeds, family, ALPHA) * float(np.median(spread))
+
+
+def _reasons(group: Group, method: str) -> list[str]:
+    reasons = sorted({f"{r.result.status}: {r.result.reason}" for r in group.runs[method].values() if r.result.reason})
+    return [*reasons, *group.without_baseline(method)]
+
+
+def _warnings(own: _Set) -> list[str]:
+    """What a reader must know before trusting the numbers of a task set."""
+    group, found = own.group, []
+    if len(own.stl) > 1:
+        error = own.stl.std(0, ddof=1) / np.sqrt(len(own.stl))
+        for (task, metric), mean, se in zip(group.metrics, own.stl.mean(0), error, strict=True):
+            if abs(mean) < SAFE * se:
+                found.append(
+                    f"{task} {metric} of single-task learning is {mean:.3g} ± {se:.2g} (standard error): gains "
+                    "relative to a number so uncertain mean little"
+                )
+    asked = {run.provenance.seeds for _, run in group.members() if run.provenance.seeds}
+    if len(asked) > 1:
+        which = " and ".join(_seed_text(seeds) for seeds in sorted(asked, key=lambda seeds: (len(seeds), seeds)))
+        found.append(
+            f"its seeds were not asked for together ({which}): if some were added after a look at the others, the "
+            "tests here do not hold; run fresh seeds alone into another folder to confirm"
+        )
+    elif asked and (lost := set(next(iter(asked))) - {s for runs in group.runs.values() for s in runs}):
+        found.append(f"{len(lost)} of the {len(next(iter(asked)))} seeds that were asked for are not there yet")
+    return found
+
+
+def _seed_text(seeds: Sequence[int]) -> str:
+    together = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]}-{seeds[-1]}" if together and len(seeds) > 1 else ",".join(map(str, seeds))
+
+
+def _recipe(group: Group) -> str:
+    run = next((run for _, run in group.members()), None)
+    if run is None or run.spec.protocol.name == GIVEN:
+        return "Read from a file: how the runs were trained is not known here."
+    p = run.spec.protocol
+    return (
+        f"Protocol {p.name}: {p.steps} steps of {p.batch_size} examples, {p.optimizer}, learning rate {p.lr:g} "
+        f"({p.schedule}), weight decay {p.weight_decay:g}; the test split after the last step."
+    )
+
+
+def _best_first(row: Row) -> tuple[bool, float, str]:
+    return row.delta_task is None, -row.delta_task.mean if row.delta_task is not None else 0.0, row.method
+
+
+def _provenance(records: Sequence[RunRecord]) -> dict[str, str]:
+    """What made the runs: each fact with its values."""
+    facts: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        origin = record.provenance
+        facts["commit"].add(origin.commit)
+        facts["device"].add(record.parts.device)
+        facts["threads a run"].add(str(record.parts.threads))
+        for name, value in [*origin.versions.items(), *origin.hardware.items()]:
+            facts[name].add(value)
+        facts[f"data of {record.task_set_label}"].add(record.parts.data[:12])
+        facts[f"seeds of {record.task_set_label}"].add(str(record.spec.seed))
+    found = {name: ", ".join(sorted(values - {""}, key=_by_number)) for name, values in facts.items()}
+    return {name: text for name, text in sorted(found.items()) if text}
+
+
+def _by_number(text: str) -> tuple[bool, int, str]:
+    return (False, int(text), "") if text.isdigit() else (True, 0, text)
