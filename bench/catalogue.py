@@ -3,10 +3,14 @@
 from functools import cache
 from typing import TYPE_CHECKING
 
-from methods.core.registry import NameProblem, Part, Registry
+from methods.core.registry import PLACE, NameProblem, Part, Registry, canonical
 
 if TYPE_CHECKING:
     from tasks.core.base import TaskSet
+
+PLACES: dict[str, str] = {}
+"""Where the data of a task set lies on this machine, by variant, if a request named a folder. It is no part of the
+variant: the same data in another place is the same data, and other data has another fingerprint."""
 
 task_sets = Registry("task set", "tasks", "TaskSet", "mtl_bench.tasks")
 
@@ -23,9 +27,13 @@ def parse_task_set(variant: str) -> Part:
     return parts[0]
 
 
-@cache
 def task_set(variant: str) -> "TaskSet":
     """Return the task set of a variant, built once in a process: runs share its data. Raises as `build`."""
+    return _built(variant, PLACES.get(variant, ""))
+
+
+@cache
+def _built(variant: str, place: str) -> "TaskSet":
     return build(variant)
 
 
@@ -37,8 +45,11 @@ def build(variant: str) -> "TaskSet":
         DataProblem: the data cannot be had, or is not what the set declares.
     """
     part = parse_task_set(variant)
+    values = dict(part.values)
+    if place := values.get(PLACE) or PLACES.get(canonical([part])):
+        values[PLACE] = place
     try:
-        built: TaskSet = part.entry.load()(**part.values)
+        built: TaskSet = part.entry.load()(**values)
     except ValueError as problem:
         raise NameProblem(str(problem)) from problem
     built.check()

@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch.profiler import ProfilerActivity, profile
 
+from bench.catalogue import PLACES
 from bench.engine.runs import surroundings
 from bench.plan import Planned
 from bench.records import STL, CostRecord, RunRecord, StepCost, digest
@@ -57,6 +58,8 @@ def measure(members: Sequence[Planned]) -> CostRecord:
     What epochs cost (a rule that asks for validation losses) is measured apart, and spread over their steps.
     """
     first = members[0]
+    if first.place:
+        PLACES[first.spec.task_set] = first.place
     torch.set_num_threads(first.spec.protocol.threads)
     fabric = Fabric(accelerator=first.parts.device, devices=1, precision=first.spec.precision)  # type: ignore[arg-type]
     runs = [_build(fabric, planned) for planned in members]

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import methods
-from bench.catalogue import parse_task_set, task_set, task_sets
+from bench.catalogue import PLACES, parse_task_set, task_set, task_sets
 from bench.records import FINAL, REFERENCE, STL, KeyParts, RunRecord, RunSpec
 from bench.sources import closure
 from bench.store import Store
-from methods.core.registry import REQUIRED, NameProblem, Part, canonical, did_you_mean, label, split
+from methods.core.registry import PLACE, REQUIRED, NameProblem, Part, canonical, did_you_mean, label, split
 from tasks.core import hub
 
 MOST_SEEDS = 10_000
@@ -44,6 +44,8 @@ class Planned:
     """The seed in whose turn it comes; a teacher of another seed comes in its student's."""
     seeds: tuple[int, ...]
     """All that were asked for together."""
+    place: str = ""
+    """Where the task set's data lies on this machine, if the request says so."""
 
 
 def make_plan(request: Request, store: Store) -> list[Planned]:
@@ -60,7 +62,7 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
     _check(request)
     for part in sets:
         if place := part.entry.attributes.get("hub"):
-            hub.require(place, part.values.get("path", ""))
+            hub.require(place, part.values.get(PLACE, ""))
     present = store.records()
     device = _device(request)
     _check_fit(rules, sets)
@@ -99,7 +101,16 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
         todo, why = _state(spec, parts, store, present.get(spec.name), request.retry)
         method_label = label(rule) if rule else STL
         runs[spec.name] = Planned(
-            spec, parts, parts.key(spec.name), label([part]), method_label, todo, why, turn, tuple(seeds)
+            spec,
+            parts,
+            parts.key(spec.name),
+            label([part]),
+            method_label,
+            todo,
+            why,
+            turn,
+            tuple(seeds),
+            PLACES.get(spec.task_set, ""),
         )
         return runs[spec.name]
 
@@ -148,7 +159,13 @@ def _task_sets(text: str, protocol: str) -> list[Part]:
     entries = task_sets.entries()
     embedded = [name for name, entry in entries.items() if entry.attributes.get("embedded", True)]
     names = embedded if text == "all" else _listed(text, "task set", entries)
-    sets = list({canonical([part]): part for part in map(parse_task_set, names)}.values())
+    found = {canonical([part]): part for part in map(parse_task_set, names)}
+    for part in map(parse_task_set, names):
+        name, place = canonical([part]), part.values.get(PLACE)
+        if place != found[name].values.get(PLACE):
+            raise NameProblem(f"{name} is named with two folders: {place} and {found[name].values.get(PLACE)}")
+        PLACES[name] = place or ""
+    sets = list(found.values())
     for part in sets:
         known = part.entry.attributes.get("protocols", ())
         if protocol not in known:

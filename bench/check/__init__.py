@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import methods
-from bench.catalogue import parse_task_set
+from bench.catalogue import PLACES, parse_task_set
 from bench.catalogue import task_sets as registry
-from methods.core.registry import NameProblem, did_you_mean
+from methods.core.registry import PLACE, NameProblem, canonical, did_you_mean
 from tasks.core import hub
 from tasks.core.problem import DataProblem
 
@@ -64,6 +64,9 @@ def _is_task_set(variant: str) -> bool:
             raise
         methods.parse(variant)
         return False
-    if place := part.entry.attributes.get("hub"):
-        hub.require(place, part.values.get("path", ""))
+    place = part.values.get(PLACE, "")
+    if where := part.entry.attributes.get("hub"):
+        hub.require(where, place)
+    if place:
+        PLACES[canonical([part])] = place
     return True

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import OutOfMemoryError
 
+from bench.catalogue import PLACES
 from bench.plan import Planned
 from bench.records import Cost, Provenance, Result, RunRecord, Status
 from bench.store import Store, StoreProblem
@@ -30,6 +31,8 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
     from bench.checkpoint import Checkpoint
     from bench.training import train
 
+    if planned.place:
+        PLACES[planned.spec.task_set] = planned.place
     checkpoint = Checkpoint(store.checkpoint(planned.spec.name), planned.key, checkpoint_every)
 
     accelerator, _, devices = planned.parts.device.partition("×")

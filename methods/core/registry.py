@@ -23,6 +23,9 @@ from pydantic import TypeAdapter, ValidationError
 REQUIRED = object()
 """The default of an option that must be given."""
 
+PLACE = "path"
+"""The option that says where on this machine a plug-in finds its data; no part of a variant's name."""
+
 _TYPES: dict[str, Any] = {
     "__builtins__": {},
     **{kind.__name__: kind for kind in (int, float, str, bool, tuple)},
@@ -182,7 +185,9 @@ class Part:
     def text(self, *, full: bool = True) -> str:
         """Write the part: options sorted, defaults written out if `full` and left out if not."""
         chosen = {
-            name: value for name, value in sorted(self.values.items()) if full or value != self.options[name].default
+            name: value
+            for name, value in sorted(self.values.items())
+            if name != PLACE and (full or value != self.options[name].default)
         }
         inside = ",".join(f"{name}={_write(value)}" for name, value in chosen.items())
         name = self.entry.name if full else self.entry.name.rpartition("/")[2]

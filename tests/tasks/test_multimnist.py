@@ -1,11 +1,16 @@
 """`multimnist` and `multifashion`: pictures are taken apart again to see that they were composed by the recipe."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
+import bench
 from bench.catalogue import task_sets
+from bench.plan import Request, make_plan
+from bench.store import Store
+from methods.core.registry import NameProblem
 from tasks.core.base import DataProblem
 from tasks.multifashion import MultiFashion
 from tasks.multimnist import MultiMNIST
@@ -121,3 +126,26 @@ def test_the_real_images_are_as_declared(real, name):
         assert columns["image"][:, :, 34:].max() == 0  # the recipe leaves the last two rows and columns empty
         assert (columns["left"].bincount(minlength=10) > 0.05 * len(columns["left"])).all()
         assert ((columns["left"] == columns["right"]).double().mean() - 0.1).abs() < 0.03
+
+
+def test_the_same_data_elsewhere_is_the_same_run(image_folder, tmp_path):
+    """Where it lies is no part of a run's name or key; other data is told by its fingerprint."""
+    shutil.copytree(image_folder, tmp_path / "copy")
+
+    def runs(*places, protocol="smoke"):
+        tasks = ",".join(f"multimnist[path={place}]" for place in places)
+        return make_plan(Request("mgda", tasks, "1", protocol, accelerator="cpu"), Store(tmp_path / "out"))
+
+    one, other = runs(image_folder), runs(tmp_path / "copy")
+    assert [(run.spec, run.key) for run in one] == [(run.spec, run.key) for run in other]
+    assert {run.task_set_label for run in one} == {"multimnist"}
+    assert [run.place for run in other] == [str(tmp_path / "copy")] * 4
+    with pytest.raises(NameProblem, match="multimnist is named with two folders"):
+        runs(image_folder, tmp_path / "copy")
+
+
+def test_a_worker_finds_the_folder_that_was_named(image_folder, tmp_path):
+    tasks = f"multimnist[path={image_folder}]"
+    board = bench.run("mgda", tasks, 1, "smoke", tmp_path / "out", accelerator="cpu", workers=1)
+    assert list(board.seeds) == [1, 1, 1]
+    assert list((tmp_path / "out" / "costs").iterdir())
