@@ -17,13 +17,11 @@ from bench.report.csv import csv_bytes
 from bench.report.html import number, page, passes, signed
 from bench.report.runs import tidy
 from bench.report.table import leaderboard
-
-# from bench.report.text import latex, markdown
 from bench.store import write
 from methods.core.registry import NameProblem
 
 FILES = (
-    *("leaderboard.csv", "leaderboard.html", "leaderboard.md", "leaderboard.tex"),
+    *("leaderboard.csv", "leaderboard.html"),
     *("runs.csv", "costs.csv", "timings.csv"),
 )
 
@@ -35,8 +33,6 @@ def write_pages(records: Iterable[RunRecord], folder: Path, measured: Sequence[C
     contents = (
         csv_bytes(leaderboard(report)),
         page(report, _published(report)),
-        markdown(report),
-        latex(report),
         *map(csv_bytes, (tidy(ordered), costs(ordered, measured), timings(ordered))),
     )
     for name, content in zip(FILES, contents, strict=True):

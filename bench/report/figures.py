@@ -1,0 +1,585 @@
+"""A board → its figures: inline SVG in the page's colours, each with a description and its numbers as a table."""
+
+import hashlib
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from bench.evidence.significance import Verdict
+from bench.records import REFERENCE, STL
+from bench.report.analysis import ALPHA, MARGIN, Board, Interval, Row
+from bench.report.findings import number, signed
+
+STEPS = 9
+"""Shades of a heat map, the middle one for 0."""
+CURVES = 8
+"""So many methods have curves, beside the reference."""
+LABELLED = 12
+"""With more points than this, a scatter names only those on its frontier."""
+GROUPS = 16
+"""So many groups are drawn in a rank diagram."""
+LONGEST = 26
+"""Characters of a name in a figure; the tables have all of it."""
+SHAPES: dict[Verdict, str] = {
+    **{"better": "^", "equivalent": "s", "identical": "s", "undecided": "o", "not enough seeds": "D", "worse": "v"},
+}
+DASHES = ["", (4, 1.5), (1, 1), (6, 1.5, 1, 1.5), (3, 1), (1, 2), (5, 1, 1, 1, 1, 1), (8, 2), (2, 2)]
+INK = [
+    "fg",
+    "muted",
+    "line",
+    "good",
+    "bad",
+    "band",
+    "bg",
+    *(f"c{i}" for i in range(9)),
+    *(f"d{i}" for i in range(STEPS)),
+]
+COLOURS = {name: f"#fe01{i:02x}" for i, name in enumerate(INK)}
+"""Stand-ins: in the page each becomes the style sheet's variable of that name, which differs by light and dark."""
+LOOK: dict[str, Any] = {
+    **{"svg.fonttype": "none", "svg.hashsalt": "mtl-bench", "text.parse_math": False, "font.family": "DejaVu Sans"},
+    **{"font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8.5, "legend.frameon": False},
+    **{"text.color": COLOURS["fg"], "axes.labelcolor": COLOURS["fg"], "axes.titlecolor": COLOURS["fg"]},
+    **{"xtick.color": COLOURS["muted"], "ytick.color": COLOURS["muted"], "axes.edgecolor": COLOURS["muted"]},
+    **{"xtick.labelcolor": COLOURS["fg"], "ytick.labelcolor": COLOURS["fg"], "grid.color": COLOURS["line"]},
+    **{"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "grid.linewidth": 0.6},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "lines.linewidth": 1.5},
+}
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What one figure shows."""
+
+    title: str
+    caption: str
+    figure: Figure
+    heads: Sequence[str]
+    rows: list[list[str]]
+    """Of the table of its numbers; the first cell names the row."""
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as a page shows it."""
+
+    title: str
+    caption: str
+    svg: Markup
+    styles: tuple[tuple[str, str], ...]
+    """(class, declarations): the page's policy lets no style stand on an element."""
+    heads: Sequence[str]
+    rows: list[list[str]]
+    wide: bool
+
+
+def drawings(board: Board, prefix: str) -> list[Drawing]:
+    """Draw what a board has the data for; `prefix` makes ids unique on a page."""
+    makers: list[Callable[[Board], Plot | None]] = [intervals, ranks, costs, gains, curves, weights, gradients]
+    with matplotlib.rc_context(LOOK), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+        plots = [plot for make in makers if (plot := make(board)) is not None]
+        return [_drawing(plot, f"{prefix}f{place}") for place, plot in enumerate(plots)]
+
+
+def shade(value: float, largest: float) -> int:
+    """Return which of the shades a value has, 0 the worst; the middle one for nan."""
+    middle = STEPS // 2
+    if math.isnan(value) or largest == 0:
+        return middle
+    return int(np.clip(round(value / largest * middle), -middle, middle)) + middle
+
+
+def largest_shown(values: Any) -> float:
+    """Return the limit of a shading: that of most values, so that one outlier does not pale all others."""
+    sizes = np.abs(np.asarray(values, np.float64))
+    sizes = sizes[np.isfinite(sizes)]
+    return float(np.quantile(sizes, 0.95)) if len(sizes) else 0.0
+
+
+def intervals(board: Board) -> Plot | None:
+    """Δ task against single-task learning and against equal weights, with intervals and seeds."""
+    rows = _ranked(board)
+    if not rows:
+        return None
+    figure = Figure(figsize=(8.6, 0.9 + 0.24 * len(rows)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for y, row in enumerate(rows):
+        assert row.delta_task is not None
+        _interval(left, y, row.delta_task, row.per_seed, "c1", "o")
+        if row.vs_equal is not None:
+            verdict = row.vs_equal.verdict
+            colour = {"better": "good", "worse": "bad"}.get(verdict, "fg")
+            dots = [np.nanmean(d) for d in row.vs_equal.per_seed if np.isfinite(d).any()]
+            seeds = row.vs_equal.per_seed[0] if not board.suite and row.vs_equal.per_seed else np.array(dots)
+            _interval(right, y, row.vs_equal.difference, seeds, colour, SHAPES[verdict])
+    right.axvspan(-MARGIN, MARGIN, color=COLOURS["band"], alpha=0.18, linewidth=0)
+    left.set_xlabel("Δ task vs single-task, pp")
+    right.set_xlabel("Δ task vs equal weights, pp")
+    for axes in (left, right):
+        axes.axvline(0, color=COLOURS["fg"], linewidth=0.8)
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+    left.set_yticks(range(len(rows)), [_short(row.method) for row in rows])
+    left.set_ylim(len(rows) - 0.4, -0.6)
+    what = "task sets" if board.suite else "seeds"
+    table = [
+        [
+            row.method,
+            *_ends(row.delta_task),
+            *_ends(row.vs_equal and row.vs_equal.difference),
+            row.vs_equal.verdict if row.vs_equal else "",
+            " ".join(signed(float(v), 1) for v in row.per_seed),
+        ]
+        for row in rows
+    ]
+    heads = ["Method", "Δ vs single-task", "95 % interval", "Δ vs equal", "95 % interval", "Verdict", "By seed"]
+    caption = (
+        f"Large marks are means with 95 % intervals, small dots {what}. Right: triangles where a method is shown better (▲) "
+        f"or worse (▼), squares where equivalent, circles where undecided, diamonds where seeds are too few; the band is "
+        f"±{MARGIN:g} pp."
+    )
+    return Plot("Gains with their intervals", caption, figure, heads, table)
+
+
+def _interval(axes: Axes, y: float, interval: Interval, dots: np.ndarray, colour: str, marker: str) -> None:
+    ink = COLOURS[colour]
+    axes.plot(dots, np.full(len(dots), y), "o", color=COLOURS["muted"], markersize=2.6, alpha=0.55, markeredgewidth=0)
+    if not math.isnan(interval.low):
+        axes.plot([interval.low, interval.high], [y, y], color=ink, linewidth=2)
+    axes.plot([interval.mean], [y], marker, color=ink, markersize=6.5, markeredgewidth=0)
+
+
+def ranks(board: Board) -> Plot | None:
+    """The methods on an axis, with a bar over those that are not shown to differ."""
+    rows = {row.method: row for row in _ranked(board)}
+    if board.pairs is None or len(rows) < 2:
+        return None
+    known = [method for method in board.pairs.methods if method in rows]
+    value = {method: rows[method].delta_task.mean for method in known}  # type: ignore[union-attr]
+    order = sorted(known, key=lambda method: value[method])
+    place = {method: i for i, method in enumerate(order)}
+    cliques = [[board.pairs.methods[i] for i in clique] for clique in board.pairs.cliques]
+    groups = [[m for m in clique if m in place] for clique in cliques]
+    groups = [sorted(group, key=place.__getitem__) for group in groups if len(group) > 1]
+    drawn = groups[:GROUPS]
+    half = (len(order) + 1) // 2
+    top = 0.6 * len(drawn) + 0.7
+    figure = Figure(figsize=(8.6, 0.75 + 0.21 * (half + 0.6 * len(drawn) + 0.7)), layout="constrained")
+    axes = figure.subplots()
+    low, high = value[order[0]], value[order[-1]]
+    span = (high - low) or 1.0
+    left, right = low - 0.06 * span, high + 0.06 * span
+    line = {"color": COLOURS["muted"], "linewidth": 0.7}
+    for i, method in enumerate(order):
+        first = i < half
+        y = top + (i if first else len(order) - 1 - i)
+        side = left if first else right
+        axes.plot([value[method], value[method], side], [0, y, y], **line)
+        label = f"{_short(method)}  {signed(value[method], 1)}"
+        axes.text(side, y, f"{label} " if first else f" {label}", ha="right" if first else "left", va="center")
+    axes.plot([value[m] for m in order], np.zeros(len(order)), "o", color=COLOURS["fg"], markersize=4.5)
+    for level, group in enumerate(drawn):
+        y = 0.6 * level + 0.7
+        at = [value[method] for method in group]
+        contiguous = place[group[-1]] - place[group[0]] == len(group) - 1
+        if contiguous:
+            axes.plot([at[0], at[-1]], [y, y], color=COLOURS["c1"], linewidth=4, solid_capstyle="round")
+        else:
+            axes.plot(at, [y] * len(at), "o:", color=COLOURS["c1"], linewidth=1, markersize=4)
+    axes.set_ylim(half + top - 0.4, -0.4)
+    axes.set_xlim(left - 0.62 * span, right + 0.62 * span)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("mean Δ task vs single-task, pp")
+    ticks = [tick for tick in matplotlib.ticker.MaxNLocator(8).tick_values(low, high) if left <= tick <= right]
+    axes.set_xticks(ticks)
+    axes.yaxis.set_visible(False)
+    axes.spines["left"].set_visible(False)
+    axes.spines["bottom"].set_visible(False)
+    axes.spines["top"].set_visible(True)
+    axes.spines["top"].set_bounds(min([low, *ticks]), max([high, *ticks]))
+    table = [
+        [method, signed(value[method]), rows[method].letters, number(rows[method].mean_rank)] for method in order[::-1]
+    ]
+    caption = (
+        "A bar joins methods of which no two are shown to differ; where such a group is not contiguous, dots on a dotted "
+        "line mark its members. To be joined is no proof of being equal."
+        + (f" Of {len(groups)} groups, the first {GROUPS} are drawn." if len(groups) > GROUPS else "")
+    )
+    return Plot("Who is shown to differ from whom", caption, figure, ["Method", "Mean Δ", "Groups", "Mean rank"], table)
+
+
+def costs(board: Board) -> Plot | None:
+    """Quality against the time of a step."""
+    rows = [row for row in _ranked(board) if row.cost is not None and row.cost.step > 0]
+    if len(rows) < 2:
+        return None
+    at = {row.method: (row.cost.step, row.delta_task.mean) for row in rows}  # type: ignore[union-attr]
+    frontier: list[str] = []
+    for method in sorted(at, key=lambda method: (at[method][0], -at[method][1])):
+        if not frontier or at[method][1] > at[frontier[-1]][1]:
+            frontier.append(method)
+    figure = Figure(figsize=(8.6, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    axes.step(
+        *zip(*(at[m] for m in frontier), strict=True), where="post", color=COLOURS["muted"], linewidth=1, dashes=(4, 2)
+    )
+    for row in rows:
+        x, y = at[row.method]
+        assert row.delta_task is not None
+        if not math.isnan(row.delta_task.low):
+            ends = [row.delta_task.low, row.delta_task.high]
+            axes.plot([x, x], ends, color=COLOURS["c1"], linewidth=1.2, alpha=0.7)
+        on = row.method in frontier
+        axes.plot([x], [y], "D" if on else "o", color=COLOURS["c1" if on else "muted"], markersize=6, markeredgewidth=0)
+    axes.axhline(0, color=COLOURS["fg"], linewidth=0.8)
+    low, high = min(x for x, _ in at.values()), max(x for x, _ in at.values())
+    axes.set_xlim(low / 1.12, high * (high / low) ** 0.2 * 1.12)
+    ticks = [
+        t
+        for t in (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
+        if low / 1.12 <= t <= high * 1.2
+    ]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.grid()
+    axes.set_xlabel("step time, × equal weights (log scale)")
+    axes.set_ylabel("Δ task vs single-task, pp")
+    named = [m for m in at if len(at) <= LABELLED or m in frontier or m == REFERENCE]
+    _name_points(figure, axes, {method: at[method] for method in named})
+    table = [
+        [row.method, number(at[row.method][0]), *_ends(row.delta_task), "yes" if row.method in frontier else "no"]
+        for row in rows
+    ]
+    caption = (
+        "Towards the upper left is better and cheaper. The dashed line joins the methods (diamonds) that nothing cheaper "
+        "beats in its mean; whether that is more than chance, the verdicts say. Bars: 95 % intervals."
+        + (" Only these and equal weights are named." if len(named) < len(at) else "")
+    )
+    heads = ["Method", "Step ×", "Δ task", "95 % interval", "On the line"]
+    return Plot("Quality against cost", caption, figure, heads, table)
+
+
+def _name_points(figure: Figure, axes: Axes, at: Mapping[str, tuple[float, float]]) -> None:
+    """Write names beside points, pushed apart where they would overlap."""
+    figure.draw_without_rendering()
+    high = 12.0
+    taken: list[tuple[float, float, float]] = []
+    for method, point in sorted(at.items(), key=lambda item: -item[1][1]):
+        x, y = axes.transData.transform(point)
+        label = _short(method)
+        wide = 6.4 * len(label) + 10
+        level = y
+        while clash := [t for t in taken if t[0] < x + wide and x < t[0] + t[1] and abs(t[2] - level) < high]:
+            level = min(t[2] for t in clash) - high
+        taken.append((x, wide, level))
+        shift = (level - y) * 72 / figure.dpi
+        arrow = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.6} if level != y else None
+        axes.annotate(label, point, (7, shift), textcoords="offset points", va="center", arrowprops=arrow)
+
+
+def gains(board: Board) -> Plot | None:
+    """Gains of every metric as a heat map."""
+    rows = [row for row in board.rows if row.method != STL and np.isfinite(row.gains).any()]
+    if not rows or not board.metrics:
+        return None
+    values = np.array([row.gains for row in rows], np.float64)
+    stars = np.array([row.gain_p for row in rows], np.float64) <= ALPHA
+    largest = largest_shown(values)
+    shades = np.vectorize(shade, otypes=[np.int64])(values, largest)
+    texts = [
+        [f"{signed(v, 1)}{'*' if star else ''}" for v, star in zip(*own, strict=True)]
+        for own in zip(values, stars, strict=True)
+    ]
+    arrows = ["↑" if up else "↓" for up in board.higher_is_better]
+    heads = [f"{task}.{metric} {arrow}" for (task, metric), arrow in zip(board.metrics, arrows, strict=True)]
+    figure = Figure(figsize=(8.6, 1.5 + 0.26 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    sns.heatmap(
+        pd.DataFrame(shades, [str(i) for i in range(len(rows))], [str(i) for i in range(len(heads))]),
+        cmap=ListedColormap([COLOURS[f"d{i}"] for i in range(STEPS)]),
+        norm=BoundaryNorm(np.arange(STEPS + 1) - 0.5, STEPS),
+        mask=np.isnan(values),
+        annot=np.array(texts),
+        fmt="",
+        annot_kws={"color": COLOURS["fg"], "size": 8 if len(heads) < 12 else 6.5},
+        cbar=False,
+        linewidths=1,
+        linecolor=COLOURS["bg"],
+        ax=axes,
+    )
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [_short(row.method) for row in rows], rotation=0)
+    axes.set_xticks(np.arange(len(heads)) + 0.5, [_short(head) for head in heads], rotation=25, ha="right")
+    axes.tick_params(length=0)
+    caption = (
+        f"Gain of each test metric over single-task networks, in %, blue where better and orange where worse, darkest from "
+        f"±{number(largest, 2)} %. * differs from 0 at a false discovery rate of {ALPHA:g} over the table: for exploring."
+    )
+    table = [[row.method, *own] for row, own in zip(rows, texts, strict=True)]
+    return Plot("Gains by metric", caption, figure, ["Method", *heads], table)
+
+
+def curves(board: Board) -> Plot | None:
+    """Validation metrics and losses over training."""
+    frame, chosen, limited = _written(board)
+    frame = frame[frame["kind"].isin(["validation", "loss"])]
+    panels = list(dict.fromkeys(frame["what"]))
+    caption = f"Means over seeds, on the validation split; losses on training batches.{limited}"
+    return _lines(frame, panels, chosen, "Learning curves", caption, {})
+
+
+def gradients(board: Board) -> Plot | None:
+    """How task gradients agree over training, and how long the updates are."""
+    frame, chosen, limited = _written(board)
+    frame = frame[frame["kind"] == "gradient"]
+    panels = list(dict.fromkeys(frame["what"]))
+    caption = (
+        "Means over seeds, of the gradients with respect to the shared parameters: the mean cosine between tasks, the share "
+        "of pairs of tasks in conflict (cosine below 0), and the length of the update relative to that of the sum of the "
+        f"gradients (log scale).{limited}"
+    )
+    return _lines(frame, panels, chosen, "Agreement of gradients, scale of updates", caption, {RATIO: "log"})
+
+
+def weights(board: Board) -> Plot | None:
+    """The weights that methods gave to tasks over training."""
+    frame, chosen, limited = _written(board)
+    frame = frame[frame["kind"] == "weight"]
+    spread = frame.groupby("method")["value"].agg(np.ptp)
+    chosen = [method for method in chosen if spread.get(method, 0.0) > 0]
+    if not chosen:
+        return None
+    tasks = list(dict.fromkeys(frame["what"]))
+    figure, panels = _grid(len(chosen))
+    for axes, method in zip(panels, chosen, strict=True):
+        own = frame[frame["method"] == method]
+        _line(axes, own, "what", tasks, "median", ("pi", 100))
+        axes.set_title(_short(method), loc="left")
+        axes.set_xlabel("step")
+    _legend(figure, tasks)
+    table = _by_step(frame[frame["method"].isin(chosen)], "median")
+    caption = (
+        "The median over seeds, and from the smallest to the largest; each panel has its own scale. Methods whose weights "
+        f"never change, or that have none, are left out.{limited}"
+    )
+    return Plot("Weights of tasks", caption, figure, *table, wide=True)
+
+
+def _lines(
+    frame: pd.DataFrame, names: list[str], chosen: list[str], title: str, caption: str, scales: Mapping[str, Any]
+) -> Plot | None:
+    """One panel for each quantity, one line for each method."""
+    if frame.empty:
+        return None
+    figure, panels = _grid(len(names))
+    for axes, name in zip(panels, names, strict=True):
+        _line(axes, frame[frame["what"] == name], "method", chosen, "mean", None)
+        axes.set_title(_short(name), loc="left")
+        axes.set_xlabel("step")
+        if name in scales:
+            axes.set_yscale(scales[name])
+            axes.yaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    _legend(figure, chosen)
+    return Plot(title, caption, figure, *_by_step(frame, "mean"), wide=True)
+
+
+def _line(
+    axes: Axes, frame: pd.DataFrame, hue: str, order: list[str], estimator: str, band: tuple[str, int] | None
+) -> None:
+    look = {name: i % len(DASHES) for i, name in enumerate(order)}
+    sns.lineplot(
+        data=frame,
+        x="step",
+        y="value",
+        hue=hue,
+        style=hue,
+        hue_order=order,
+        style_order=order,
+        palette={name: COLOURS[f"c{i}"] for name, i in look.items()},
+        dashes={name: DASHES[i] for name, i in look.items()},
+        estimator=estimator,
+        errorbar=band,
+        legend=False,
+        ax=axes,
+    )
+    axes.set_ylabel("")
+    axes.grid()
+
+
+def _grid(count: int) -> tuple[Figure, list[Axes]]:
+    columns = min(count, 4)
+    lines = math.ceil(count / columns)
+    figure = Figure(figsize=(3.4 * max(columns, 2), 2.1 * lines + 0.5), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
+    for axes in panels[count:]:
+        axes.remove()
+    return figure, panels[:count]
+
+
+def _legend(figure: Figure, names: list[str]) -> None:
+    lines = []
+    for i, _ in enumerate(names):
+        dashes = DASHES[i % len(DASHES)]
+        style = (0, dashes) if dashes else "-"
+        lines.append(matplotlib.lines.Line2D([], [], color=COLOURS[f"c{i % len(DASHES)}"], linestyle=style))
+    figure.legend(
+        lines, [_short(name) for name in names], loc="outside upper left", ncols=min(len(names), 5), handlelength=3
+    )
+
+
+def _by_step(frame: pd.DataFrame, how: str) -> tuple[list[str], list[list[str]]]:
+    means = frame.pivot_table("value", ["method", "what"], "step", aggfunc=how, sort=False)
+    means = means.sort_index(axis=1)
+    heads = ["Method", f"{how.capitalize()} of", *(f"step {step}" for step in means.columns)]
+    rows = [
+        [*map(str, key), *(number(v, 3) for v in own)] for key, own in zip(means.index, means.to_numpy(), strict=True)
+    ]
+    return heads, rows
+
+
+COSINE, CONFLICT, RATIO = "mean cosine", "share of conflicts", "update ÷ sum of gradients"
+
+
+def _written(board: Board) -> tuple[pd.DataFrame, list[str], str]:
+    """What was written down while training, in long form; of which methods; and a remark if these are not all."""
+    there = [row.method for row in board.rows if row.method in board.points]
+    best = [method for method in there if method not in (REFERENCE, STL)][:CURVES]
+    chosen = [method for method in there if method in best or method == REFERENCE]
+    lines = [
+        (method, seed, *line)
+        for method in chosen
+        for seed, points in sorted(board.points[method].items())
+        for point in points
+        for line in _quantities(point)
+    ]
+    frame = pd.DataFrame(lines, columns=["method", "seed", "step", "kind", "what", "value"])
+    left = len([method for method in there if method != STL]) - len(chosen)
+    limited = f" Only the best {CURVES} methods and equal weights are drawn, {left} are not." if left else ""
+    return frame[np.isfinite(frame["value"].astype(float))], chosen, limited
+
+
+def _quantities(point: Any) -> Iterator[tuple[int, str, str, float]]:
+    at = point.step
+    for task, metrics in point.validation.items():
+        yield from ((at, "validation", f"{task}.{m}", v) for m, v in metrics.items() if v is not None)
+    yield from ((at, "loss", f"{task}, training loss", v) for task, v in point.losses.items() if v is not None)
+    yield from ((at, "weight", task, v) for task, v in (point.weights or {}).items() if v is not None)
+    if point.cosines is not None:
+        pairs = [v for i, row in enumerate(point.cosines) for v in row[:i] if v is not None]
+        if pairs:
+            yield at, "gradient", COSINE, sum(pairs) / len(pairs)
+            yield at, "gradient", CONFLICT, sum(v < 0 for v in pairs) / len(pairs)
+    if point.update_ratio is not None and point.update_ratio > 0:
+        yield at, "gradient", RATIO, point.update_ratio
+
+
+def _ranked(board: Board) -> list[Row]:
+    known = [row for row in board.rows if row.delta_task is not None and not math.isnan(row.delta_task.mean)]
+    return [row for row in known if row.method != STL]
+
+
+def _ends(interval: Interval | None) -> tuple[str, str]:
+    if interval is None:
+        return "", ""
+    low, high = signed(interval.low), signed(interval.high)
+    return signed(interval.mean), f"{low} to {high}" if low else ""
+
+
+def _short(text: str) -> str:
+    """A name that a figure has room for, without what could not be drawn or would turn the text around."""
+    plain = "".join(c if c.isprintable() else " " for c in text)
+    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
+
+
+def _drawing(plot: Plot, prefix: str) -> Drawing:
+    svg, styles = _svg(plot, prefix)
+    return Drawing(plot.title, plot.caption, svg, styles, plot.heads, plot.rows, plot.wide)
+
+
+def _svg(plot: Plot, prefix: str) -> tuple[Markup, tuple[tuple[str, str], ...]]:
+    """Write a figure down: small, in the page's colours, without ids that another figure could have."""
+    written = io.BytesIO()
+    FigureCanvasSVG(plot.figure).print_svg(
+        written, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
+    root = ElementTree.fromstring(written.getvalue())
+    text = ElementTree.tostring(root, "unicode")
+    wanted = re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text)
+    ids = {name: f"{prefix}-{i}" for i, name in enumerate(dict.fromkeys(first or second for first, second in wanted))}
+    styles: dict[str, str] = {}
+    box = root.get("viewBox") or ""
+    kept = _clean(root, ids, styles)
+    kept.attrib = {"viewBox": box, "role": "img", "aria-labelledby": f"{prefix}t {prefix}d"}
+    heading, description = ElementTree.Element("title", id=f"{prefix}t"), ElementTree.Element("desc", id=f"{prefix}d")
+    heading.text, description.text = plot.title, f"{plot.caption} The numbers are in the table below."
+    kept[:0] = [heading, description]
+    return Markup(ElementTree.tostring(kept, "unicode")), tuple(sorted(styles.items()))
+
+
+def _clean(element: ElementTree.Element, ids: Mapping[str, str], styles: dict[str, str]) -> ElementTree.Element:
+    made = ElementTree.Element(element.tag.removeprefix(SVG))
+    made.text = element.text if made.tag == "text" else None
+    for name, value in element.attrib.items():
+        match name.removeprefix(XLINK):
+            case "id":
+                if value in ids:
+                    made.set("id", ids[value])
+            case "href":
+                made.set("href", f"#{ids[value[1:]]}")
+            case "clip-path":
+                made.set(name, f"url(#{ids[value[5:-1]]})")
+            case "style":
+                made.set("class", _style(value, styles))
+            case "d" | "x" | "y" | "width" | "height" | "points":
+                made.set(name, _rounded(value))
+            case "transform" if not value.startswith("rotate(-0 "):
+                made.set(name, _rounded(value))
+    for child in element:
+        tag = child.tag.removeprefix(SVG)
+        if tag in ("metadata", "style") or "metadata" in child.tag:
+            continue
+        clean = _clean(child, ids, styles)
+        if clean.tag in ("g", "defs") and not clean.attrib:
+            made.extend(clean)
+        else:
+            made.append(clean)
+    return made
+
+
+def _style(value: str, styles: dict[str, str]) -> str:
+    """Return the class that stands for an element's style."""
+    for name, colour in COLOURS.items():
+        value = value.replace(colour, f"var(--{name})")
+    value = re.sub(r"font: ([^;]*?)([\d.]+px)[^;]*", r"font: \1\2 system-ui, sans-serif", value)
+    value = re.sub(r":\s+", ":", re.sub(r";\s*", ";", value)).strip("; ")
+    name = f"f{hashlib.sha256(value.encode()).hexdigest()[:6]}"
+    styles[name] = value
+    return name
+
+
+def _rounded(numbers: str) -> str:
+    short = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), numbers)
+    return re.sub(r"\s*\n\s*", "", short).strip()

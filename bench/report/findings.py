@@ -1,0 +1,178 @@
+"""A board → what it shows, in a few sentences made by rules. They claim no more than the verdicts do."""
+
+import math
+from collections.abc import Iterable, Iterator
+
+from bench.evidence.significance import Verdict
+from bench.records import REFERENCE, STL
+from bench.report.analysis import ALPHA, MARGIN, Board, Comparison, Interval, Row
+
+MARKS: dict[Verdict, str] = {
+    "better": "▲",
+    "equivalent": "≈",
+    "identical": "=",
+    "undecided": "?",
+    "not enough seeds": "–",
+    "worse": "▼",
+}
+"""A sign of its own for each verdict, best first: colour alone says nothing to many readers."""
+NAMED = 8
+"""So many names are listed; the others are counted."""
+
+
+class Name(str):
+    """A piece of a sentence that is somebody's name of a thing, not ours to read as markup."""
+
+
+Sentence = list[str]
+"""Pieces, some of them names."""
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A number with its sign, with a true minus; empty if there is none."""
+    return "" if value is None or math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number to so many significant digits; empty if there is none."""
+    return "" if value is None or math.isnan(value) else f"{value:.{digits}g}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """A p to three decimals, with its relation: `= .008`, `< .001`."""
+    return "= 1" if p > 0.9995 else "< .001" if p < 0.001 else f"= {p:.3f}".replace("0.", ".", 1)
+
+
+def between(interval: Interval, digits: int = 1) -> str:
+    """The two ends of an interval; empty if there is none."""
+    return "" if math.isnan(interval.low) else f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
+
+
+def title(board: Board) -> str:
+    """What a board is called on a page."""
+    if not board.suite:
+        return board.label
+    _, at, protocol = board.label.partition("@")
+    return f"Over all task sets{f' ({protocol})' if at else ''}"
+
+
+def leaders(board: Board) -> tuple[Row | None, list[str]]:
+    """Return the method of the highest Δ task, and those that are not shown to differ from it."""
+    ranked = [r for r in board.rows if r.method != STL and r.delta_task and not math.isnan(r.delta_task.mean)]
+    if not ranked:
+        return None, []
+    first, others = ranked[0], [row.method for row in ranked[1:]]
+    if board.pairs is None or first.method not in board.pairs.methods:
+        return first, others
+    at = {method: i for i, method in enumerate(board.pairs.methods)}
+    p = board.pairs.p[at[first.method]]
+    return first, [method for method in others if method not in at or not p[at[method]] <= ALPHA]
+
+
+def findings(board: Board) -> list[Sentence]:
+    """Return the sentences, the most important first."""
+    return [sentence for part in (_lead, _stl, _equal, _metrics, _failures, _power) for sentence in part(board)]
+
+
+def conditions(board: Board) -> str:
+    """Return under which conditions the verdicts of a board hold, in one line."""
+    power = (
+        f"smallest difference found with a power of 80 %: {number(board.detectable, 2)} pp"
+        if math.isfinite(board.detectable)
+        else "so few seeds find no difference"
+        if math.isinf(board.detectable)
+        else "smallest difference that would be found: not known"
+    )
+    return (
+        f"α {ALPHA:g}; exact sign flips, step-down max-T over a family of {board.family}; seeds: {board.seeds}; smallest "
+        f"attainable p {number(board.smallest_p, 2)}; equivalence within ±{MARGIN:g} pp; {power}."
+    )
+
+
+def _lead(board: Board) -> Iterator[Sentence]:
+    first, alike = leaders(board)
+    if first is None or first.delta_task is None:
+        yield ["No method can be compared with single-task learning yet."]
+        return
+    gain = between(first.delta_task)
+    inside = f"95 % {gain}" if gain else "no interval below three seeds"
+    shown = "has the highest mean Δ task" if alike else "leads in Δ task"
+    sentence: Sentence = [Name(first.method), f" {shown}: {signed(first.delta_task.mean)} pp ({inside})"]
+    if first.vs_equal is not None:
+        sentence.append(f"; {_against(first.vs_equal, 'equal weights')}")
+    if first.cost is not None and first.method != REFERENCE and not math.isnan(first.cost.step):
+        sentence.append(f", at {number(first.cost.step)}× the step time of equal weights")
+    yield [*sentence, "."]
+    if alike:
+        yield ["It is not shown to differ from ", *_names(alike), "."]
+
+
+def _against(comparison: Comparison, reference: str) -> str:
+    difference = f"{signed(comparison.difference.mean)} pp"
+    ends = between(comparison.difference)
+    difference += f", 95 % {ends}" if ends else ""
+    match comparison.verdict:
+        case "better" | "worse":
+            return f"{comparison.verdict} than {reference} ({difference}, p {p_value(comparison.p)})"
+        case "equivalent" | "identical":
+            return f"{comparison.verdict} to {reference} ({difference})"
+        case "undecided":
+            return f"undecided against {reference} ({difference}, p {p_value(comparison.p)})"
+    return f"not enough seeds to compare it with {reference} ({difference})"
+
+
+def _stl(board: Board) -> Iterator[Sentence]:
+    compared = [(row.method, row.vs_stl.verdict) for row in board.rows if row.vs_stl is not None]
+    if not compared:
+        return
+    none = "" if any(verdict == "better" for _, verdict in compared) else "no method is shown better. "
+    yield [f"Against single-task learning: {none}", *_grouped(compared)]
+
+
+def _equal(board: Board) -> Iterator[Sentence]:
+    compared = [(r.method, r.vs_equal.verdict) for r in board.rows if r.vs_equal is not None and r.method != STL]
+    if compared:
+        yield ["Against equal weights: ", *_grouped(compared)]
+
+
+def _grouped(compared: list[tuple[str, Verdict]]) -> Sentence:
+    parts: Sentence = []
+    for verdict in MARKS:
+        names = [method for method, own in compared if own == verdict]
+        if names:
+            parts += ["; " if parts else "", f"{verdict}: ", *_names(names)]
+    return [*parts, "."]
+
+
+def _names(names: list[str]) -> Iterable[str]:
+    for i, name in enumerate(names[:NAMED]):
+        yield from (", ", Name(name)) if i else (Name(name),)
+    if len(names) > NAMED:
+        yield f" and {len(names) - NAMED} more"
+
+
+def _metrics(board: Board) -> Iterator[Sentence]:
+    first, _ = leaders(board)
+    if first is None:
+        return
+    gains = [(float(g), ".".join(m)) for m, g in zip(board.metrics, first.gains, strict=True) if not math.isnan(g)]
+    if len(gains) < 2:
+        return
+    (low, worst), (high, best) = min(gains), max(gains)
+    yield [
+        *("By metric, ", Name(first.method), " stands best against single-task learning on ", Name(best)),
+        *(f" ({signed(high, 1)} %) and worst on ", Name(worst), f" ({signed(low, 1)} %)."),
+    ]
+
+
+def _failures(board: Board) -> Iterator[Sentence]:
+    failed = [f"{row.method} ({row.failed})" for row in board.rows if row.failed]
+    if failed:
+        yield ["Failed runs count with the scores of an untrained predictor: ", *_names(failed), "."]
+
+
+def _power(board: Board) -> Iterator[Sentence]:
+    if board.seeds and (math.isinf(board.detectable) or board.smallest_p > ALPHA):
+        yield [f"Not enough seeds ({board.seeds}) for any exact test to call a method better or worse."]
+    elif math.isfinite(board.detectable):
+        yield [f"Differences from equal weights below about {number(board.detectable, 2)} pp may well go unnoticed."]
