@@ -108,7 +108,7 @@ def _measure_costs(runs: Sequence[Planned], store: Store, engine: str, timeout: 
 def _pages_by_turn(
     runs: Sequence[Planned], store: Store, watcher: Watcher | None
 ) -> Callable[[Planned, RunRecord], None]:
-    """Tell the watcher of each run, and write the pages anew as each seed completes."""
+    """Tell the watcher of each run, and write the pages anew as each seed completes; figures come at the end."""
     from bench.report.pages import write_pages
 
     left = Counter(planned.turn for planned in runs if planned.todo)
@@ -118,7 +118,7 @@ def _pages_by_turn(
             watcher.done(planned, record)
         left[planned.turn] -= 1
         if not left[planned.turn]:
-            write_pages(store.records().values(), store.folder, store.costs())
+            write_pages(store.records().values(), store.folder, store.costs(), figures=False)
 
     return done
 

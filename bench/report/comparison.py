@@ -97,9 +97,12 @@ def _compared(sets: Sequence[_Set], reference: str) -> list[str]:
 
 
 def _family(
-    sets: Sequence[_Set], reference: str, intervals: Mapping[str, Interval]
+    sets: Sequence[_Set], reference: str, intervals: Mapping[str, Interval] | None = None
 ) -> dict[str, tuple[Comparison, str]]:
-    """Compare every method with one reference; with each comparison comes what is to be said of it."""
+    """Compare every method with one reference; with each comparison comes what is to be said of it.
+
+    The intervals are of the differences' means, unless others are given.
+    """
     methods = _compared(sets, reference)
     if not methods:
         return {}
@@ -115,10 +118,9 @@ def _family(
             if without != word:
                 note = f"{word} than {reference} only with its failed runs counted (without them: {without})"
                 word = "undecided"
-        mean, low, high = suite_mean(*differences)
         joined = np.concatenate(differences)
         comparison = Comparison(
-            difference=intervals[method] if reference == STL else Interval(mean, low, high),
+            difference=Interval(*suite_mean(*differences)) if intervals is None else intervals[method],
             per_seed=differences,
             p=float(p[place]),
             verdict=word,  # type: ignore[arg-type]
@@ -127,6 +129,15 @@ def _family(
         )
         found[method] = comparison, note
     return found
+
+
+def _opposed(by_set: Mapping[str, dict[str, tuple[Comparison, str]]], method: str) -> list[str]:
+    """Say of a mean over task sets where it hides opposites."""
+    words = {label: family[method][0].verdict for label, family in by_set.items() if method in family}
+    better, worse = ([label for label, word in words.items() if word == kind] for kind in ("better", "worse"))
+    return (
+        [f"better than equal weights on {', '.join(better)}, worse on {', '.join(worse)}"] if better and worse else []
+    )
 
 
 def _verdict(differences: Sequence[Floats], p: float) -> str:
@@ -194,7 +205,7 @@ def _set_board(own: _Set, costs: Mapping[tuple[str, str], Ratios], notes: Mappin
         task, metric = delta_mtl(own.values[method][there], own.stl[there], higher, group.tasks)
         deltas[method] = Interval(task, *t_interval(own.per_seed(method, "linearised")))
         by_metric[method] = Interval(metric, *t_interval(own.per_seed(method, "linearised", by_metric=True)))
-    equal, stl = _family([own], REFERENCE, deltas), _family([own], STL, deltas)
+    equal, stl = _family([own], REFERENCE), _family([own], STL, deltas)
     everyone = [*([STL] if len(own.stl) else []), *own.methods]
     pairs = _pairs([own], everyone)
     placed = _placed(pairs, {STL: 0.0, **{m: interval.mean for m, interval in deltas.items()}})
@@ -259,7 +270,8 @@ def _suite_board(label: str, sets: list[_Set], costs: Mapping[tuple[str, str], R
     by_metric = {
         m: Interval(*suite_mean(*(own.per_seed(m, "linearised", by_metric=True) for own in sets))) for m in methods
     }
-    equal, stl = _family(sets, REFERENCE, deltas), _family(sets, STL, deltas)
+    equal, stl = _family(sets, REFERENCE), _family(sets, STL, deltas)
+    by_set = {own.group.label: _family([own], REFERENCE) for own in sets}
     pairs = _pairs(sets, [STL, *methods])
     placed = _placed(pairs, {STL: 0.0, **{m: interval.mean for m, interval in deltas.items()}})
     rows = []
@@ -292,7 +304,7 @@ def _suite_board(label: str, sets: list[_Set], costs: Mapping[tuple[str, str], R
                 if all(passes)
                 else {},
                 degenerate=sum(run.result.degenerate for one in runs for run in one.values()),
-                note="; ".join(said),
+                note="; ".join([*said, *_opposed(by_set, method)]),
             )
         )
     rows.append(

@@ -59,12 +59,15 @@ class Column:
     """Whether Python has put the rows in its order."""
 
 
-def page(report: Report, published: Mapping[str, pd.DataFrame] = {}) -> bytes:
-    """Render a report, and what papers printed about its task sets (rows of `bench.literature.published`)."""
+def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures: bool = True) -> bytes:
+    """Render a report, and what papers printed about its task sets (rows of `bench.literature.published`).
+
+    Figures take a third of a second each: a page that is about to be written again can do without.
+    """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"prose": _prose, "gain": lambda value: signed(value, 1), "p": p_value, "shown": number}
     template = environment.from_string(_resource("template.html.j2"))
-    boards = [_section(place, board) for place, board in enumerate(report.boards)]
+    boards = [_section(place, board, figures) for place, board in enumerate(report.boards)]
     styles = {name: style for section in boards for figure in section["figures"] for name, style in figure.styles}
     style = _resource("page.css") + "".join(f".{name}{{{rules}}}\n" for name, rules in sorted(styles.items()))
     script = _resource("page.js")
@@ -231,7 +234,7 @@ COLUMNS = (
 )
 
 
-def _section(place: int, board: Board) -> dict[str, Any]:
+def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
     shown = {row.method: [column.cell(row) for column in COLUMNS] for row in board.rows}
     return {
         "id": f"s{place}",
@@ -244,7 +247,7 @@ def _section(place: int, board: Board) -> dict[str, Any]:
         "metrics": [".".join(metric) for metric in board.metrics],
         "scores": [(row.method, _scores(board, row)) for row in board.rows] if board.metrics else [],
         "pairs": _matrix(board.pairs) if board.pairs is not None and len(board.pairs.methods) > 1 else [],
-        "figures": drawings(board, f"s{place}"),
+        "figures": drawings(board, f"s{place}") if figures else [],
     }
 
 

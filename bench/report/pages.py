@@ -26,13 +26,15 @@ FILES = (
 )
 
 
-def write_pages(records: Iterable[RunRecord], folder: Path, measured: Sequence[CostRecord] = ()) -> Report:
+def write_pages(
+    records: Iterable[RunRecord], folder: Path, measured: Sequence[CostRecord] = (), *, figures: bool = True
+) -> Report:
     """Write all pages of a folder's records, and of what steps were measured to cost. Returns what they say."""
     ordered = sorted(records, key=lambda record: record.name)
     report = analyse(ordered, measured)
     contents = (
         csv_bytes(leaderboard(report)),
-        page(report, _published(report)),
+        page(report, _published(report), figures=figures),
         *map(csv_bytes, (tidy(ordered), costs(ordered, measured), timings(ordered))),
     )
     for name, content in zip(FILES, contents, strict=True):

@@ -163,6 +163,13 @@ def test_over_task_sets_differences_are_averaged_and_tested_jointly(play):
     assert board.family == 2
 
 
+def test_a_mean_over_task_sets_that_hides_opposites_says_so(play):
+    records = [*play(equal=-5, mixed=5, good=3), *play(task_set="other", equal=-1, mixed=-4, good=3)]
+    found = rows(records, "all")[1]
+    assert found["mixed"].note == "better than equal weights on toy, worse on other"
+    assert found["good"].note == ""
+
+
 def test_over_task_sets_too_few_seeds_on_one_are_too_few(play):
     records = [*play(equal=-5, good=3), *play(seeds=5, task_set="other", equal=-1, good=3)]
     assert rows(records, "all")[1]["good"].vs_equal.verdict == "not enough seeds"
