@@ -184,8 +184,8 @@ def power_command(
     if len(found):
         _out().print(
             f"needed: seeds that find a difference of {target:g} points with a power of 80 %, if differences spread as "
-            "seen; at worst: at the upper end of the 95 % range of sd.\nTake fresh seeds into another folder: those that are "
-            "here have been looked at (python -m bench run --seeds 100-… --out results/confirm).",
+            "seen; at worst: at the upper end of the 95 % range of sd.\nTake fresh seeds into another folder: those "
+            "that are here have been looked at (python -m bench run --seeds 100-… --out results/confirm).",
             highlight=False,
             soft_wrap=True,
         )
