@@ -46,6 +46,7 @@ def run(
     workers: int | str = "auto",
     timeout: float = 3600.0,
     checkpoint_every: int = 0,
+    figures: bool = True,
     debug: bool = False,
     watcher: Watcher | None = None,
 ) -> "pd.DataFrame":
@@ -61,6 +62,7 @@ def run(
         workers: how many processes at once; "auto" is one per core, or per GPU.
         timeout: seconds after which a run is killed; not inline.
         checkpoint_every: after how many steps a run leaves its state, from which it goes on if it is stopped; 0: never.
+        figures: draw the page's figures, a third of a second each.
         debug: raise a run's failure instead of recording it.
         watcher: hears of the plan and of every finished run.
 
@@ -87,7 +89,7 @@ def run(
 
         run_local(todo, store, done, **places, timeout=timeout, checkpoint_every=checkpoint_every)
     _measure_costs(runs, store, engine, timeout, watcher)
-    return report(out)
+    return report(out, figures=figures)
 
 
 def _measure_costs(runs: Sequence[Planned], store: Store, engine: str, timeout: float, watcher: Watcher | None) -> None:
@@ -148,12 +150,13 @@ def _places(todo: Sequence[Planned], workers: int | str) -> dict[str, Any]:
     return {"workers": chosen, "gpus": gpus[:chosen]}
 
 
-def report(source: str | Path, out: str | Path | None = None) -> "pd.DataFrame":
+def report(source: str | Path, out: str | Path | None = None, *, figures: bool = True) -> "pd.DataFrame":
     """Rebuild every page from the records of a folder, or from a tidy CSV file; return the leaderboard.
 
     Args:
         source: a folder of records, or anybody's file with a row per metric of each run (`report.runs.NEEDED`).
         out: where the pages go; by default into that folder, or beside the file into `NAME-report`.
+        figures: draw the page's figures, a third of a second each.
 
     Raises:
         StoreProblem: there is no record, or the file is not such a one.
@@ -162,7 +165,7 @@ def report(source: str | Path, out: str | Path | None = None) -> "pd.DataFrame":
     from bench.report.table import leaderboard
 
     records, measured = _read(Path(source))
-    return leaderboard(write_pages(records, pages_folder(source, out), measured))
+    return leaderboard(write_pages(records, pages_folder(source, out), measured, figures=figures))
 
 
 def compare(source: str | Path) -> "Report":

@@ -38,6 +38,9 @@ Workers = Annotated[str, typer.Option(help="processes at once; auto: one per cor
 Timeout = Annotated[float, typer.Option(help="seconds after which a run is killed")]
 Checkpoints = Annotated[int, typer.Option(help="steps after which a run's state is kept, to go on from; 0: never")]
 Retry = Annotated[bool, typer.Option("--retry", help="repeat runs that crashed or ran out of memory")]
+Figures = Annotated[
+    bool, typer.Option("--figures/--no-figures", help="draw the page's figures, a third of a second each")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="show tracebacks; raise a run's failure instead of recording it")]
 
 DEFAULT_OUT = Path("results/local")
@@ -63,6 +66,7 @@ def run_command(
     workers: Workers = "auto",
     timeout: Timeout = 3600.0,
     checkpoint_every: Checkpoints = 0,
+    figures: Figures = True,
     debug: Debug = False,
 ) -> int:
     """Train what is not there yet and write the leaderboard."""
@@ -76,12 +80,12 @@ def run_command(
             methods, tasks, seeds, protocol, out,
             precision=precision, accelerator=accelerator, devices=devices, retry=retry,
             engine=engine, workers=workers, timeout=timeout, checkpoint_every=checkpoint_every,
-            debug=debug, watcher=watcher,
+            figures=figures, debug=debug, watcher=watcher,
         )  # fmt: skip
     except KeyboardInterrupt:
         watcher.close()
         if Store(out).records():
-            report(out)
+            report(out, figures=False)
         _say(f"interrupted: what is finished is in {out}; the same command goes on from there")
         return INTERRUPTED
     finally:
@@ -138,13 +142,14 @@ def report_command(
         Path, typer.Argument(help="a folder of records, or a tidy CSV file of anybody's runs")
     ] = DEFAULT_OUT,
     out: Annotated[Path | None, typer.Option(help="where the pages go, if not there")] = None,
+    figures: Figures = True,
     debug: Debug = False,
 ) -> int:
     """Rebuild the pages from records, or from a tidy CSV file, without training."""
     from bench.api import compare, pages_folder, report
     from bench.report.pages import FILES, print_board
 
-    report(source, out)
+    report(source, out, figures=figures)
     print_board(compare(source), _out())
     _written(pages_folder(source, out), FILES)
     return OK

@@ -125,7 +125,7 @@ def _family(
             p=float(p[place]),
             verdict=word,  # type: ignore[arg-type]
             wins=int((joined > 0).sum()),
-            pairs=int((~np.isnan(joined)).sum()),
+            pairs=_count(joined),
         )
         found[method] = comparison, note
     return found
@@ -142,7 +142,7 @@ def _opposed(by_set: Mapping[str, dict[str, tuple[Comparison, str]]], method: st
 
 def _verdict(differences: Sequence[Floats], p: float) -> str:
     """The word; no set may have too few seeds for an exact test of its own."""
-    fewest = min(int((~np.isnan(d)).sum()) for d in differences)
+    fewest = min(map(_count, differences))
     return verdict(*differences, p=np.nan if smallest_p(fewest) > ALPHA else p, margin=MARGIN, alpha=ALPHA)
 
 
@@ -310,10 +310,7 @@ def _suite_board(label: str, sets: list[_Set], costs: Mapping[tuple[str, str], R
     rows.append(
         _bare_row(STL, min(len(own.seeds) for own in sets), placed[STL], sum(_failed_baselines(own) for own in sets))
     )
-    spreads = []
-    for comparison, _ in equal.values():
-        variances = [np.nanvar(d, ddof=1) for d in comparison.per_seed]
-        spreads.append(float(np.sqrt(np.sum(variances)) / len(sets)))
+    spreads = [_spread(comparison) for comparison, _ in equal.values() if min(map(_count, comparison.per_seed)) > 1]
     fewest = min(len(own.seeds) for own in sets)
     return [
         Board(
@@ -386,6 +383,16 @@ def _gain_p(own: _Set) -> dict[str, Floats]:
         found.append(sign_flip_test(np.stack(columns, 1)))
     adjusted = benjamini_hochberg(np.concatenate(found)).reshape(len(found), -1)
     return dict(zip(own.methods, adjusted, strict=True))
+
+
+def _spread(comparison: Comparison) -> float:
+    """The standard deviation over seeds of the mean over task sets."""
+    variances = [np.nanvar(d, ddof=1) for d in comparison.per_seed]
+    return float(np.sqrt(np.sum(variances)) / len(variances))
+
+
+def _count(d: Floats) -> int:
+    return int((~np.isnan(d)).sum())
 
 
 def _detectable(seeds: int, family: int, spread: Sequence[float]) -> float:

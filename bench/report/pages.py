@@ -19,6 +19,7 @@ from bench.report.runs import tidy
 from bench.report.table import leaderboard
 from bench.store import write
 from methods.core.registry import NameProblem
+from tasks.core.problem import DataProblem
 
 FILES = (
     *("leaderboard.csv", "leaderboard.html"),
@@ -48,7 +49,7 @@ def _published(report: Report) -> dict[str, pd.DataFrame]:
     for board in report.boards:
         try:
             found[board.label] = published(board.label.partition("[")[0].partition("@")[0])
-        except NameProblem:
+        except (NameProblem, DataProblem):  # of no such task set; or they did not come along
             continue
     return found
 

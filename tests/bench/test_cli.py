@@ -17,6 +17,7 @@ import bench
 from bench import cli
 from bench.records import STL
 from bench.report.pages import FILES
+from bench.report.runs import tidy
 from bench.store import Store
 
 PROJECT = Path(bench.__file__).parent.parent
@@ -117,6 +118,46 @@ def test_a_folder_that_takes_no_files_is_said_before_anything_is_trained(command
     assert_one_line(done.returncode, done.stdout, done.stderr, "/proc/results/runs/probe cannot be written: ")
 
 
+@pytest.fixture
+def tidy_file(tmp_path, runs):
+    """Somebody's own results: a method clearly better than equal weights, and one that nobody can tell from it."""
+    metrics = [("one", "accuracy", True), ("two", "error", False)]
+    jitter = [0.3, -0.2, 0.1, -0.4, 0.25, -0.05, 0.15, -0.1]
+    rows = {
+        "stl": [[90 + j, 10 - j] for j in jitter],
+        "equal": [[80 + j, 12 + 2 * j] for j in jitter],
+        "mine": [[85 + j, 11 - j] for j in jitter],
+        "odd": [[80 + 9 * j, 12 - 7 * j] for j in jitter],
+    }
+    records = [r for method, values in rows.items() for r in runs(method, dict(enumerate(values)), metrics)]
+    file = tmp_path / "my runs.csv"
+    tidy(records).drop(columns=["split", "status", "untrained"]).to_csv(file, index=False)
+    return file
+
+
+def test_report_works_on_anybodys_tidy_file(tidy_file, monkeypatch, capsys):
+    monkeypatch.chdir(tidy_file.parent)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["report", "my runs.csv", "--no-figures"])
+    assert not caught.value.code
+    assert "better" in capsys.readouterr().out
+    board = pd.read_csv(tidy_file.parent / "my runs-report" / "leaderboard.csv").set_index("method")
+    assert board.vs_equal_verdict[["mine", "odd"]].tolist() == ["better", "undecided"]
+    assert b"better" in (tidy_file.parent / "my runs-report" / "leaderboard.html").read_bytes()
+    assert len(list(csv.reader(tidy_file.open()))) == 65  # and is left as it was
+
+
+def test_power_says_what_would_settle_what_is_undecided(tidy_file, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["power", str(tidy_file), "--target", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:2]] == [["toy", "odd", "equal"]]
+    assert "a difference of 2 points with a power of 80 %" in lines[2]
+    with pytest.raises(SystemExit):
+        cli.main(["power", str(tidy_file), "--target", "-1"])
+    assert capsys.readouterr().err == "error: Invalid value: --target -1: write points above 0\n"
+
+
 def test_no_command_at_all_shows_the_help(capsys):
     with pytest.raises(SystemExit):
         cli.main([])
@@ -159,9 +200,12 @@ def test_run_makes_every_run_and_says_where_the_pages_are(smoke):
 
 
 def test_run_prints_a_line_per_finished_run_with_the_time_left(smoke):
-    first, *lines = smoke.done.stderr.splitlines()
+    first, time, effect, *lines = smoke.done.stderr.splitlines()
     assert first == "14 runs: 14 to make, 0 there already"
-    assert len(lines) == 14
+    assert time.startswith("time: not known yet")
+    assert effect.startswith("1 seed, 2 methods against equal weights: no exact test can call any better or worse")
+    lines, measured = lines[:14], lines[14:]
+    assert measured == [f"{name}: measuring what a step costs, methods side by side" for name in ("digits", "scales")]
     for number, line in enumerate(lines, start=1):
         assert re.fullmatch(rf"(digits|scales) \S.* seed 0: ok \(\d+\.\d s; {number}/14, \d+ s left\)", line)
     assert sum("digits stl left seed 0" in line for line in lines) == 1
@@ -179,7 +223,7 @@ def test_the_leaderboard_has_every_set_every_method_and_the_rows_over_sets(smoke
     board = pd.read_csv(smoke.out / "leaderboard.csv")
     methods = {"equal", "mgda", "uncertainty"}
     found = {name: set(rows.method) for name, rows in board.groupby("task_set")}
-    assert found == {"digits@smoke": methods | {STL}, "scales@smoke": methods | {STL}, "all@smoke": methods}
+    assert found == {"digits@smoke": methods | {STL}, "scales@smoke": methods | {STL}, "all@smoke": methods | {STL}}
     assert board.delta_task.notna().all()
 
 
@@ -376,9 +420,10 @@ def rule(checkout):
 
 def test_after_an_edit_of_a_rules_code_only_its_runs_are_to_be_made_and_the_plan_says_why(checkout, rule):
     rule.write_text(rule.read_text("utf-8") + "\nHALF = 0.5\n", "utf-8")
-    lines = checkout.call("plan").stdout.splitlines()
-    assert lines[-1] == "8 runs: 1 to make, 7 there already"
-    for line in lines[1:-1]:
+    *lines, total, time, _ = checkout.call("plan").stdout.splitlines()
+    assert total == "8 runs: 1 to make, 7 there already"
+    assert re.fullmatch(r"time: about \d+ s, as runs like these took here", time)
+    for line in lines[1:]:
         edited = "to run: changed: the code of methods.uncertainty"
         assert line.rstrip().endswith(edited if " uncertainty " in line else "present")
 
@@ -396,6 +441,8 @@ def test_after_an_edit_of_text_a_second_run_trains_nothing_and_leaves_every_byte
         ),
     )
     done = checkout.call("run")
-    assert done.stderr == "8 runs: 0 to make, 8 there already\n"
+    first, effect = done.stderr.splitlines()
+    assert first == "8 runs: 0 to make, 8 there already"
+    assert effect.startswith("1 seed, ")
     assert contents(checkout.out) == before
     assert contents(checkout.out / "runs", *os.listdir(checkout.out / "runs")) == records

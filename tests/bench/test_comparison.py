@@ -175,6 +175,15 @@ def test_over_task_sets_too_few_seeds_on_one_are_too_few(play):
     assert rows(records, "all")[1]["good"].vs_equal.verdict == "not enough seeds"
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_or_two_seeds_on_several_sets_warn_of_nothing(play, seeds):
+    records = [*play(seeds=seeds, equal=-5, good=3), *play(seeds=seeds, task_set="other", equal=-5, good=3)]
+    board, found = rows(records, "all")
+    assert found["good"].vs_equal.verdict == "not enough seeds"
+    assert not board.detectable < float("inf")
+
+
 def test_seeds_that_were_not_asked_for_together_are_noted(play):
     first, later = play(equal=-5, seeds=5), play(equal=-5, seeds=3, start=5)
     ask = lambda records, seeds: [  # noqa: E731

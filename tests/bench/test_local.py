@@ -30,6 +30,7 @@ def command(out, *more):
         "smoke",
         "--accelerator",
         "cpu",
+        "--no-figures",
         "--out",
         str(out),
         *more,
@@ -90,7 +91,8 @@ def test_a_failed_runs_last_lines_are_shown(troubled, name):
 
 
 def test_failures_are_repeated_only_on_request(troubled):
-    plan = [sys.executable, "-m", "bench", "plan", *command(troubled.out)[4:], "--seeds", "1"]
+    asked = [word for word in command(troubled.out)[4:] if word != "--no-figures"]
+    plan = [sys.executable, "-m", "bench", "plan", *asked, "--seeds", "1"]
     rule = f"{FAULTS}:Segfault"
 
     def todo(*more):
