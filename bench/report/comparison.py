@@ -242,9 +242,7 @@ def _set_board(own: _Set, costs: Mapping[tuple[str, str], Ratios], notes: Mappin
         )
     if len(own.stl) or group.baselines:
         rows.append(_stl_row(own, placed.get(STL, ("", None)), costs))
-    spread = [
-        float(np.nanstd(c.per_seed[0], ddof=1)) for c, _ in equal.values() if (~np.isnan(c.per_seed[0])).sum() > 1
-    ]
+    spread = [_spread(comparison) for comparison, _ in equal.values() if comparison.pairs > 1]
     return Board(
         label=group.label,
         suite=False,
