@@ -84,8 +84,8 @@ def conditions(board: Board) -> str:
         else "smallest difference that would be found: not known"
     )
     return (
-        f"α {ALPHA:g}; exact sign flips, step-down max-T over a family of {board.family}; seeds: {board.seeds}; smallest "
-        f"attainable p {number(board.smallest_p, 2)}; equivalence within ±{MARGIN:g} pp; {power}."
+        f"α {ALPHA:g}; exact sign flips, step-down max-T over a family of {board.family}; seeds: {board.seeds}; "
+        f"smallest attainable p {p_value(board.smallest_p)}; equivalence within ±{MARGIN:g} pp; {power}."
     )
 
 
@@ -166,9 +166,11 @@ def _metrics(board: Board) -> Iterator[Sentence]:
 
 
 def _failures(board: Board) -> Iterator[Sentence]:
-    failed = [f"{row.method} ({row.failed})" for row in board.rows if row.failed]
+    failed = [row for row in board.rows if row.failed]
     if failed:
-        yield ["Failed runs count with the scores of an untrained predictor: ", *_names(failed), "."]
+        runs = sum(row.failed for row in failed)
+        names = _names([row.method for row in failed])
+        yield [f"Failed runs ({runs}) count with the scores of an untrained predictor: ", *names, "."]
 
 
 def _power(board: Board) -> Iterator[Sentence]:
