@@ -34,10 +34,14 @@ CURVES = 8
 """So many methods have curves, beside the reference."""
 LABELLED = 12
 """With more points than this, a scatter names only those on its frontier."""
+CROWDED = 15
+"""With more methods a rank diagram takes the width of the page."""
 GROUPS = 16
 """So many groups are drawn in a rank diagram."""
 TIMES = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
 """Ticks of the axis of costs."""
+LETTER = 0.078
+"""The width of a letter in a figure, in inches, about."""
 LONGEST = 26
 """Characters of a name in a figure; the tables have all of it."""
 SHAPES: dict[Verdict, str] = {
@@ -190,8 +194,10 @@ def ranks(board: Board) -> Plot | None:
     groups = [sorted(group, key=place.__getitem__) for group in groups if len(group) > 1]
     drawn = groups[:GROUPS]
     half = (len(order) + 1) // 2
+    crowded = len(order) > CROWDED
+    width = 2 * WIDTH if crowded else WIDTH
     top = 0.6 * len(drawn) + 0.7
-    figure = Figure(figsize=(WIDTH, 0.75 + 0.21 * (half + 0.6 * len(drawn) + 0.7)), layout="constrained")
+    figure = Figure(figsize=(width, 0.75 + 0.21 * (half + 0.6 * len(drawn) + 0.7)), layout="constrained")
     axes = figure.subplots()
     low, high = value[order[0]], value[order[-1]]
     span = (high - low) or 1.0
@@ -220,11 +226,13 @@ def ranks(board: Board) -> Plot | None:
         else:
             axes.plot(at, [y] * len(at), "o:", color=COLOURS["c1"], linewidth=1, markersize=4)
     axes.set_ylim(half + top - 0.4, -0.4)
-    axes.set_xlim(left - 0.62 * span, right + 0.62 * span)
+    longest = LETTER * max(len(_short(method)) + 8 for method in order)
+    room = (right - left) * longest / (width - 0.3 - 2 * longest)
+    axes.set_xlim(left - room, right + room)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("mean Δ task vs single-task, pp")
-    ticks = [tick for tick in MaxNLocator(7).tick_values(low, high) if left <= tick <= right]
+    ticks = [tick for tick in MaxNLocator(9 if crowded else 5).tick_values(low, high) if left <= tick <= right]
     axes.set_xticks(ticks)
     axes.yaxis.set_visible(False)
     axes.spines["left"].set_visible(False)
@@ -239,7 +247,9 @@ def ranks(board: Board) -> Plot | None:
         "dotted line mark its members. To be joined is no proof of being equal."
         + (f" Of {len(groups)} groups, the first {GROUPS} are drawn." if len(groups) > GROUPS else "")
     )
-    return Plot("Who is shown to differ from whom", caption, figure, ["Method", "Mean Δ", "Groups", "Mean rank"], table)
+    return Plot(
+        "Who is shown to differ from whom", caption, figure, ["Method", "Mean Δ", "Groups", "Mean rank"], table, crowded
+    )
 
 
 def costs(board: Board) -> Plot | None:
@@ -298,19 +308,19 @@ def costs(board: Board) -> Plot | None:
 def _name_points(figure: Figure, axes: Axes, at: Mapping[str, tuple[float, float]]) -> None:
     """Write names beside points, pushed apart where they would overlap."""
     figure.draw_without_rendering()
-    high = 12.0
+    high = figure.dpi / 6
     taken: list[tuple[float, float, float]] = []
     for method, point in sorted(at.items(), key=lambda item: -item[1][1]):
         x, y = axes.transData.transform(point)
         label = _short(method)
-        wide = 6.4 * len(label) + 10
+        wide = LETTER * figure.dpi * len(label) + 10
         level = y
         while clash := [t for t in taken if t[0] < x + wide and x < t[0] + t[1] and abs(t[2] - level) < high]:
             level = min(t[2] for t in clash) - high
         taken.append((x, wide, level))
         shift = (level - y) * 72 / figure.dpi
         arrow = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.6} if level != y else None
-        axes.annotate(label, point, (7, shift), textcoords="offset points", va="center", arrowprops=arrow)
+        axes.annotate(label, point, (6, shift + 3), textcoords="offset points", arrowprops=arrow)
 
 
 def gains(board: Board) -> Plot | None:

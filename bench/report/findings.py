@@ -16,7 +16,7 @@ MARKS: dict[Verdict, str] = {
     "worse": "▼",
 }
 """A sign of its own for each verdict, best first: colour alone says nothing to many readers."""
-NAMED = 8
+NAMED = 5
 """So many names are listed; the others are counted."""
 
 
@@ -30,7 +30,7 @@ Sentence = list[str]
 
 def signed(value: float | None, digits: int = 2) -> str:
     """A number with its sign, with a true minus; empty if there is none."""
-    return "" if value is None or math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
+    return "" if value is None or math.isnan(value) else f"{value:+z.{digits}f}".replace("-", "−")
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -125,7 +125,7 @@ def _stl(board: Board) -> Iterator[Sentence]:
     compared = [(row.method, row.vs_stl.verdict) for row in board.rows if row.vs_stl is not None]
     if not compared:
         return
-    none = "" if any(verdict == "better" for _, verdict in compared) else "no method is shown better. "
+    none = "" if any(verdict == "better" for _, verdict in compared) else "no method is shown better; "
     yield [f"Against single-task learning: {none}", *_grouped(compared)]
 
 
@@ -140,7 +140,8 @@ def _grouped(compared: list[tuple[str, Verdict]]) -> Sentence:
     for verdict in MARKS:
         names = [method for method, own in compared if own == verdict]
         if names:
-            parts += ["; " if parts else "", f"{verdict}: ", *_names(names)]
+            count = f" ({len(names)})" if len(names) > NAMED else ""
+            parts += ["; " if parts else "", f"{verdict}{count}: ", *_names(names)]
     return [*parts, "."]
 
 

@@ -170,7 +170,7 @@ COLUMNS = (
         sorted=True,
     ),
     Column(
-        "Against equal, pp",
+        "vs equal, pp",
         "Δ task minus that of equal weights, paired by seed, with its 95 % interval; positive is better.",
         lambda row: _difference(row.vs_equal),
     ),
@@ -191,7 +191,7 @@ COLUMNS = (
         group="more",
     ),
     Column(
-        "Against single-task",
+        "vs single-task",
         "What the test against single-task networks shows, with p adjusted for all methods of the table.",
         lambda row: _verdict(row.vs_stl),
         group="more",
