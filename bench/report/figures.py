@@ -548,7 +548,7 @@ def _svg(plot: Plot, prefix: str) -> tuple[Markup, tuple[tuple[str, str], ...]]:
     styles: dict[str, str] = {}
     box = root.get("viewBox") or ""
     kept = _clean(root, ids, styles)
-    kept.attrib = {"viewBox": box, "role": "img", "aria-labelledby": f"{prefix}t {prefix}d"}
+    kept.attrib = {"viewBox": box, "role": "img", "aria-labelledby": f"{prefix}t", "aria-describedby": f"{prefix}d"}
     heading, description = ElementTree.Element("title", id=f"{prefix}t"), ElementTree.Element("desc", id=f"{prefix}d")
     heading.text, description.text = plot.title, f"{plot.caption} The numbers are in the table below."
     kept[:0] = [heading, description]
