@@ -131,8 +131,11 @@ def intervals(board: Board) -> Plot | None:
     rows = _ranked(board)
     if not rows:
         return None
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.24 * len(rows)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.24 * len(rows)))
+    start, top = _room([row.method for row in rows]) + 0.1, figure.get_size_inches()[1] - 0.1
+    middle = (start + WIDTH) / 2
+    left = _panel(figure, start, 0.5, middle - 0.1, top)
+    right = _panel(figure, middle + 0.1, 0.5, WIDTH - 0.1, top)
     for y, row in enumerate(rows):
         assert row.delta_task is not None
         _interval(left, y, row.delta_task, row.per_seed, "c1", "o")
@@ -151,7 +154,9 @@ def intervals(board: Board) -> Plot | None:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.tick_params(axis="y", length=0)
     left.set_yticks(range(len(rows)), [_short(row.method) for row in rows])
-    left.set_ylim(len(rows) - 0.4, -0.6)
+    right.set_yticks(range(len(rows)), [""] * len(rows))
+    for axes in (left, right):
+        axes.set_ylim(len(rows) - 0.4, -0.6)
     what = "task sets" if board.suite else "seeds"
     table = [
         [
@@ -170,6 +175,17 @@ def intervals(board: Board) -> Plot | None:
         f"few; the band is ±{MARGIN:g} pp."
     )
     return Plot("Gains with their intervals", caption, figure, heads, table)
+
+
+def _panel(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:
+    """Axes between these edges, in inches from the lower left. A layout engine takes as long as all the drawing."""
+    wide, high = figure.get_size_inches()
+    return figure.add_axes((left / wide, bottom / high, (right - left) / wide, (top - bottom) / high))
+
+
+def _room(names: Sequence[str]) -> float:
+    """The width that names take, in inches."""
+    return LETTER * max(len(_short(name)) for name in names)
 
 
 def _interval(axes: Axes, y: float, interval: Interval, dots: np.ndarray, colour: str, marker: str) -> None:
@@ -197,8 +213,8 @@ def ranks(board: Board) -> Plot | None:
     crowded = len(order) > CROWDED
     width = 2 * WIDTH if crowded else WIDTH
     top = 0.6 * len(drawn) + 0.7
-    figure = Figure(figsize=(width, 0.75 + 0.21 * (half + 0.6 * len(drawn) + 0.7)), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(width, 0.75 + 0.21 * (half + 0.6 * len(drawn) + 0.7)))
+    axes = _panel(figure, 0.05, 0.05, width - 0.05, figure.get_size_inches()[1] - 0.5)
     low, high = value[order[0]], value[order[-1]]
     span = (high - low) or 1.0
     left, right = low - 0.06 * span, high + 0.06 * span
@@ -226,8 +242,8 @@ def ranks(board: Board) -> Plot | None:
         else:
             axes.plot(at, [y] * len(at), "o:", color=COLOURS["c1"], linewidth=1, markersize=4)
     axes.set_ylim(half + top - 0.4, -0.4)
-    longest = LETTER * max(len(_short(method)) + 8 for method in order)
-    room = (right - left) * longest / (width - 0.3 - 2 * longest)
+    longest = _room(order) + 8 * LETTER
+    room = (right - left) * longest / (width - 0.1 - 2 * longest)
     axes.set_xlim(left - room, right + room)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
@@ -262,8 +278,8 @@ def costs(board: Board) -> Plot | None:
     for method in sorted(at, key=lambda method: (at[method][0], -at[method][1])):
         if not frontier or at[method][1] > at[frontier[-1]][1]:
             frontier.append(method)
-    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(WIDTH, 4.4))
+    axes = _panel(figure, 0.7, 0.5, WIDTH - 0.1, 4.3)
     axes.set_xscale("log")
     axes.step(
         *zip(*(at[m] for m in frontier), strict=True), where="post", color=COLOURS["muted"], linewidth=1, dashes=(4, 2)
@@ -291,7 +307,7 @@ def costs(board: Board) -> Plot | None:
     axes.set_xlabel("step time, × equal weights (log scale)")
     axes.set_ylabel("Δ task vs single-task, pp")
     named = [m for m in at if len(at) <= LABELLED or m in frontier or m == REFERENCE]
-    _name_points(figure, axes, {method: at[method] for method in named})
+    _name_points(axes, {method: at[method] for method in named})
     table = [
         [row.method, number(at[row.method][0]), *_ends(row.delta_task), "yes" if row.method in frontier else "no"]
         for row in rows
@@ -305,20 +321,20 @@ def costs(board: Board) -> Plot | None:
     return Plot("Quality against cost", caption, figure, heads, table)
 
 
-def _name_points(figure: Figure, axes: Axes, at: Mapping[str, tuple[float, float]]) -> None:
+def _name_points(axes: Axes, at: Mapping[str, tuple[float, float]]) -> None:
     """Write names beside points, pushed apart where they would overlap."""
-    figure.draw_without_rendering()
-    high = figure.dpi / 6
+    dpi = axes.get_figure().dpi  # type: ignore[union-attr]
+    high = dpi / 6
     taken: list[tuple[float, float, float]] = []
     for method, point in sorted(at.items(), key=lambda item: -item[1][1]):
         x, y = axes.transData.transform(point)
         label = _short(method)
-        wide = LETTER * figure.dpi * len(label) + 10
+        wide = LETTER * dpi * len(label) + 10
         level = y
         while clash := [t for t in taken if t[0] < x + wide and x < t[0] + t[1] and abs(t[2] - level) < high]:
             level = min(t[2] for t in clash) - high
         taken.append((x, wide, level))
-        shift = (level - y) * 72 / figure.dpi
+        shift = (level - y) * 72 / dpi
         arrow = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.6} if level != y else None
         axes.annotate(label, point, (6, shift + 3), textcoords="offset points", arrowprops=arrow)
 
@@ -338,8 +354,9 @@ def gains(board: Board) -> Plot | None:
     ]
     arrows = ["↑" if up else "↓" for up in board.higher_is_better]
     heads = [f"{task}.{metric} {arrow}" for (task, metric), arrow in zip(board.metrics, arrows, strict=True)]
-    figure = Figure(figsize=(WIDTH, 1.5 + 0.26 * len(rows)), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(WIDTH, 1.25 + 0.26 * len(rows)))
+    start = max(_room([row.method for row in rows]), _room(heads) - 0.4) + 0.1
+    axes = _panel(figure, start, 1.2, WIDTH - 0.05, 1.2 + 0.26 * len(rows))
     sns.heatmap(
         pd.DataFrame(shades, [str(i) for i in range(len(rows))], [str(i) for i in range(len(heads))]),
         cmap=ListedColormap([COLOURS[f"d{i}"] for i in range(STEPS)]),
@@ -396,13 +413,12 @@ def weights(board: Board) -> Plot | None:
     if not chosen:
         return None
     tasks = list(dict.fromkeys(frame["what"]))
-    figure, panels = _grid(len(chosen))
+    figure, panels = _grid(len(chosen), tasks)
     for axes, method in zip(panels, chosen, strict=True):
         own = frame[frame["method"] == method]
         _line(axes, own, "what", tasks, "median")
         axes.set_title(_short(method), loc="left")
         axes.set_xlabel("step")
-    _legend(figure, tasks)
     table = _by_step(frame[frame["method"].isin(chosen)], "median")
     caption = (
         "The median over seeds, and from the smallest to the largest; each panel has its own scale. Methods whose "
@@ -417,7 +433,7 @@ def _lines(
     """One panel for each quantity, one line for each method."""
     if frame.empty:
         return None
-    figure, panels = _grid(len(names))
+    figure, panels = _grid(len(names), chosen)
     for axes, name in zip(panels, names, strict=True):
         _line(axes, frame[frame["what"] == name], "method", chosen, "mean")
         axes.set_title(_short(name), loc="left")
@@ -426,7 +442,6 @@ def _lines(
             axes.set_yscale(scales[name])
             axes.yaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    _legend(figure, chosen)
     return Plot(title, caption, figure, *_by_step(frame, "mean"), wide=True)
 
 
@@ -448,22 +463,20 @@ def _dashes(place: int) -> Any:
     return (0, dashes) if dashes else "-"
 
 
-def _grid(count: int) -> tuple[Figure, list[Axes]]:
-    columns = min(count, 4)
-    lines = math.ceil(count / columns)
-    figure = Figure(figsize=(2 * WIDTH, 2.1 * lines + 0.5), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
-    for axes in panels[count:]:
-        axes.remove()
-    return figure, panels[:count]
-
-
-def _legend(figure: Figure, names: list[str]) -> None:
+def _grid(count: int, names: list[str]) -> tuple[Figure, list[Axes]]:
+    """So many panels below a legend of the lines in them."""
     labels = [_short(name) for name in names]
+    columns = max(1, min(len(names), 140 // (max(map(len, labels)) + 8)))
+    legend = 0.2 * math.ceil(len(names) / columns) + 0.1
+    across = min(count, 4)
+    wide, high = 2 * WIDTH / across, 2.1
+    down = math.ceil(count / across)
+    figure = Figure(figsize=(2 * WIDTH, high * down + legend))
     inks = [COLOURS[f"c{i % len(DASHES)}"] for i in range(len(names))]
     lines = [Line2D([], [], color=ink, linestyle=_dashes(i)) for i, ink in enumerate(inks)]
-    columns = max(1, min(len(names), 140 // (max(map(len, labels)) + 8)))
-    figure.legend(lines, labels, loc="outside upper left", ncols=columns, handlelength=3)
+    figure.legend(lines, labels, loc="upper left", ncols=columns, handlelength=3, borderaxespad=0)
+    corners = [(wide * (i % across), high * (down - 1 - i // across)) for i in range(count)]
+    return figure, [_panel(figure, x + 0.6, y + 0.5, x + wide - 0.1, y + high - 0.3) for x, y in corners]
 
 
 def _by_step(frame: pd.DataFrame, how: Statistic) -> tuple[list[str], list[list[str]]]:
