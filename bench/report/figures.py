@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import matplotlib
@@ -19,21 +19,29 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bench.evidence.significance import Verdict
 from bench.records import REFERENCE, STL
 from bench.report.analysis import ALPHA, MARGIN, Board, Interval, Row
 from bench.report.findings import number, signed
 
+Statistic = Literal["mean", "median"]
 STEPS = 9
 """Shades of a heat map, the middle one for 0."""
 CURVES = 8
 """So many methods have curves, beside the reference."""
 LABELLED = 12
 """With more points than this, a scatter names only those on its frontier."""
+CROWDED = 15
+"""With more methods a rank diagram takes the width of the page."""
 GROUPS = 16
 """So many groups are drawn in a rank diagram."""
+TIMES = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
+"""Ticks of the axis of costs."""
+LETTER = 0.078
+"""The width of a letter in a figure, in inches, about."""
 LONGEST = 26
 """Characters of a name in a figure; the tables have all of it."""
 SHAPES: dict[Verdict, str] = {
@@ -53,15 +61,17 @@ INK = [
 ]
 COLOURS = {name: f"#fe01{i:02x}" for i, name in enumerate(INK)}
 """Stand-ins: in the page each becomes the style sheet's variable of that name, which differs by light and dark."""
-LOOK: dict[str, Any] = {
+LOOK: Any = {
     **{"svg.fonttype": "none", "svg.hashsalt": "mtl-bench", "text.parse_math": False, "font.family": "DejaVu Sans"},
     **{"font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8.5, "legend.frameon": False},
     **{"text.color": COLOURS["fg"], "axes.labelcolor": COLOURS["fg"], "axes.titlecolor": COLOURS["fg"]},
     **{"xtick.color": COLOURS["muted"], "ytick.color": COLOURS["muted"], "axes.edgecolor": COLOURS["muted"]},
     **{"xtick.labelcolor": COLOURS["fg"], "ytick.labelcolor": COLOURS["fg"], "grid.color": COLOURS["line"]},
     **{"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "grid.linewidth": 0.6},
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "lines.linewidth": 1.5},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "lines.linewidth": 1.4},
 }
+WIDTH = 6.6
+"""Of a figure, in inches: half a page, so that its letters come out as large as those of the text."""
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 
 
@@ -121,8 +131,11 @@ def intervals(board: Board) -> Plot | None:
     rows = _ranked(board)
     if not rows:
         return None
-    figure = Figure(figsize=(8.6, 0.9 + 0.24 * len(rows)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.24 * len(rows)))
+    start, top = _room([row.method for row in rows]) + 0.1, figure.get_size_inches()[1] - 0.1
+    middle = (start + WIDTH) / 2
+    left = _panel(figure, start, 0.5, middle - 0.1, top)
+    right = _panel(figure, middle + 0.1, 0.5, WIDTH - 0.1, top)
     for y, row in enumerate(rows):
         assert row.delta_task is not None
         _interval(left, y, row.delta_task, row.per_seed, "c1", "o")
@@ -138,15 +151,18 @@ def intervals(board: Board) -> Plot | None:
     for axes in (left, right):
         axes.axvline(0, color=COLOURS["fg"], linewidth=0.8)
         axes.grid(axis="x")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.tick_params(axis="y", length=0)
     left.set_yticks(range(len(rows)), [_short(row.method) for row in rows])
-    left.set_ylim(len(rows) - 0.4, -0.6)
+    right.set_yticks(range(len(rows)), [""] * len(rows))
+    for axes in (left, right):
+        axes.set_ylim(len(rows) - 0.4, -0.6)
     what = "task sets" if board.suite else "seeds"
     table = [
         [
             row.method,
             *_ends(row.delta_task),
-            *_ends(row.vs_equal and row.vs_equal.difference),
+            *_ends(row.vs_equal.difference if row.vs_equal else None),
             row.vs_equal.verdict if row.vs_equal else "",
             " ".join(signed(float(v), 1) for v in row.per_seed),
         ]
@@ -154,11 +170,22 @@ def intervals(board: Board) -> Plot | None:
     ]
     heads = ["Method", "Δ vs single-task", "95 % interval", "Δ vs equal", "95 % interval", "Verdict", "By seed"]
     caption = (
-        f"Large marks are means with 95 % intervals, small dots {what}. Right: triangles where a method is shown better (▲) "
-        f"or worse (▼), squares where equivalent, circles where undecided, diamonds where seeds are too few; the band is "
-        f"±{MARGIN:g} pp."
+        f"Large marks are means with 95 % intervals, small dots {what}. Right: triangles where a method is shown "
+        f"better (▲) or worse (▼), squares where equivalent, circles where undecided, diamonds where seeds are too "
+        f"few; the band is ±{MARGIN:g} pp."
     )
     return Plot("Gains with their intervals", caption, figure, heads, table)
+
+
+def _panel(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:
+    """Axes between these edges, in inches from the lower left. A layout engine takes as long as all the drawing."""
+    wide, high = figure.get_size_inches()
+    return figure.add_axes((left / wide, bottom / high, (right - left) / wide, (top - bottom) / high))
+
+
+def _room(names: Sequence[str]) -> float:
+    """The width that names take, in inches."""
+    return LETTER * max(len(_short(name)) for name in names)
 
 
 def _interval(axes: Axes, y: float, interval: Interval, dots: np.ndarray, colour: str, marker: str) -> None:
@@ -183,13 +210,15 @@ def ranks(board: Board) -> Plot | None:
     groups = [sorted(group, key=place.__getitem__) for group in groups if len(group) > 1]
     drawn = groups[:GROUPS]
     half = (len(order) + 1) // 2
+    crowded = len(order) > CROWDED
+    width = 2 * WIDTH if crowded else WIDTH
     top = 0.6 * len(drawn) + 0.7
-    figure = Figure(figsize=(8.6, 0.75 + 0.21 * (half + 0.6 * len(drawn) + 0.7)), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(width, 0.75 + 0.21 * (half + 0.6 * len(drawn) + 0.7)))
+    axes = _panel(figure, 0.05, 0.05, width - 0.05, figure.get_size_inches()[1] - 0.5)
     low, high = value[order[0]], value[order[-1]]
     span = (high - low) or 1.0
     left, right = low - 0.06 * span, high + 0.06 * span
-    line = {"color": COLOURS["muted"], "linewidth": 0.7}
+    line: Any = {"color": COLOURS["muted"], "linewidth": 0.7}
     for i, method in enumerate(order):
         first = i < half
         y = top + (i if first else len(order) - 1 - i)
@@ -203,15 +232,23 @@ def ranks(board: Board) -> Plot | None:
         at = [value[method] for method in group]
         contiguous = place[group[-1]] - place[group[0]] == len(group) - 1
         if contiguous:
-            axes.plot([at[0], at[-1]], [y, y], color=COLOURS["c1"], linewidth=4, solid_capstyle="round")
+            axes.plot(
+                [at[0] - 0.01 * span, at[-1] + 0.01 * span],
+                [y, y],
+                color=COLOURS["c1"],
+                linewidth=4,
+                solid_capstyle="round",
+            )
         else:
             axes.plot(at, [y] * len(at), "o:", color=COLOURS["c1"], linewidth=1, markersize=4)
     axes.set_ylim(half + top - 0.4, -0.4)
-    axes.set_xlim(left - 0.62 * span, right + 0.62 * span)
+    longest = _room(order) + 8 * LETTER
+    room = (right - left) * longest / (width - 0.1 - 2 * longest)
+    axes.set_xlim(left - room, right + room)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("mean Δ task vs single-task, pp")
-    ticks = [tick for tick in matplotlib.ticker.MaxNLocator(8).tick_values(low, high) if left <= tick <= right]
+    ticks = [tick for tick in MaxNLocator(9 if crowded else 5).tick_values(low, high) if left <= tick <= right]
     axes.set_xticks(ticks)
     axes.yaxis.set_visible(False)
     axes.spines["left"].set_visible(False)
@@ -222,11 +259,13 @@ def ranks(board: Board) -> Plot | None:
         [method, signed(value[method]), rows[method].letters, number(rows[method].mean_rank)] for method in order[::-1]
     ]
     caption = (
-        "A bar joins methods of which no two are shown to differ; where such a group is not contiguous, dots on a dotted "
-        "line mark its members. To be joined is no proof of being equal."
+        "A bar joins methods of which no two are shown to differ; where such a group is not contiguous, dots on a "
+        "dotted line mark its members. To be joined is no proof of being equal."
         + (f" Of {len(groups)} groups, the first {GROUPS} are drawn." if len(groups) > GROUPS else "")
     )
-    return Plot("Who is shown to differ from whom", caption, figure, ["Method", "Mean Δ", "Groups", "Mean rank"], table)
+    return Plot(
+        "Who is shown to differ from whom", caption, figure, ["Method", "Mean Δ", "Groups", "Mean rank"], table, crowded
+    )
 
 
 def costs(board: Board) -> Plot | None:
@@ -239,8 +278,8 @@ def costs(board: Board) -> Plot | None:
     for method in sorted(at, key=lambda method: (at[method][0], -at[method][1])):
         if not frontier or at[method][1] > at[frontier[-1]][1]:
             frontier.append(method)
-    figure = Figure(figsize=(8.6, 4.4), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(WIDTH, 4.4))
+    axes = _panel(figure, 0.7, 0.5, WIDTH - 0.1, 4.3)
     axes.set_xscale("log")
     axes.step(
         *zip(*(at[m] for m in frontier), strict=True), where="post", color=COLOURS["muted"], linewidth=1, dashes=(4, 2)
@@ -268,36 +307,36 @@ def costs(board: Board) -> Plot | None:
     axes.set_xlabel("step time, × equal weights (log scale)")
     axes.set_ylabel("Δ task vs single-task, pp")
     named = [m for m in at if len(at) <= LABELLED or m in frontier or m == REFERENCE]
-    _name_points(figure, axes, {method: at[method] for method in named})
+    _name_points(axes, {method: at[method] for method in named})
     table = [
         [row.method, number(at[row.method][0]), *_ends(row.delta_task), "yes" if row.method in frontier else "no"]
         for row in rows
     ]
     caption = (
-        "Towards the upper left is better and cheaper. The dashed line joins the methods (diamonds) that nothing cheaper "
-        "beats in its mean; whether that is more than chance, the verdicts say. Bars: 95 % intervals."
+        "Towards the upper left is better and cheaper. The dashed line joins the methods (diamonds) that nothing "
+        "cheaper beats in its mean; whether that is more than chance, the verdicts say. Bars: 95 % intervals."
         + (" Only these and equal weights are named." if len(named) < len(at) else "")
     )
     heads = ["Method", "Step ×", "Δ task", "95 % interval", "On the line"]
     return Plot("Quality against cost", caption, figure, heads, table)
 
 
-def _name_points(figure: Figure, axes: Axes, at: Mapping[str, tuple[float, float]]) -> None:
+def _name_points(axes: Axes, at: Mapping[str, tuple[float, float]]) -> None:
     """Write names beside points, pushed apart where they would overlap."""
-    figure.draw_without_rendering()
-    high = 12.0
+    dpi = axes.get_figure().dpi  # type: ignore[union-attr]
+    high = dpi / 6
     taken: list[tuple[float, float, float]] = []
     for method, point in sorted(at.items(), key=lambda item: -item[1][1]):
         x, y = axes.transData.transform(point)
         label = _short(method)
-        wide = 6.4 * len(label) + 10
+        wide = LETTER * dpi * len(label) + 10
         level = y
         while clash := [t for t in taken if t[0] < x + wide and x < t[0] + t[1] and abs(t[2] - level) < high]:
             level = min(t[2] for t in clash) - high
         taken.append((x, wide, level))
-        shift = (level - y) * 72 / figure.dpi
+        shift = (level - y) * 72 / dpi
         arrow = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.6} if level != y else None
-        axes.annotate(label, point, (7, shift), textcoords="offset points", va="center", arrowprops=arrow)
+        axes.annotate(label, point, (6, shift + 3), textcoords="offset points", arrowprops=arrow)
 
 
 def gains(board: Board) -> Plot | None:
@@ -315,8 +354,9 @@ def gains(board: Board) -> Plot | None:
     ]
     arrows = ["↑" if up else "↓" for up in board.higher_is_better]
     heads = [f"{task}.{metric} {arrow}" for (task, metric), arrow in zip(board.metrics, arrows, strict=True)]
-    figure = Figure(figsize=(8.6, 1.5 + 0.26 * len(rows)), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(WIDTH, 1.25 + 0.26 * len(rows)))
+    start = max(_room([row.method for row in rows]), _room(heads) - 0.4) + 0.1
+    axes = _panel(figure, start, 1.2, WIDTH - 0.05, 1.2 + 0.26 * len(rows))
     sns.heatmap(
         pd.DataFrame(shades, [str(i) for i in range(len(rows))], [str(i) for i in range(len(heads))]),
         cmap=ListedColormap([COLOURS[f"d{i}"] for i in range(STEPS)]),
@@ -334,8 +374,9 @@ def gains(board: Board) -> Plot | None:
     axes.set_xticks(np.arange(len(heads)) + 0.5, [_short(head) for head in heads], rotation=25, ha="right")
     axes.tick_params(length=0)
     caption = (
-        f"Gain of each test metric over single-task networks, in %, blue where better and orange where worse, darkest from "
-        f"±{number(largest, 2)} %. * differs from 0 at a false discovery rate of {ALPHA:g} over the table: for exploring."
+        f"Gain of each test metric over single-task networks, in %, blue where better and orange where worse, darkest "
+        f"from ±{number(largest, 2)} %. * differs from 0 at a false discovery rate of {ALPHA:g} over the table: for "
+        "exploring."
     )
     table = [[row.method, *own] for row, own in zip(rows, texts, strict=True)]
     return Plot("Gains by metric", caption, figure, ["Method", *heads], table)
@@ -356,9 +397,9 @@ def gradients(board: Board) -> Plot | None:
     frame = frame[frame["kind"] == "gradient"]
     panels = list(dict.fromkeys(frame["what"]))
     caption = (
-        "Means over seeds, of the gradients with respect to the shared parameters: the mean cosine between tasks, the share "
-        "of pairs of tasks in conflict (cosine below 0), and the length of the update relative to that of the sum of the "
-        f"gradients (log scale).{limited}"
+        "Means over seeds, of the gradients with respect to the shared parameters: the mean cosine between tasks, the "
+        "share of pairs of tasks in conflict (cosine below 0), and the length of the update relative to that of the "
+        f"sum of the gradients (log scale).{limited}"
     )
     return _lines(frame, panels, chosen, "Agreement of gradients, scale of updates", caption, {RATIO: "log"})
 
@@ -372,17 +413,16 @@ def weights(board: Board) -> Plot | None:
     if not chosen:
         return None
     tasks = list(dict.fromkeys(frame["what"]))
-    figure, panels = _grid(len(chosen))
+    figure, panels = _grid(len(chosen), tasks)
     for axes, method in zip(panels, chosen, strict=True):
         own = frame[frame["method"] == method]
-        _line(axes, own, "what", tasks, "median", ("pi", 100))
+        _line(axes, own, "what", tasks, "median")
         axes.set_title(_short(method), loc="left")
         axes.set_xlabel("step")
-    _legend(figure, tasks)
     table = _by_step(frame[frame["method"].isin(chosen)], "median")
     caption = (
-        "The median over seeds, and from the smallest to the largest; each panel has its own scale. Methods whose weights "
-        f"never change, or that have none, are left out.{limited}"
+        "The median over seeds, and from the smallest to the largest; each panel has its own scale. Methods whose "
+        f"weights never change, or that have none, are left out.{limited}"
     )
     return Plot("Weights of tasks", caption, figure, *table, wide=True)
 
@@ -393,64 +433,53 @@ def _lines(
     """One panel for each quantity, one line for each method."""
     if frame.empty:
         return None
-    figure, panels = _grid(len(names))
+    figure, panels = _grid(len(names), chosen)
     for axes, name in zip(panels, names, strict=True):
-        _line(axes, frame[frame["what"] == name], "method", chosen, "mean", None)
+        _line(axes, frame[frame["what"] == name], "method", chosen, "mean")
         axes.set_title(_short(name), loc="left")
         axes.set_xlabel("step")
         if name in scales:
             axes.set_yscale(scales[name])
             axes.yaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    _legend(figure, chosen)
     return Plot(title, caption, figure, *_by_step(frame, "mean"), wide=True)
 
 
-def _line(
-    axes: Axes, frame: pd.DataFrame, hue: str, order: list[str], estimator: str, band: tuple[str, int] | None
-) -> None:
-    look = {name: i % len(DASHES) for i, name in enumerate(order)}
-    sns.lineplot(
-        data=frame,
-        x="step",
-        y="value",
-        hue=hue,
-        style=hue,
-        hue_order=order,
-        style_order=order,
-        palette={name: COLOURS[f"c{i}"] for name, i in look.items()},
-        dashes={name: DASHES[i] for name, i in look.items()},
-        estimator=estimator,
-        errorbar=band,
-        legend=False,
-        ax=axes,
-    )
-    axes.set_ylabel("")
+def _line(axes: Axes, frame: pd.DataFrame, hue: str, order: list[str], how: Statistic) -> None:
+    """A line for each name, of the mean or the median over seeds; the median with a band from smallest to largest."""
+    over = frame.groupby([hue, "step"], sort=True)["value"].agg([how, "min", "max"])
+    for i, name in enumerate(order):
+        if name not in over.index:
+            continue
+        own, ink = over.loc[name], COLOURS[f"c{i % len(DASHES)}"]
+        axes.plot(own.index, own[how], color=ink, linestyle=_dashes(i))
+        if how == "median":
+            axes.fill_between(own.index, own["min"], own["max"], color=ink, alpha=0.18, linewidth=0)
     axes.grid()
 
 
-def _grid(count: int) -> tuple[Figure, list[Axes]]:
-    columns = min(count, 4)
-    lines = math.ceil(count / columns)
-    figure = Figure(figsize=(3.4 * max(columns, 2), 2.1 * lines + 0.5), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
-    for axes in panels[count:]:
-        axes.remove()
-    return figure, panels[:count]
+def _dashes(place: int) -> Any:
+    dashes = DASHES[place % len(DASHES)]
+    return (0, dashes) if dashes else "-"
 
 
-def _legend(figure: Figure, names: list[str]) -> None:
-    lines = []
-    for i, _ in enumerate(names):
-        dashes = DASHES[i % len(DASHES)]
-        style = (0, dashes) if dashes else "-"
-        lines.append(matplotlib.lines.Line2D([], [], color=COLOURS[f"c{i % len(DASHES)}"], linestyle=style))
-    figure.legend(
-        lines, [_short(name) for name in names], loc="outside upper left", ncols=min(len(names), 5), handlelength=3
-    )
+def _grid(count: int, names: list[str]) -> tuple[Figure, list[Axes]]:
+    """So many panels below a legend of the lines in them."""
+    labels = [_short(name) for name in names]
+    columns = max(1, min(len(names), 140 // (max(map(len, labels)) + 8)))
+    legend = 0.2 * math.ceil(len(names) / columns) + 0.1
+    across = min(count, 4)
+    wide, high = 2 * WIDTH / across, 2.1
+    down = math.ceil(count / across)
+    figure = Figure(figsize=(2 * WIDTH, high * down + legend))
+    inks = [COLOURS[f"c{i % len(DASHES)}"] for i in range(len(names))]
+    lines = [Line2D([], [], color=ink, linestyle=_dashes(i)) for i, ink in enumerate(inks)]
+    figure.legend(lines, labels, loc="upper left", ncols=columns, handlelength=3, borderaxespad=0)
+    corners = [(wide * (i % across), high * (down - 1 - i // across)) for i in range(count)]
+    return figure, [_panel(figure, x + 0.6, y + 0.5, x + wide - 0.1, y + high - 0.3) for x, y in corners]
 
 
-def _by_step(frame: pd.DataFrame, how: str) -> tuple[list[str], list[list[str]]]:
+def _by_step(frame: pd.DataFrame, how: Statistic) -> tuple[list[str], list[list[str]]]:
     means = frame.pivot_table("value", ["method", "what"], "step", aggfunc=how, sort=False)
     means = means.sort_index(axis=1)
     heads = ["Method", f"{how.capitalize()} of", *(f"step {step}" for step in means.columns)]
@@ -532,7 +561,7 @@ def _svg(plot: Plot, prefix: str) -> tuple[Markup, tuple[tuple[str, str], ...]]:
     styles: dict[str, str] = {}
     box = root.get("viewBox") or ""
     kept = _clean(root, ids, styles)
-    kept.attrib = {"viewBox": box, "role": "img", "aria-labelledby": f"{prefix}t {prefix}d"}
+    kept.attrib = {"viewBox": box, "role": "img", "aria-labelledby": f"{prefix}t", "aria-describedby": f"{prefix}d"}
     heading, description = ElementTree.Element("title", id=f"{prefix}t"), ElementTree.Element("desc", id=f"{prefix}d")
     heading.text, description.text = plot.title, f"{plot.caption} The numbers are in the table below."
     kept[:0] = [heading, description]
@@ -562,7 +591,7 @@ def _clean(element: ElementTree.Element, ids: Mapping[str, str], styles: dict[st
         if tag in ("metadata", "style") or "metadata" in child.tag:
             continue
         clean = _clean(child, ids, styles)
-        if clean.tag in ("g", "defs") and not clean.attrib:
+        if clean.tag == "g" and not clean.attrib:
             made.extend(clean)
         else:
             made.append(clean)

@@ -16,7 +16,7 @@ MARKS: dict[Verdict, str] = {
     "worse": "▼",
 }
 """A sign of its own for each verdict, best first: colour alone says nothing to many readers."""
-NAMED = 8
+NAMED = 5
 """So many names are listed; the others are counted."""
 
 
@@ -30,7 +30,7 @@ Sentence = list[str]
 
 def signed(value: float | None, digits: int = 2) -> str:
     """A number with its sign, with a true minus; empty if there is none."""
-    return "" if value is None or math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
+    return "" if value is None or math.isnan(value) else f"{value:+z.{digits}f}".replace("-", "−")
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -84,8 +84,8 @@ def conditions(board: Board) -> str:
         else "smallest difference that would be found: not known"
     )
     return (
-        f"α {ALPHA:g}; exact sign flips, step-down max-T over a family of {board.family}; seeds: {board.seeds}; smallest "
-        f"attainable p {number(board.smallest_p, 2)}; equivalence within ±{MARGIN:g} pp; {power}."
+        f"α {ALPHA:g}; exact sign flips, step-down max-T over a family of {board.family}; seeds: {board.seeds}; "
+        f"smallest attainable p {p_value(board.smallest_p)}; equivalence within ±{MARGIN:g} pp; {power}."
     )
 
 
@@ -125,7 +125,7 @@ def _stl(board: Board) -> Iterator[Sentence]:
     compared = [(row.method, row.vs_stl.verdict) for row in board.rows if row.vs_stl is not None]
     if not compared:
         return
-    none = "" if any(verdict == "better" for _, verdict in compared) else "no method is shown better. "
+    none = "" if any(verdict == "better" for _, verdict in compared) else "no method is shown better; "
     yield [f"Against single-task learning: {none}", *_grouped(compared)]
 
 
@@ -140,7 +140,8 @@ def _grouped(compared: list[tuple[str, Verdict]]) -> Sentence:
     for verdict in MARKS:
         names = [method for method, own in compared if own == verdict]
         if names:
-            parts += ["; " if parts else "", f"{verdict}: ", *_names(names)]
+            count = f" ({len(names)})" if len(names) > NAMED else ""
+            parts += ["; " if parts else "", f"{verdict}{count}: ", *_names(names)]
     return [*parts, "."]
 
 
@@ -166,9 +167,11 @@ def _metrics(board: Board) -> Iterator[Sentence]:
 
 
 def _failures(board: Board) -> Iterator[Sentence]:
-    failed = [f"{row.method} ({row.failed})" for row in board.rows if row.failed]
+    failed = [row for row in board.rows if row.failed]
     if failed:
-        yield ["Failed runs count with the scores of an untrained predictor: ", *_names(failed), "."]
+        runs = sum(row.failed for row in failed)
+        names = _names([row.method for row in failed])
+        yield [f"Failed runs ({runs}) count with the scores of an untrained predictor: ", *names, "."]
 
 
 def _power(board: Board) -> Iterator[Sentence]:

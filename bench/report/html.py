@@ -110,7 +110,7 @@ def _gain(interval: Interval | None) -> Cell:
 
 
 def _difference(comparison: Comparison | None) -> Cell:
-    return _gain(comparison and comparison.difference)
+    return _gain(comparison.difference if comparison else None)
 
 
 def _verdict(comparison: Comparison | None) -> Cell:
@@ -146,58 +146,58 @@ def _counted(row: Row) -> Cell:
 COLUMNS = (
     Column(
         "Place",
-        "The best and the worst place that the tests of all pairs leave open: 1 + the methods shown better, to all − the "
-        "methods shown worse. Within it, the order of rows means nothing.",
+        "The best and the worst place that the tests of all pairs leave open: 1 + the methods shown better, to all − "
+        "the methods shown worse. Within it, the order of rows means nothing.",
         _place,
         "ascending",
     ),
     Column(
         "Groups",
-        "Two methods share a letter unless they are shown to differ (all pairs tested jointly). To share one is no proof "
-        "of being equal.",
-        lambda row: Cell(row.letters),
+        "Two methods share a letter unless they are shown to differ (all pairs tested jointly). To share one is no "
+        "proof of being equal.",
+        lambda row: Cell(row.letters, style="wrap"),
         "ascending",
         "more",
     ),
     Column(
-        "Δ task vs single-task, pp",
-        "The headline: mean relative gain over single-task networks of the same seeds, in percentage points, first over "
-        "the metrics of a task, then over tasks; positive is better. Below it, the 95 % t interval over seeds, which "
-        "carries the spread of the single-task networks too; none below three seeds.",
+        "Δ task, pp",
+        "The headline: mean relative gain over single-task networks of the same seeds, in percentage points, first "
+        "over the metrics of a task, then over tasks; positive is better. Below it, the 95 % t interval over seeds, "
+        "which carries the spread of the single-task networks too; none below three seeds.",
         lambda row: _gain(row.delta_task),
         sorted=True,
     ),
     Column(
-        "Δ task vs equal, pp",
+        "vs equal, pp",
         "Δ task minus that of equal weights, paired by seed, with its 95 % interval; positive is better.",
         lambda row: _difference(row.vs_equal),
     ),
     Column(
-        "Verdict vs equal",
+        "Verdict",
         "What the test against equal weights shows, with p adjusted for all methods of the table.",
         lambda row: _verdict(row.vs_equal),
     ),
     Column(
-        "Wins vs equal",
+        "Wins",
         "In how many of the pairs of runs with the same seed (and task set) it was better than equal weights.",
         lambda row: _wins(row.vs_equal),
     ),
     Column(
-        "Δ metric vs single-task, pp",
+        "Δ metric, pp",
         "As Δ task, but all metrics weigh the same, so that a task with many metrics weighs more.",
         lambda row: _gain(row.delta_metric),
         group="more",
     ),
     Column(
-        "Verdict vs single-task",
+        "vs single-task",
         "What the test against single-task networks shows, with p adjusted for all methods of the table.",
         lambda row: _verdict(row.vs_stl),
         group="more",
     ),
     Column(
         "Mean rank",
-        "Mean over metrics of the rank among the methods, 1 the best; it changes with the methods that are compared, and "
-        "is not tested.",
+        "Mean over metrics of the rank among the methods, 1 the best; it changes with the methods that are compared, "
+        "and is not tested.",
         lambda row: _plain(row.mean_rank),
         "ascending",
         "more",

@@ -17,12 +17,13 @@ from bench.report.csv import csv_bytes
 from bench.report.html import number, page, passes, signed
 from bench.report.runs import tidy
 from bench.report.table import leaderboard
+from bench.report.text import latex, markdown
 from bench.store import write
 from methods.core.registry import NameProblem
 from tasks.core.problem import DataProblem
 
 FILES = (
-    *("leaderboard.csv", "leaderboard.html"),
+    *("leaderboard.csv", "leaderboard.html", "leaderboard.md", "leaderboard.tex"),
     *("runs.csv", "costs.csv", "timings.csv"),
 )
 
@@ -36,6 +37,8 @@ def write_pages(
     contents = (
         csv_bytes(leaderboard(report)),
         page(report, _published(report), figures=figures),
+        markdown(report),
+        latex(report),
         *map(csv_bytes, (tidy(ordered), costs(ordered, measured), timings(ordered))),
     )
     for name, content in zip(FILES, contents, strict=True):

@@ -58,7 +58,7 @@ def points(generator, metrics, level, steps=20):
     tasks = list(dict.fromkeys(task for task, _, _ in metrics))
     made = []
     for step in range(1, steps + 1):
-        fall = math.exp(-step / 6) + 0.3 + 0.02 * generator.normal()
+        fall = math.exp(-step / (6 + 4 * level)) + 0.3 + 0.2 * level + 0.02 * generator.normal()
         weights = np.abs(1 + 0.05 * step * level * np.arange(-1, len(tasks) - 1) + 0.05 * generator.normal(len(tasks)))
         cosine = 0.4 * math.cos(step / 4) + 0.1 * generator.normal() + level / 4
         cosines = np.where(np.eye(len(tasks), dtype=bool), 1.0, np.clip(cosine, -1, 1)).tolist()
@@ -162,9 +162,9 @@ def made_report(methods=6, sets=3, seeds=8, curves=True, names=None):
     generator = np.random.default_rng(0)
     own = names or [*NAMES, *(f"method{i}[option={i}]" for i in range(len(NAMES), methods))][:methods]
     chosen = dict(list(SETS.items())[:sets])
-    level = generator.permutation(np.linspace(-12, 3, len(own)))
+    level = generator.permutation(np.linspace(-12, 1, len(own)))
     per_set = {
-        label: level + generator.normal(0, 0.6, len(own)) + generator.normal(0, 1, (seeds, len(own)))
+        label: level + generator.normal(0, 0.6, len(own)) + generator.normal(0, 2.5, (seeds, len(own)))
         for label in chosen
     }
     for values in per_set.values():
