@@ -84,8 +84,8 @@ def conditions(board: Board) -> str:
         else "smallest difference that would be found: not known"
     )
     return (
-        f"α {ALPHA:g}; exact sign flips, step-down max-T over a family of {board.family}; seeds: {board.seeds}; "
-        f"smallest attainable p {p_value(board.smallest_p)}; equivalence within ±{MARGIN:g} pp; {power}."
+        f"α {ALPHA:g}; sign flips, step-down max-T over a family of {board.family}; seeds: {board.seeds}; smallest "
+        f"attainable p {p_value(board.smallest_p)}; equivalence within ±{MARGIN:g} pp; {power}."
     )
 
 
