@@ -96,8 +96,11 @@ def _lead(board: Board) -> Iterator[Sentence]:
         return
     gain = between(first.delta_task)
     inside = f"95 % {gain}" if gain else "no interval below three seeds"
-    shown = "has the highest mean Δ task" if alike else "leads in Δ task"
-    sentence: Sentence = [Name(first.method), f" {shown}: {signed(first.delta_task.mean)} pp ({inside})"]
+    others = [row for row in board.rows if row.method not in (STL, first.method)]
+    shown = (
+        "is alone, with a Δ task of" if not others else "has the highest mean Δ task:" if alike else "leads in Δ task:"
+    )
+    sentence: Sentence = [Name(first.method), f" {shown} {signed(first.delta_task.mean)} pp ({inside})"]
     if first.vs_equal is not None:
         sentence.append(f"; {_against(first.vs_equal, 'equal weights')}")
     if first.cost is not None and first.method != REFERENCE and not math.isnan(first.cost.step):

@@ -94,7 +94,7 @@ def passes(row: Mapping[Hashable, Any]) -> str:
 
 
 def _passes(counts: Sequence[float]) -> str:
-    if math.isnan(counts[0]):
+    if pd.isna(counts[0]):
         return ""
     return "/".join(number(count) for count in counts[:3]) + (f" +{number(counts[3])}" if counts[3] else "")
 
