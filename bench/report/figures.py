@@ -20,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from bench.evidence.significance import Verdict
 from bench.records import REFERENCE, STL
@@ -331,7 +331,8 @@ def _name_points(axes: Axes, at: Mapping[str, tuple[float, float]]) -> None:
         label = _short(method)
         wide = LETTER * dpi * len(label) + 10
         level = y
-        while clash := [t for t in taken if t[0] < x + wide and x < t[0] + t[1] and abs(t[2] - level) < high]:
+        # A hair less than `high`: what was put exactly so far away must not clash again by rounding.
+        while clash := [t for t in taken if t[0] < x + wide and x < t[0] + t[1] and abs(t[2] - level) < 0.99 * high]:
             level = min(t[2] for t in clash) - high
         taken.append((x, wide, level))
         shift = (level - y) * 72 / dpi
@@ -440,6 +441,7 @@ def _lines(
         axes.set_xlabel("step")
         if name in scales:
             axes.set_yscale(scales[name])
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
             axes.yaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     return Plot(title, caption, figure, *_by_step(frame, "mean"), wide=True)
@@ -496,7 +498,7 @@ def _written(board: Board) -> tuple[pd.DataFrame, list[str], str]:
     """What was written down while training, in long form; of which methods; and a remark if these are not all."""
     there = [row.method for row in board.rows if row.method in board.points]
     best = [method for method in there if method not in (REFERENCE, STL)][:CURVES]
-    chosen = [method for method in there if method in best or method == REFERENCE]
+    chosen = [method for method in there if method == REFERENCE] + best
     lines = [
         (method, seed, *line)
         for method in chosen

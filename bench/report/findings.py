@@ -84,8 +84,8 @@ def conditions(board: Board) -> str:
         else "smallest difference that would be found: not known"
     )
     return (
-        f"α {ALPHA:g}; exact sign flips, step-down max-T over a family of {board.family}; seeds: {board.seeds}; "
-        f"smallest attainable p {p_value(board.smallest_p)}; equivalence within ±{MARGIN:g} pp; {power}."
+        f"α {ALPHA:g}; sign flips, step-down max-T over a family of {board.family}; seeds: {board.seeds}; smallest "
+        f"attainable p {p_value(board.smallest_p)}; equivalence within ±{MARGIN:g} pp; {power}."
     )
 
 
@@ -96,8 +96,11 @@ def _lead(board: Board) -> Iterator[Sentence]:
         return
     gain = between(first.delta_task)
     inside = f"95 % {gain}" if gain else "no interval below three seeds"
-    shown = "has the highest mean Δ task" if alike else "leads in Δ task"
-    sentence: Sentence = [Name(first.method), f" {shown}: {signed(first.delta_task.mean)} pp ({inside})"]
+    others = [row for row in board.rows if row.method not in (STL, first.method)]
+    shown = (
+        "is alone, with a Δ task of" if not others else "has the highest mean Δ task:" if alike else "leads in Δ task:"
+    )
+    sentence: Sentence = [Name(first.method), f" {shown} {signed(first.delta_task.mean)} pp ({inside})"]
     if first.vs_equal is not None:
         sentence.append(f"; {_against(first.vs_equal, 'equal weights')}")
     if first.cost is not None and first.method != REFERENCE and not math.isnan(first.cost.step):

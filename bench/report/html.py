@@ -12,6 +12,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from bench.evidence.significance import DRAWS, EXACT_SEEDS
 from bench.literature import FACTS
 from bench.report.analysis import ALPHA, MARGIN, Board, Comparison, Interval, Pairs, Report, Row
 from bench.report.figures import STEPS, drawings, largest_shown, shade
@@ -77,6 +78,8 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         marks=MARKS,
         alpha=ALPHA,
         margin=MARGIN,
+        exact=EXACT_SEEDS,
+        draws=DRAWS,
         published=[(name, _printed(frame)) for name, frame in sorted(published.items())],
         facts=FACTS,
         provenance=dict(sorted(report.provenance.items())),

@@ -263,6 +263,10 @@ def test_a_leader_that_is_not_alone_is_not_said_to_lead(six):
     assert "leads in" in "".join(findings(alone)[0])
 
 
+def test_a_method_alone_leads_nobody():
+    assert said(small(methods=1))[0].startswith("equal is alone, with a Δ task of ")
+
+
 def test_the_words_are_the_verdicts_of_the_data(six):
     for board in six.boards:
         [sentence] = [s for s in said(Report((board,), {})) if s.startswith("Against equal weights")]
