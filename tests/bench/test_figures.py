@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from made_report import made_report
+from matplotlib.figure import Figure
 
 from bench.report import figures
 from bench.report.analysis import Ratios
@@ -105,3 +106,24 @@ def test_figures_leave_the_settings_of_others_alone(board):
     before = dict(figures.matplotlib.rcParams)
     drawings(replace(board, points={}), "x")
     assert dict(figures.matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_names_beside_points_overlap_no_others_wherever_the_points_are(seed):
+    """And end: a name that is put just below another once clashed with it again, by rounding, for ever."""
+    draw = np.random.default_rng(seed)
+    axes = Figure().subplots()
+    axes.set(xlim=(1, 3), ylim=(-3, 3))
+    points = {f"method {i}": (draw.uniform(1, 3), round(draw.normal(), int(draw.integers(0, 4)))) for i in range(30)}
+    figures._name_points(axes, points)
+    boxes = []
+    for text in axes.texts:
+        x, y = axes.transData.transform(text.xy) + np.array(text.xyann) * axes.figure.dpi / 72
+        boxes.append((x, x + figures.LETTER * axes.figure.dpi * len(text.get_text()), y))
+    clashes = [
+        (one, other)
+        for i, one in enumerate(boxes)
+        for other in boxes[:i]
+        if one[0] < other[1] and other[0] < one[1] and abs(one[2] - other[2]) < 0.9 * axes.figure.dpi / 6
+    ]
+    assert clashes == []
