@@ -146,7 +146,9 @@ def board(generator, label, metrics, methods, differences, passes, seeds):
         metrics=tuple((task, metric) for task, metric, _ in metrics),
         higher_is_better=tuple(higher for _, _, higher in metrics),
         rows=tuple(rows),
-        pairs=Pairs(tuple(methods), difference, low, high, p, wins, pairs, groups) if seeds else None,
+        pairs=Pairs(tuple(methods), np.zeros((0, len(methods))), difference, low, high, p, wins, pairs, groups)
+        if seeds
+        else None,
         seeds=seeds,
         family=family,
         smallest_p=2.0 ** (1 - seeds * len(differences)) if seeds else 1.0,
