@@ -102,7 +102,7 @@ class Pairs:
     low: Floats
     high: Floats
     p: Floats
-    """Adjusted jointly for all pairs."""
+    """Adjusted jointly for all pairs; 1 where a task set has too few seeds."""
     wins: NDArray[np.int64]
     """Pairs of runs in which the row's was better."""
     count: NDArray[np.int64]

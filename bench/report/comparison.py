@@ -166,17 +166,18 @@ def _pairs(sets: Sequence[_Set], methods: Sequence[str]) -> Pairs | None:
                 difference[i, j], low[i, j], high[i, j] = suite_mean(*between)
                 joined = np.concatenate(between)
                 wins[i, j], count[i, j] = (joined > 0).sum(), (~np.isnan(joined)).sum()
-    shown = _shown_to_differ(p, count)
+    fewest = np.min([_present(v).T @ _present(v) for v in values], axis=0)
+    p[np.vectorize(smallest_p)(fewest) > ALPHA] = 1.0  # a set with too few seeds for an exact test of its own
+    shown = p <= ALPHA
     order = sorted(range(size), key=lambda i: -_mean_against(difference, i))
     groups = tuple(tuple(int(i) for i in clique) for clique in cliques(shown, order))
     own = values[0] if len(values) == 1 else np.zeros((0, size))
     return Pairs(tuple(methods), own, difference, low, high, p, wins, count, groups)
 
 
-def _shown_to_differ(p: Floats, count: np.ndarray) -> np.ndarray:
-    enough = np.vectorize(lambda pairs: smallest_p(int(pairs)) <= ALPHA)(count)
-    found: np.ndarray = (p <= ALPHA) & enough
-    return found
+def _present(values: Floats) -> np.ndarray:
+    """Which of `[S, methods]` are there, as 0 and 1."""
+    return (~np.isnan(values)).astype(np.int64)
 
 
 def _mean_against(difference: Floats, i: int) -> float:
@@ -188,7 +189,7 @@ def _placed(pairs: Pairs | None, deltas: Mapping[str, float]) -> dict[str, tuple
     if pairs is None:
         return {}
     means = np.array([deltas[method] for method in pairs.methods])
-    shown = _shown_to_differ(pairs.p, pairs.count)
+    shown = pairs.p <= ALPHA
     order = sorted(range(len(means)), key=lambda i: (-means[i], pairs.methods[i]))
     best, worst = rank_bands(means, shown)
     marks = letters(shown, order)

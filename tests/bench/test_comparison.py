@@ -11,6 +11,7 @@ from scipy import stats
 from bench.evidence.power import detectable
 from bench.records import STL
 from bench.report.comparison import analyse
+from bench.report.findings import findings
 from bench.report.runs import read_tidy, tidy
 from bench.store import StoreProblem
 
@@ -172,7 +173,11 @@ def test_a_mean_over_task_sets_that_hides_opposites_says_so(play):
 
 def test_over_task_sets_too_few_seeds_on_one_are_too_few(play):
     records = [*play(equal=-5, good=3), *play(seeds=5, task_set="other", equal=-1, good=3)]
-    assert rows(records, "all")[1]["good"].vs_equal.verdict == "not enough seeds"
+    board, found = rows(records, "all")
+    assert found["good"].vs_equal.verdict == "not enough seeds"
+    assert {row.letters for row in found.values()} == {"a"}
+    assert {row.band for row in found.values()} == {(1, 3)}
+    assert not any("leads" in "".join(sentence) for sentence in findings(board))
 
 
 @pytest.mark.filterwarnings("error")
