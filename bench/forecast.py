@@ -1,7 +1,7 @@
 """What a plan will take and what it can show, before it starts."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from bench.plan import Planned
 from bench.records import REFERENCE, STL, RunRecord, RunSpec
@@ -19,7 +19,7 @@ def forecast(runs: Sequence[Planned], known: Mapping[str, RunRecord], workers: i
     lines = [f"{len(runs)} runs: {len(todo)} to make, {len(runs) - len(todo)} there already"]
     if todo:
         lines.append(_time(todo, known, workers or 1))
-    return lines + _effect(runs)
+    return lines + _effect(runs, known)
 
 
 def like(spec: RunSpec) -> tuple[str, str, tuple[str, ...], str]:
@@ -49,8 +49,8 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _effect(runs: Sequence[Planned]) -> list[str]:
-    """Say what a family of methods against equal weights can show with so many seeds."""
+def _effect(runs: Sequence[Planned], known: Mapping[str, RunRecord]) -> list[str]:
+    """Say what a family of methods against equal weights can show with so many seeds; in points where records tell."""
     from bench.evidence.power import detectable
     from bench.evidence.significance import smallest_p
 
@@ -65,4 +65,21 @@ def _effect(runs: Sequence[Planned]) -> list[str]:
             f"{compared}: no exact test can call any better or worse (its smallest p is {p:.2g}); 6 seeds or more can"
         ]
     effect = detectable(seeds, len(methods))
-    return [f"{compared}: shows a difference of {effect:.1f} standard deviations over seeds with a power of 80 %"]
+    spreads = _spreads(known, {planned.task_set_label for planned in runs})
+    points = ", ".join(f"{effect * spread:.2g} on {label}" for label, spread in spreads.items())
+    as_here = f"; as runs spread here, in points of Δ task: {points}" if points else ""
+    return [
+        f"{compared}: shows a difference of {effect:.1f} standard deviations over seeds with a power of 80 %{as_here}"
+    ]
+
+
+def _spreads(known: Mapping[str, RunRecord], labels: Set[str]) -> dict[str, float]:
+    """The median over methods of the standard deviation of their differences from equal weights, by task set."""
+    if not known:
+        return {}
+    from bench.evidence.power import detectable
+    from bench.report.comparison import analyse
+
+    boards = [board for board in analyse(known.values()).boards if board.label in labels]
+    found = {b.label: b.detectable / detectable(b.seeds, b.family) for b in boards if b.family and b.seeds > 1}
+    return {label: spread for label, spread in found.items() if math.isfinite(spread)}

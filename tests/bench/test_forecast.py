@@ -1,7 +1,9 @@
 """What is said before the start: how many runs, how long, and which effect they can show."""
 
+import numpy as np
 import pytest
 
+from bench.evidence.power import detectable
 from bench.forecast import forecast
 from bench.plan import Planned
 
@@ -58,3 +60,18 @@ def test_what_so_many_seeds_can_show(plan, seeds, said):
 
 def test_equal_weights_alone_have_nothing_to_be_compared_with(plan):
     assert forecast(plan(methods=("stl", "equal"), present=16), {}) == ["16 runs: 0 to make, 16 there already"]
+
+
+def test_with_records_the_effect_is_told_in_points(plan, runs):
+    """Eight seeds whose differences from equal weights have a standard deviation of 2 points (of 100)."""
+    metric = [("only", "score", True)]
+    wave = [1.0, -1.0] * 4
+    scale = 2 / np.std(wave, ddof=1)
+    records = runs("stl", {s: [100.0] for s in range(8)}, metric) + runs(
+        "equal", {s: [100.0] for s in range(8)}, metric
+    )
+    records += runs("mgda", {s: [90 + scale * wave[s]] for s in range(8)}, metric)
+    known = {record.name: record for record in records}
+    effect = detectable(8, 2) * 2
+    assert forecast(plan(), known)[-1].endswith(f"; as runs spread here, in points of Δ task: {effect:.2g} on toy")
+    assert "on toy" not in forecast(plan(seeds=5), known)[-1]
