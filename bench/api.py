@@ -15,7 +15,7 @@ from methods.core.registry import NameProblem, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.report.analysis import Report
+    from bench.report.analysis import Report, Rules
 
 
 class Watcher(Protocol):
@@ -150,29 +150,50 @@ def _places(todo: Sequence[Planned], workers: int | str) -> dict[str, Any]:
     return {"workers": chosen, "gpus": gpus[:chosen]}
 
 
-def report(source: str | Path, out: str | Path | None = None, *, figures: bool = True) -> "pd.DataFrame":
+def report(
+    source: str | Path,
+    out: str | Path | None = None,
+    *,
+    margin: float = 1.0,
+    correction: str = "max-t",
+    figures: bool = True,
+) -> "pd.DataFrame":
     """Rebuild every page from the records of a folder, or from a tidy CSV file; return the leaderboard.
 
     Args:
         source: a folder of records, or anybody's file with a row per metric of each run (`report.runs.NEEDED`).
         out: where the pages go; by default into that folder, or beside the file into `NAME-report`.
+        margin: points of Δ task within which two methods are called equivalent.
+        correction: for the family of all methods, "max-t" or "holm".
         figures: draw the page's figures, a third of a second each.
 
     Raises:
+        NameProblem: there is no such margin or correction.
         StoreProblem: there is no record, or the file is not such a one.
     """
     from bench.report.pages import write_pages
     from bench.report.table import leaderboard
 
+    rules = _rules(margin, correction)
     records, measured = _read(Path(source))
-    return leaderboard(write_pages(records, pages_folder(source, out), measured, figures=figures))
+    return leaderboard(write_pages(records, pages_folder(source, out), measured, rules=rules, figures=figures))
 
 
-def compare(source: str | Path) -> "Report":
-    """Return all that the pages of a folder, or of a tidy CSV file, say. Raises as `report`."""
+def compare(source: str | Path, *, margin: float = 1.0, correction: str = "max-t") -> "Report":
+    """Return all that the pages of a folder, or of a tidy CSV file, say. Arguments and errors are those of `report`."""
     from bench.report.comparison import analyse
 
-    return analyse(*_read(Path(source)))
+    return analyse(*_read(Path(source)), _rules(margin, correction))
+
+
+def _rules(margin: float, correction: str) -> "Rules":
+    from bench.report.analysis import CORRECTIONS, Rules
+
+    if not margin > 0:
+        raise NameProblem(f"--margin {margin:g}: write points above 0")
+    if correction not in CORRECTIONS:
+        raise NameProblem(f"--correction '{correction}' is not offered{did_you_mean(correction, CORRECTIONS)}")
+    return Rules(margin, correction)
 
 
 def pages_folder(source: str | Path, out: str | Path | None = None) -> Path:

@@ -142,6 +142,8 @@ def report_command(
         Path, typer.Argument(help="a folder of records, or a tidy CSV file of anybody's runs")
     ] = DEFAULT_OUT,
     out: Annotated[Path | None, typer.Option(help="where the pages go, if not there")] = None,
+    margin: Annotated[float, typer.Option(help="points of Δ within which two methods are called equivalent")] = 1.0,
+    correction: Annotated[str, typer.Option(help="for the family of all methods: max-t or holm")] = "max-t",
     figures: Figures = True,
     debug: Debug = False,
 ) -> int:
@@ -149,8 +151,8 @@ def report_command(
     from bench.api import compare, pages_folder, report
     from bench.report.pages import FILES, print_board
 
-    report(source, out, figures=figures)
-    print_board(compare(source), _out())
+    report(source, out, margin=margin, correction=correction, figures=figures)
+    print_board(compare(source, margin=margin, correction=correction), _out())
     _written(pages_folder(source, out), FILES)
     return OK
 

@@ -15,8 +15,20 @@ from bench.records import Point
 Floats = NDArray[np.float64]
 
 ALPHA = 0.05
-MARGIN = 1.0
-"""Percentage points of Δ within which two methods are called equivalent."""
+CORRECTIONS = ("max-t", "holm")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How verdicts are judged."""
+
+    margin: float = 1.0
+    """Percentage points of Δ within which two methods are called equivalent."""
+    correction: str = "max-t"
+    """For the family of all methods: "max-t" (joint sign flips, step-down) or "holm" (of each method's own flips)."""
+
+
+USUAL = Rules()
 
 
 @dataclass(frozen=True)
@@ -135,6 +147,7 @@ class Board:
     recipe: str
     """How the runs were trained."""
     notes: tuple[str, ...]
+    rules: Rules = USUAL
     points: Mapping[str, Mapping[int, Sequence[Point]]] = field(default_factory=dict)
     """By method and seed, what was written down while training."""
 
@@ -146,3 +159,4 @@ class Report:
     boards: tuple[Board, ...]
     provenance: Mapping[str, str]
     """Of commit, versions, hardware, protocol: what is to be known of where the numbers are from."""
+    rules: Rules = USUAL

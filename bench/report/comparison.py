@@ -9,10 +9,13 @@ from bench.evidence.delta import delta_mtl, mean_rank, per_seed, task_gains
 from bench.evidence.power import detectable
 from bench.evidence.ranks import cliques, letters, rank_bands
 from bench.evidence.significance import (
+    MINIMUM_SETS,
     benjamini_hochberg,
+    holm,
     max_t,
     pairwise_max_t,
     sign_flip_test,
+    signed_rank_test,
     smallest_p,
     suite_mean,
     t_interval,
@@ -21,7 +24,7 @@ from bench.evidence.significance import (
 from bench.records import FAILURES, REFERENCE, STL, CostRecord, RunRecord
 from bench.report.analysis import (
     ALPHA,
-    MARGIN,
+    USUAL,
     Board,
     Comparison,
     Floats,
@@ -30,6 +33,7 @@ from bench.report.analysis import (
     Ratios,
     Report,
     Row,
+    Rules,
 )
 from bench.report.costs import relative_costs
 from bench.report.runs import GIVEN, SUITE, Group, groups, mixtures
@@ -38,12 +42,13 @@ SAFE = 10.0
 """A baseline's mean should be so many standard errors from 0, or gains relative to it mean little."""
 
 
-def analyse(records: Iterable[RunRecord], measured: Sequence[CostRecord] = ()) -> Report:
+def analyse(records: Iterable[RunRecord], measured: Sequence[CostRecord] = (), rules: Rules = USUAL) -> Report:
     """Compare all methods with single-task learning, with equal weights and with each other.
 
     Args:
         records: runs, those of different protocols among them: each protocol has boards of its own.
         measured: what steps cost, where that was measured side by side.
+        rules: how verdicts are judged.
     """
     ordered = sorted(records, key=lambda record: record.name)
     costs = relative_costs(ordered, measured)
@@ -54,9 +59,9 @@ def analyse(records: Iterable[RunRecord], measured: Sequence[CostRecord] = ()) -
     boards: list[Board] = []
     for suite, members in sorted(sets.items()):
         if len(members) > 1:
-            boards += _suite_board(SUITE + suite, members, costs)
-        boards += [_set_board(member, costs, notes) for member in members]
-    return Report(tuple(boards), _provenance(ordered))
+            boards += _suite_board(SUITE + suite, members, costs, rules)
+        boards += [_set_board(member, costs, notes, rules) for member in members]
+    return Report(tuple(boards), _provenance(ordered), rules)
 
 
 class _Set:
@@ -97,7 +102,7 @@ def _compared(sets: Sequence[_Set], reference: str) -> list[str]:
 
 
 def _family(
-    sets: Sequence[_Set], reference: str, intervals: Mapping[str, Interval] | None = None
+    sets: Sequence[_Set], reference: str, rules: Rules, intervals: Mapping[str, Interval] | None = None
 ) -> dict[str, tuple[Comparison, str]]:
     """Compare every method with one reference; with each comparison comes what is to be said of it.
 
@@ -107,14 +112,14 @@ def _family(
     if not methods:
         return {}
     found = {}
-    p = max_t(*(np.stack([own.against(reference, m) for m in methods], 1) for own in sets))
+    p = _adjusted([np.stack([own.against(reference, m) for m in methods], 1) for own in sets], rules)
     for place, method in enumerate(methods):
         differences = tuple(own.against(reference, method) for own in sets)
-        word = _verdict(differences, float(p[place]))
+        word = _verdict(differences, float(p[place]), rules)
         note = ""
         if any(_has_failed(own, method) or _has_failed(own, reference) for own in sets) and word in ("better", "worse"):
             cases = [np.stack([own.against(reference, m, impute=m != method) for m in methods], 1) for own in sets]
-            without = _verdict([case[:, place] for case in cases], float(max_t(*cases)[place]))
+            without = _verdict([case[:, place] for case in cases], float(_adjusted(cases, rules)[place]), rules)
             if without != word:
                 note = f"{word} than {reference} only with its failed runs counted (without them: {without})"
                 word = "undecided"
@@ -131,6 +136,14 @@ def _family(
     return found
 
 
+def _adjusted(sets: Sequence[Floats], rules: Rules) -> Floats:
+    """p `[methods]`, adjusted for the family, of differences `[S, methods]` on each task set."""
+    if rules.correction == "max-t":
+        return max_t(*sets)
+    alone = [max_t(*(d[:, [i]] for d in sets))[0] for i in range(sets[0].shape[1])]
+    return holm(alone)
+
+
 def _opposed(by_set: Mapping[str, dict[str, tuple[Comparison, str]]], method: str) -> list[str]:
     """Say of a mean over task sets where it hides opposites."""
     words = {label: family[method][0].verdict for label, family in by_set.items() if method in family}
@@ -140,10 +153,10 @@ def _opposed(by_set: Mapping[str, dict[str, tuple[Comparison, str]]], method: st
     )
 
 
-def _verdict(differences: Sequence[Floats], p: float) -> str:
+def _verdict(differences: Sequence[Floats], p: float, rules: Rules) -> str:
     """The word; no set may have too few seeds for an exact test of its own."""
     fewest = min(map(_count, differences))
-    return verdict(*differences, p=np.nan if smallest_p(fewest) > ALPHA else p, margin=MARGIN, alpha=ALPHA)
+    return verdict(*differences, p=np.nan if smallest_p(fewest) > ALPHA else p, margin=rules.margin, alpha=ALPHA)
 
 
 def _has_failed(own: _Set, method: str) -> bool:
@@ -196,7 +209,9 @@ def _placed(pairs: Pairs | None, deltas: Mapping[str, float]) -> dict[str, tuple
     return {m: (marks[i], (int(best[i]), int(worst[i]))) for i, m in enumerate(pairs.methods)}
 
 
-def _set_board(own: _Set, costs: Mapping[tuple[str, str], Ratios], notes: Mapping[str, list[str]]) -> Board:
+def _set_board(
+    own: _Set, costs: Mapping[tuple[str, str], Ratios], notes: Mapping[str, list[str]], rules: Rules
+) -> Board:
     group = own.group
     higher, size = group.higher_is_better, len(group.metrics)
     deltas: dict[str, Interval] = {}
@@ -206,7 +221,7 @@ def _set_board(own: _Set, costs: Mapping[tuple[str, str], Ratios], notes: Mappin
         task, metric = delta_mtl(own.values[method][there], own.stl[there], higher, group.tasks)
         deltas[method] = Interval(task, *t_interval(own.per_seed(method, "linearised")))
         by_metric[method] = Interval(metric, *t_interval(own.per_seed(method, "linearised", by_metric=True)))
-    equal, stl = _family([own], REFERENCE), _family([own], STL, deltas)
+    equal, stl = _family([own], REFERENCE, rules), _family([own], STL, rules, deltas)
     everyone = [*([STL] if len(own.stl) else []), *own.methods]
     pairs = _pairs([own], everyone)
     placed = _placed(pairs, {STL: 0.0, **{m: interval.mean for m, interval in deltas.items()}})
@@ -257,11 +272,12 @@ def _set_board(own: _Set, costs: Mapping[tuple[str, str], Ratios], notes: Mappin
         detectable=_detectable(len(own.seeds), len(equal), spread),
         recipe=_recipe(group),
         notes=(*notes.get(group.label, ()), *_warnings(own)),
+        rules=rules,
         points={m: {s: run.result.points for s, run in sorted(runs.items())} for m, runs in group.runs.items()},
     )
 
 
-def _suite_board(label: str, sets: list[_Set], costs: Mapping[tuple[str, str], Ratios]) -> list[Board]:
+def _suite_board(label: str, sets: list[_Set], costs: Mapping[tuple[str, str], Ratios], rules: Rules) -> list[Board]:
     methods = [m for m in sets[0].methods if all(m in own.methods for own in sets)]
     if not methods:
         return []
@@ -269,8 +285,8 @@ def _suite_board(label: str, sets: list[_Set], costs: Mapping[tuple[str, str], R
     by_metric = {
         m: Interval(*suite_mean(*(own.per_seed(m, "linearised", by_metric=True) for own in sets))) for m in methods
     }
-    equal, stl = _family(sets, REFERENCE), _family(sets, STL, deltas)
-    by_set = {own.group.label: _family([own], REFERENCE) for own in sets}
+    equal, stl = _family(sets, REFERENCE, rules), _family(sets, STL, rules, deltas)
+    by_set = {own.group.label: _family([own], REFERENCE, rules) for own in sets}
     pairs = _pairs(sets, [STL, *methods])
     placed = _placed(pairs, {STL: 0.0, **{m: interval.mean for m, interval in deltas.items()}})
     rows = []
@@ -326,9 +342,26 @@ def _suite_board(label: str, sets: list[_Set], costs: Mapping[tuple[str, str], R
             else smallest_p(fewest),
             detectable=_detectable(fewest, len(equal), spreads),
             recipe=f"Means over {', '.join(own.group.label for own in sets)}, each weighing the same.",
-            notes=(),
+            notes=_beyond(sets, [method for method in methods if method in equal]),
+            rules=rules,
         )
     ]
+
+
+def _beyond(sets: Sequence[_Set], methods: Sequence[str]) -> tuple[str, ...]:
+    """Say what these task sets tell of others: the one question whose unit is the task set."""
+    if len(sets) < MINIMUM_SETS:
+        return (
+            f"these {len(sets)} task sets are too few to speak of others: an exact test over task sets needs "
+            f"{MINIMUM_SETS}",
+        )
+    found = []
+    for method in methods:
+        p = signed_rank_test([np.nanmean(own.against(REFERENCE, method)) for own in sets])
+        found.append(f"{method} p = {p:.3g}")
+    return (
+        f"of other task sets like these {len(sets)} (Wilcoxon's exact test against equal weights): {', '.join(found)}",
+    )
 
 
 def _stl_row(own: _Set, placed: tuple[str, tuple[int, int] | None], costs: Mapping[tuple[str, str], Ratios]) -> Row:

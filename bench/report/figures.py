@@ -24,7 +24,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from bench.evidence.significance import Verdict
 from bench.records import REFERENCE, STL
-from bench.report.analysis import ALPHA, MARGIN, Board, Interval, Row
+from bench.report.analysis import ALPHA, Board, Interval, Row
 from bench.report.findings import number, signed
 
 Statistic = Literal["mean", "median"]
@@ -145,7 +145,7 @@ def intervals(board: Board) -> Plot | None:
             dots = [np.nanmean(d) for d in row.vs_equal.per_seed if np.isfinite(d).any()]
             seeds = row.vs_equal.per_seed[0] if not board.suite and row.vs_equal.per_seed else np.array(dots)
             _interval(right, y, row.vs_equal.difference, seeds, colour, SHAPES[verdict])
-    right.axvspan(-MARGIN, MARGIN, color=COLOURS["band"], alpha=0.18, linewidth=0)
+    right.axvspan(-board.rules.margin, board.rules.margin, color=COLOURS["band"], alpha=0.18, linewidth=0)
     left.set_xlabel("Δ task vs single-task, pp")
     right.set_xlabel("Δ task vs equal weights, pp")
     for axes in (left, right):
@@ -172,7 +172,7 @@ def intervals(board: Board) -> Plot | None:
     caption = (
         f"Large marks are means with 95 % intervals, small dots {what}. Right: triangles where a method is shown "
         f"better (▲) or worse (▼), squares where equivalent, circles where undecided, diamonds where seeds are too "
-        f"few; the band is ±{MARGIN:g} pp."
+        f"few; the band is ±{board.rules.margin:g} pp."
     )
     return Plot("Gains with their intervals", caption, figure, heads, table)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from bench.evidence.significance import Verdict
 from bench.records import REFERENCE, STL
-from bench.report.analysis import ALPHA, MARGIN, Board, Comparison, Interval, Row
+from bench.report.analysis import ALPHA, Board, Comparison, Interval, Row
 
 MARKS: dict[Verdict, str] = {
     "better": "▲",
@@ -83,9 +83,10 @@ def conditions(board: Board) -> str:
         if math.isinf(board.detectable)
         else "smallest difference that would be found: not known"
     )
+    correction = "step-down max-T" if board.rules.correction == "max-t" else "Holm's correction"
     return (
-        f"α {ALPHA:g}; sign flips, step-down max-T over a family of {board.family}; seeds: {board.seeds}; smallest "
-        f"attainable p {p_value(board.smallest_p)}; equivalence within ±{MARGIN:g} pp; {power}."
+        f"α {ALPHA:g}; sign flips, {correction} over a family of {board.family}; seeds: {board.seeds}; smallest "
+        f"attainable p {p_value(board.smallest_p)}; equivalence within ±{board.rules.margin:g} pp; {power}."
     )
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from bench.evidence.significance import DRAWS, EXACT_SEEDS
 from bench.literature import FACTS
-from bench.report.analysis import ALPHA, MARGIN, Board, Comparison, Interval, Pairs, Report, Row
+from bench.report.analysis import ALPHA, Board, Comparison, Interval, Pairs, Report, Row
 from bench.report.figures import STEPS, drawings, largest_shown, shade
 from bench.report.findings import (
     MARKS,
@@ -77,7 +77,8 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         columns=COLUMNS,
         marks=MARKS,
         alpha=ALPHA,
-        margin=MARGIN,
+        margin=report.rules.margin,
+        correction=report.rules.correction,
         exact=EXACT_SEEDS,
         draws=DRAWS,
         published=[(name, _printed(frame)) for name, frame in sorted(published.items())],

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from bench.literature import published
 from bench.records import CostRecord, RunRecord
-from bench.report.analysis import Board, Comparison, Interval, Report
+from bench.report.analysis import USUAL, Board, Comparison, Interval, Report, Rules
 from bench.report.comparison import analyse
 from bench.report.costs import costs, timings
 from bench.report.csv import csv_bytes
@@ -29,11 +29,16 @@ FILES = (
 
 
 def write_pages(
-    records: Iterable[RunRecord], folder: Path, measured: Sequence[CostRecord] = (), *, figures: bool = True
+    records: Iterable[RunRecord],
+    folder: Path,
+    measured: Sequence[CostRecord] = (),
+    *,
+    rules: Rules = USUAL,
+    figures: bool = True,
 ) -> Report:
     """Write all pages of a folder's records, and of what steps were measured to cost. Returns what they say."""
     ordered = sorted(records, key=lambda record: record.name)
-    report = analyse(ordered, measured)
+    report = analyse(ordered, measured, rules)
     contents = (
         csv_bytes(leaderboard(report)),
         page(report, _published(report), figures=figures),

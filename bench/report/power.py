@@ -6,12 +6,12 @@ import pandas as pd
 from bench.evidence.power import seeds_needed
 from bench.evidence.significance import equivalent
 from bench.records import REFERENCE
-from bench.report.analysis import ALPHA, MARGIN, Board, Report
+from bench.report.analysis import ALPHA, Board, Report
 
 OPEN = ("undecided", "not enough seeds")
 
 
-def settling(report: Report, target: float = MARGIN, *, pairs: bool = False) -> pd.DataFrame:
+def settling(report: Report, target: float = 1.0, *, pairs: bool = False) -> pd.DataFrame:
     """Return, for every comparison that is open, how many seeds would find a difference of `target`.
 
     Args:
@@ -51,7 +51,7 @@ def _open_pairs(board: Board, target: float) -> list[dict[str, object]]:
         for j in range(i + 1, size):
             d = values[:, i] - values[:, j]
             d = d[~np.isnan(d)]
-            if board.pairs.p[i, j] > ALPHA and not equivalent(d, margin=MARGIN, alpha=ALPHA):
+            if board.pairs.p[i, j] > ALPHA and not equivalent(d, margin=board.rules.margin, alpha=ALPHA):
                 found.append(_line(board, methods[i], methods[j], d, target, size * (size - 1) // 2))
     return found
 

@@ -7,7 +7,7 @@ from scipy.stats import t
 
 from bench.evidence.ranks import cliques, letters, rank_bands
 from bench.records import Point
-from bench.report.analysis import ALPHA, MARGIN, Board, Comparison, Interval, Pairs, Ratios, Report, Row
+from bench.report.analysis import ALPHA, Board, Comparison, Interval, Pairs, Ratios, Report, Row
 
 NAMES = ["equal", "uncertainty", "mgda[at=features]", "kd", "gradnorm", "dwa"]
 SETS = {
@@ -46,7 +46,7 @@ def comparison(differences, family):
         spread = joint.std(ddof=1) / math.sqrt(seeds)
         p = float(np.clip(2 * t.sf(abs(found.mean) / spread, seeds - 1) * family, 2 ** (1 - seeds), 1))
         verdict = "undecided" if p > ALPHA else "better" if found.mean > 0 else "worse"
-        if max(abs(found.low), abs(found.high)) < MARGIN:
+        if max(abs(found.low), abs(found.high)) < 1.0:
             verdict = "equivalent"
         elif seeds < 6:
             verdict = "not enough seeds"

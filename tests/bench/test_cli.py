@@ -70,6 +70,8 @@ ALSO_WRONG = [
     ("run --devices 0", "--devices 0: a run needs at least one"),
     ("run --accelerator gpu", "--accelerator 'gpu' is not offered"),
     ("run --nope", "No such option: --nope"),
+    ("report --margin 0", "--margin 0: write points above 0"),
+    ("report --correction holmes", "--correction 'holmes' is not offered: did you mean 'holm'?"),
     ("run more", "unexpected extra argument"),
 ]
 

@@ -10,8 +10,9 @@ from scipy import stats
 
 from bench.evidence.power import detectable
 from bench.records import STL
+from bench.report.analysis import Rules
 from bench.report.comparison import analyse
-from bench.report.findings import findings
+from bench.report.findings import conditions, findings
 from bench.report.runs import read_tidy, tidy
 from bench.store import StoreProblem
 
@@ -216,6 +217,41 @@ def test_gains_by_metric_are_tested_for_exploring(play):
     assert found["equal"].gain_p[0] >= stats.permutation_test(
         (values,), np.mean, permutation_type="samples", n_resamples=np.inf
     ).pvalue  # fmt: skip
+
+
+def test_holm_is_that_of_each_methods_own_flips(play):
+    """Worked out from the exact test of each column; more careful than max-T where methods go together."""
+    records = play(equal=-5, good=-4.4, other=-5.3, third=-4.6)
+    found = {row.method: row for row in analyse(records, rules=Rules(correction="holm")).boards[0].rows}
+    names = ("good", "other", "third")
+    alone = [
+        stats.permutation_test(
+            (found[m].vs_equal.per_seed[0],), np.mean, permutation_type="samples", n_resamples=np.inf
+        ).pvalue
+        for m in names
+    ]
+    order = np.argsort(alone)
+    expected = np.minimum(np.maximum.accumulate([alone[i] * (3 - k) for k, i in enumerate(order)]), 1)
+    assert [found[names[i]].vs_equal.p for i in order] == pytest.approx(expected)
+    assert "Holm" in conditions(analyse(records, rules=Rules(correction="holm")).boards[0])
+
+
+def test_the_margin_of_equivalence_is_a_choice(play):
+    records = play(equal=-5, near=-6.5)
+    words = [
+        {row.method: row for row in analyse(records, rules=Rules(margin=m)).boards[0].rows}["near"].vs_equal.verdict
+        for m in (1.0, 2.0)
+    ]
+    assert words == ["worse", "equivalent"]
+
+
+def test_of_other_task_sets_nothing_is_said_below_six(play):
+    few = [*play(equal=-5, good=3), *play(task_set="other", equal=-5, good=3)]
+    [note] = rows(few, "all")[0].notes
+    assert note == "these 2 task sets are too few to speak of others: an exact test over task sets needs 6"
+    many = [r for n in range(6) for r in play(task_set=f"set{n}", equal=-5, good=3)]
+    [note] = rows(many, "all")[0].notes
+    assert note.endswith("(Wilcoxon's exact test against equal weights): good p = 0.0312")
 
 
 # Anybody's file ----------------------------------------------------------------------------------------------
