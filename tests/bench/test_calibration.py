@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import bench
 from bench.evidence.calibration import main, measure, write
 
-COMMITTED = Path(bench.__file__).parent.parent / "results" / "calibration"
+COMMITTED = Path(__file__).parents[2] / "results" / "calibration"
 UNFAIR = "one run against a constant"
 """Where no test or interval for a mean holds at so few seeds, and noise that is not symmetric."""
 

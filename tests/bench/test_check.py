@@ -1,6 +1,7 @@
 """`check` passes what keeps its contract, and finds each fault that it is for."""
 
 import typing
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import methods
 from bench.catalogue import task_sets
 from bench.check import check
+from methods.core import registry
 from methods.core.registry import REQUIRED
 from tasks.core.problem import DataProblem
 
@@ -111,6 +113,24 @@ def test_what_is_right_passes_by_path(name):
 def test_a_rule_for_two_tasks_is_tried_where_it_fits():
     skipped = [finding.detail for finding in check(f"{BAD}:Pair") if finding.outcome == "does not apply"]
     assert skipped == ["it does not take 1 tasks", "it does not take 40 tasks", "it claims nothing"]
+
+
+def test_what_another_distribution_adds_is_tried_by_name(tmp_path, monkeypatch):
+    (tmp_path / "their_rule.py").write_text(BAD.read_text("utf-8"))
+    monkeypatch.syspath_prepend(tmp_path)
+    points = {
+        "mtl_bench.methods": ("theirs", "their_rule:Boasting"),
+        "mtl_bench.tasks": ("theirset", "their_rule:Short"),
+    }
+
+    def entry_points(group):
+        name, value = points[group]
+        return [EntryPoint(name, value, group)]
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    for name, what in (("theirs", "What it claims"), ("theirset", "Its card")):
+        [found] = [finding for finding in check(name) if finding.outcome == "fails"]
+        assert found.what.startswith(what)
 
 
 def test_data_that_cannot_be_had_is_said_at_once(tmp_path):

@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import bench
 from bench.evidence.delta import mean_rank
 from bench.literature import COLUMNS, DELTAS, Literature, checks, half_unit, literature, published, read
 from bench.records import STL
 from methods import NameProblem
 from tasks.core.problem import DataProblem
 
-PROJECT = Path(bench.__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 FOUND = literature()
 CHECKS = checks(FOUND)
 EXCEPTIONS = FOUND.errata[FOUND.errata["kind"] == "exception"]
