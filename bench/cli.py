@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.plan import Planned
     from bench.records import RunRecord
 
-OK, FAILED_RUNS, USAGE, NOTHING_RAN, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 5, 130
+OK, FAILED_RUNS, USAGE, NOTHING_RAN, OPEN, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
 err = Console(stderr=True)
@@ -196,6 +196,70 @@ def power_command(
             highlight=False,
             soft_wrap=True,
         )
+    return OK
+
+
+BaselineFile = Annotated[Path, typer.Option(help="the stored baseline")]
+DEFAULT_BASELINE = Path("results/baseline.json")
+baseline_app = typer.Typer(no_args_is_help=True, help="What later runs are compared with.")
+app.add_typer(baseline_app, name="baseline")
+
+
+@app.command("compare")
+def compare_command(
+    folder: Annotated[Path, typer.Argument(help="a folder of records")] = DEFAULT_OUT,
+    baseline: BaselineFile = DEFAULT_BASELINE,
+    tolerance: Annotated[float, typer.Option(help="points by which a method may fall without alarm")] = 1.0,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="exit with 4 where a fall is suspected but not sure")
+    ] = False,
+    markdown: Annotated[Path | None, typer.Option(help="write the summary here, too")] = None,
+    junit: Annotated[Path | None, typer.Option(help="write JUnit XML here")] = None,
+    json: Annotated[Path | None, typer.Option(help="write JSON here")] = None,
+    debug: Debug = False,
+) -> int:
+    """Compare a folder with a stored baseline: has a method, or the cost of its step, become worse?
+
+    Exit codes: 0 no regression, 1 regression, 3 nothing comparable or runs missing, 4 with --strict and suspected.
+    """
+    from bench.gate import gate, read_baseline, snapshot
+    from bench.report import summary
+    from bench.store import Store, write
+
+    stored = read_baseline(baseline)
+    store = Store(folder)
+    records = list(store.records().values())
+    hardware = records[0].provenance.hardware if records else {}
+    outcome = gate(stored, snapshot(records, store.costs()), hardware, tolerance)
+    text = summary.markdown(outcome)
+    _out().print(text.decode(), markup=False, highlight=False, soft_wrap=True)
+    for file, content in ((markdown, text), (junit, summary.junit(outcome)), (json, summary.as_json(outcome))):
+        if file is not None:
+            write(file, content)
+    if outcome.having("regressed"):
+        return FAILED_RUNS
+    if outcome.having("missing"):
+        return NOTHING_RAN
+    return OPEN if strict and outcome.having("suspect") else OK
+
+
+@baseline_app.command("update")
+def baseline_update_command(
+    folder: Annotated[Path, typer.Argument(help="a folder of records")] = DEFAULT_OUT,
+    reason: Annotated[str, typer.Option(help="why; it is stored, for whoever reviews the change")] = "",
+    baseline: BaselineFile = DEFAULT_BASELINE,
+    debug: Debug = False,
+) -> int:
+    """Store a folder's numbers as the baseline. Refused after a failed or partial run."""
+    from bench.gate import make_baseline, write_baseline
+    from bench.store import Store
+
+    if not reason.strip():
+        raise typer.BadParameter("say why: --reason 'a faster optimiser changes every number'")
+    store = Store(folder)
+    made = make_baseline(list(store.records().values()), store.costs(), reason.strip())
+    write_baseline(made, baseline)
+    _out().print(f"written: {baseline}: {len(made.cells)} methods on task sets", highlight=False, soft_wrap=True)
     return OK
 
 
@@ -392,6 +456,8 @@ def _explain(problem: Exception) -> int:
     from methods.core.registry import NameProblem
     from tasks.core.problem import DataProblem
 
+    # By name: importing the gate costs a second, which other errors need not pay.
+    nothing = type(problem).__name__ == "NothingToCompare"
     if type(problem).__name__ == "NoArgsIsHelpError":  # python -m bench, and nothing else
         _say(str(problem))
         return USAGE
@@ -400,7 +466,7 @@ def _explain(problem: Exception) -> int:
     if expected or data:
         message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
         _say(f"error: {' '.join(message.split())}")
-        return NOTHING_RAN if data else USAGE
+        return NOTHING_RAN if data or nothing else USAGE
     _say(f"internal error: {type(problem).__name__}: {problem} (--debug shows where)")
     return INTERNAL
 

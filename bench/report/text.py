@@ -23,13 +23,13 @@ def markdown(report: Report) -> bytes:
     """Render the findings and a compact table of each board, those over several task sets first."""
     lines = ["# Multi-task learning leaderboard", ""]
     for board in report.boards:
-        lines += [f"## {_markdown(title(board))}", ""]
+        lines += [f"## {escape_markdown(title(board))}", ""]
         for sentence in findings(board):
-            lines.append("- " + "".join(f"**{_markdown(p)}**" if isinstance(p, Name) else p for p in sentence))
+            lines.append("- " + "".join(f"**{escape_markdown(p)}**" if isinstance(p, Name) else p for p in sentence))
         lines += ["", *_pipes([HEADS, ["--:", ":--", *["--:"] * 2, ":--", *["--:"] * 3]])]
-        lines += [*_pipes(_cells(row, _markdown(row.method)) for row in board.rows), "", conditions(board), ""]
-        lines += [f"- {_markdown(row.method)}: {_markdown(row.note)}" for row in board.rows if row.note]
-        lines += [f"- Note: {_markdown(note)}." for note in board.notes]
+        lines += [*_pipes(_cells(row, escape_markdown(row.method)) for row in board.rows), "", conditions(board), ""]
+        lines += [f"- {escape_markdown(row.method)}: {escape_markdown(row.note)}" for row in board.rows if row.note]
+        lines += [f"- Note: {escape_markdown(note)}." for note in board.notes]
         lines.append("")
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip().encode() + b"\n"
 
@@ -89,7 +89,8 @@ def _ampersands(rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"{' & '.join(row)} \\\\" for row in rows]
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line."""
     return MARKDOWN.sub(r"\\\1", _line(text))
 
 

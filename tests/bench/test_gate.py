@@ -1,0 +1,270 @@
+"""The gate: alarms where something became worse, and nowhere else; and says so where it cannot tell."""
+
+import json
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from bench import cli
+from bench.gate import Baseline, NothingToCompare, gate, make_baseline, read_baseline, snapshot, write_baseline
+from bench.records import STL, Cost, CostRecord, StepCost
+from bench.report.summary import as_json, junit, markdown
+from bench.store import Store
+from tasks.core.protocol import Protocol
+
+METRICS = [("one", "accuracy", True), ("two", "error", False)]
+SETS = ("digits", "scales", "scenes")
+METHODS = ("equal", "mgda", "uncertainty")
+
+
+@pytest.fixture
+def play(runs):
+    """Records of three methods on three task sets; `shift` moves a method, in per cent, for the worse if negative."""
+
+    def make(seeds=8, shift=None, noise=None, spread=0.01, failed=(), **changed):
+        draw, moved = np.random.default_rng(0), np.random.default_rng(noise)
+        found = []
+        for task_set in SETS:
+            for method in (STL, *METHODS):
+                rows = {}
+                for seed in range(seeds):
+                    accuracy, error = 0.8 + 0.02 * draw.normal(), 0.3 + 0.01 * draw.normal()
+                    factor = 1 + (shift or {}).get((task_set, method), (shift or {}).get(method, 0)) / 100
+                    if noise is not None:
+                        factor += spread * moved.normal()
+                    rows[seed] = None if (method, seed) in failed else [accuracy * factor, error / factor]
+                found += runs(method, rows, METRICS, task_set=task_set, **changed)
+        return found
+
+    return make
+
+
+def judged(before, after, **more):
+    baseline = make_baseline(before, [], "a test")
+    return gate(baseline, snapshot(after), {}, **more)
+
+
+def states(outcome, over_sets=True):
+    return {f.method: f.state for f in outcome.findings if f.what == "quality" and (f.task_set == "") == over_sets}
+
+
+def test_the_same_numbers_are_identical(play):
+    outcome = judged(play(), play())
+    assert set(states(outcome).values()) == {"identical"}
+    assert len(outcome.findings) == 4 + 12
+    assert np.isnan(outcome.detectable)
+    assert b"Every number is the same" in markdown(outcome)
+
+
+def test_a_fall_of_five_points_is_a_regression_of_that_method_alone(play):
+    outcome = judged(play(), play(noise=1, shift={"mgda": -5}))
+    assert states(outcome) == {STL: "ok", "equal": "ok", "mgda": "regressed", "uncertainty": "ok"}
+    [found] = [f for f in outcome.findings if f.state == "regressed" and f.task_set == ""]
+    assert found.mean == pytest.approx(-5, abs=1.0)
+    assert found.low < found.mean < found.high < -1
+    assert found.p <= 0.05
+    assert "regressed" in markdown(outcome).decode()
+
+
+def test_a_rise_is_an_improvement_and_a_small_fall_is_neither(play):
+    assert states(judged(play(), play(noise=1, shift={"mgda": +5})))["mgda"] == "improved"
+    assert states(judged(play(), play(shift={"mgda": -0.5})))["mgda"] == "ok"  # sure, but within the tolerance
+    assert states(judged(play(), play(shift={"mgda": -0.5}), tolerance=0.2))["mgda"] == "regressed"
+
+
+def test_a_fall_that_is_not_sure_is_suspect(play):
+    outcome = judged(play(seeds=3), play(seeds=3, noise=4, spread=0.08, shift={"mgda": -9}))
+    assert states(outcome)["mgda"] in ("suspect", "regressed")
+    wild = judged(play(seeds=3), play(seeds=3, noise=5, spread=0.3, shift={"mgda": -12}))
+    assert states(wild)["mgda"] == "suspect"
+
+
+def test_a_better_single_task_network_flags_nobody_else(play):
+    outcome = judged(play(), play(shift={STL: 8}))
+    assert states(outcome) == {STL: "improved", "equal": "identical", "mgda": "identical", "uncertainty": "identical"}
+
+
+def test_a_run_that_was_ok_and_fails_is_a_regression(play):
+    outcome = judged(play(), play(failed=[("mgda", 3)]))
+    assert states(outcome)["mgda"] == "regressed"
+    assert {f.note for f in outcome.having("regressed") if f.task_set} == {"seeds that were ok fail: 3"}
+
+
+def test_another_protocol_is_stale_and_what_was_not_run_is_missing(play):
+    before = play()
+    part = [r for r in play() if r.spec.method != "mgda"]
+    outcome = judged(before, part)
+    assert {f.state for f in outcome.findings if f.method == "mgda"} == {"missing"}
+    assert {f.state for f in outcome.findings if f.method != "mgda"} == {"identical"}
+    mixed = [r for r in play() if r.spec.task_set != "digits"] + [
+        r for r in play(steps=7) if r.spec.task_set == "digits"
+    ]
+    assert {f.state for f in judged(before, mixed).findings if f.task_set == "digits"} == {"stale"}
+
+
+def test_an_edit_of_code_that_leaves_the_numbers_is_identical(play):
+    outcome = judged(play(), play(parts={"sources": {"bench.training": "edited"}}))
+    assert set(states(outcome).values()) == {"identical"}
+
+
+@pytest.mark.parametrize("change", ["nothing", "other seeds", "other protocol"])
+def test_nothing_comparable_is_said(play, change):
+    after = {"nothing": [], "other protocol": play(steps=7)}.get(change)
+    if after is None:
+        after = [r for r in play(seeds=16) if r.spec.seed >= 8]
+    with pytest.raises(NothingToCompare, match="no run here has the name of one in the baseline"):
+        judged(play(), after)
+
+
+def test_of_two_hundred_runs_without_a_change_fewer_than_one_in_twenty_alarm(play):
+    """Fresh noise of one per cent on every run: what a change of the random streams alone would do."""
+    baseline = make_baseline(play(), [], "a test")
+    alarms = sum(bool(gate(baseline, snapshot(play(noise=n)), {}).having("regressed")) for n in range(200))
+    assert alarms < 10
+
+
+# Costs -------------------------------------------------------------------------------------------------------
+
+
+def costly(records, forward=1.0, step_bytes=1000, seconds=1.0):
+    cost = Cost(step_seconds=0.01, passes={"forward": forward, "heads": 1.0, "trunk": 1.0, "teacher": 0.0})
+    changed = [r.model_copy(update={"cost": cost}) if r.spec.method == "mgda" else r for r in records]
+    protocol = Protocol(name="quick", steps=100, batch_size=8, lr=0.1, epoch_steps=10)
+    steps = [
+        StepCost(method=m, tasks=("one", "two"), step_seconds=s, allocated_bytes=b, peak_bytes=10)
+        for m, s, b in (("equal", 1.0, 1000), ("mgda", seconds, step_bytes))
+    ]
+    facts = {"precision": "32-true", "device": "cpu", "hardware": {}, "rounds": 9, "key": "k"}
+    return changed, [CostRecord(task_set=name, protocol=protocol, costs=steps, **facts) for name in SETS]
+
+
+@pytest.mark.parametrize(
+    ("change", "hardware", "state", "note"),
+    [
+        ({"forward": 2.0}, {}, "regressed", "forward passes 1 → 2"),
+        ({"step_bytes": 1200}, {}, "regressed", "allocation a step 1,000 → 1,200 bytes"),
+        ({"step_bytes": 1040}, {}, None, ""),
+        ({"step_bytes": 700}, {}, "improved", "allocation a step 1,000 → 700 bytes"),
+        ({"seconds": 2.0}, {}, "regressed", "time of a step × equal 1 → 2"),
+        ({"seconds": 1.3}, {}, None, ""),
+        ({"seconds": 2.0}, {"machine": "another"}, None, ""),
+    ],
+)
+def test_a_step_that_costs_more_is_a_regression(play, change, hardware, state, note):
+    baseline = make_baseline(*costly(play()), "a test")
+    outcome = gate(baseline, snapshot(*costly(play(), **change)), hardware)
+    found = [f for f in outcome.findings if f.what == "cost"]
+    assert {f.state for f in found} == ({state} if state else set())
+    assert all(f.note == note and f.method == "mgda" for f in found)
+
+
+# The file ----------------------------------------------------------------------------------------------------
+
+
+def test_a_baseline_reads_back_as_it_was(play, tmp_path):
+    baseline = make_baseline(*costly(play()), "the first")
+    write_baseline(baseline, tmp_path / "baseline.json")
+    assert read_baseline(tmp_path / "baseline.json") == baseline
+    assert [cell.key for cell in baseline.cells] == sorted(cell.key for cell in baseline.cells)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda records: [], "there are no records"),
+        (lambda records: [r for r in records if (r.spec.method, r.spec.seed) != ("mgda", 3)], "lacks seed 3"),
+    ],
+)
+def test_a_baseline_is_not_made_of_a_partial_run(play, change, said):
+    asked = [
+        r.model_copy(update={"provenance": r.provenance.model_copy(update={"seeds": tuple(range(8))})}) for r in play()
+    ]
+    with pytest.raises(NothingToCompare, match=said):
+        make_baseline(change(asked), [], "a test")
+
+
+def test_a_baseline_is_not_made_of_a_failed_run(play):
+    with pytest.raises(NothingToCompare, match="a run of mgda on digits failed"):
+        make_baseline(play(failed=[("mgda", 3)]), [], "a test")
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "{}", '{"schema_version": 9}'])
+def test_what_is_no_baseline_is_said(tmp_path, content):
+    if content is not None:
+        (tmp_path / "baseline.json").write_text(content)
+    with pytest.raises(NothingToCompare, match=r"baseline.json (cannot be read|is not a baseline)"):
+        read_baseline(tmp_path / "baseline.json")
+
+
+# Summaries ---------------------------------------------------------------------------------------------------
+
+
+def test_junit_and_json_say_the_same(play):
+    outcome = judged(play(), [r for r in play(noise=1, shift={"mgda": -5}) if r.spec.method != "uncertainty"])
+    suite = ElementTree.fromstring(junit(outcome))
+    cases = list(suite)
+    assert int(suite.get("tests")) == len(cases) == len(outcome.findings)
+    failures = [case for case in cases if case.find("failure") is not None]
+    assert int(suite.get("failures")) == len(failures) == len(outcome.having("regressed")) > 0
+    assert int(suite.get("errors")) == len(outcome.having("missing")) == 3
+    content = json.loads(as_json(outcome))
+    assert [f["state"] for f in content["findings"]] == [f.state for f in outcome.findings]
+    assert content["detectable"] == pytest.approx(outcome.detectable)
+
+
+def test_the_summary_says_what_could_have_been_seen(play):
+    text = markdown(judged(play(), play(noise=1))).decode()
+    assert re.search(r"A fall of [\d.]+ points or more would have been found with a power of 80 %", text)
+    assert text.startswith("## No regression\n")
+
+
+def test_hostile_names_stay_in_their_cells(play):
+    records = [r.model_copy(update={"method_label": "a|b\n<b>"}) if r.spec.method == "mgda" else r for r in play()]
+    lines = markdown(judged(records, records)).decode().splitlines()
+    [row] = [line for line in lines if "a\\|b" in line and "all" in line]
+    assert "<b>" not in row.replace("\\<b\\>", "")
+
+
+# The command -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(name, records):
+        for record in records:
+            Store(tmp_path / name).put(record, None)
+        return str(tmp_path / name)
+
+    return write
+
+
+def call(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(list(map(str, arguments)))
+    return caught.value.code or 0
+
+
+def test_exit_codes(play, folder, tmp_path, capsys):
+    stored = tmp_path / "baseline.json"
+    first = folder("first", play(seeds=4))
+    assert call("baseline", "update", first, "--baseline", stored) == 2  # without a reason
+    assert call("baseline", "update", first, "--baseline", stored, "--reason", "the first") == 0
+    assert Baseline.model_validate_json(stored.read_bytes()).reason == "the first"
+    compare = ("compare", "--baseline", stored)
+    assert call(*compare, first) == 0
+    worse = folder("worse", play(seeds=4, noise=1, shift={"mgda": -9}))
+    files = {"--markdown": tmp_path / "s.md", "--junit": tmp_path / "s.xml", "--json": tmp_path / "s.json"}
+    assert call(*compare, worse, *(word for pair in files.items() for word in pair)) == 1
+    assert all(file.exists() for file in files.values())
+    unsure = folder("unsure", play(seeds=4, noise=2, spread=0.06, shift={"mgda": -4}))
+    assert (call(*compare, unsure), call(*compare, unsure, "--strict")) == (0, 4)
+    partial = folder("partial", [r for r in play(seeds=4) if r.spec.method != "mgda"])
+    assert call(*compare, partial) == 3
+    assert call(*compare, tmp_path / "empty") == 3
+    assert call("compare", "--baseline", tmp_path / "none.json", first) == 3
+    stored.write_text("{")
+    capsys.readouterr()
+    assert call(*compare, first) == 3
+    assert re.fullmatch(r"error: \S*baseline.json is not a baseline \(JSON: .*\)\n", capsys.readouterr().err)
