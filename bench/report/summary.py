@@ -98,16 +98,9 @@ def _table(findings: list[Finding]) -> list[str]:
     for f in findings:
         change = "" if math.isnan(f.mean) else signed(f.mean)
         change += "" if math.isnan(f.low) or f.state == "identical" else f" [{signed(f.low)} to {signed(f.high)}]"
-        cells = [
-            f"{MARKS[f.state]} {f.state}",
-            f.task_set or "all",
-            f.method,
-            change,
-            _p(f),
-            str(f.seeds or ""),
-            f.note,
-        ]
-        lines.append(f"| {' | '.join(escape_markdown(cell) for cell in cells)} |")
+        place, method, note = map(escape_markdown, (f.task_set or "all", f.method, f.note))
+        cells = [f"{MARKS[f.state]} {f.state}", place, method, change, _p(f), str(f.seeds or ""), note]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
