@@ -227,6 +227,8 @@ def _share_of_flips(d: Floats, step_down: bool) -> Floats:
     """
     pairs = _pairs(d)[:, None]
     d = np.where(np.isnan(d), 0, d)  # a missing pair adds nothing to the sum, nor to the norm
+    largest = np.abs(d).max(0, initial=0)
+    d = d / np.where(largest > 0, largest, 1)  # squares of the smallest numbers would be 0
     norm = np.sqrt((d**2).sum(0))
     unit = (d / np.where(norm > 0, norm, 1)).T
 

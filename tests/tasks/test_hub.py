@@ -425,7 +425,7 @@ def test_the_real_data_trains_on_the_command_line(real, python, tmp_path):
     assert done.returncode == 0, done.stderr
     with (tmp_path / "runs.csv").open() as file:
         rows = list(csv.DictReader(file))
-    methods = Counter((row["task_set"].partition("[")[0], row["method"].partition("[")[0]) for row in rows)
+    methods = Counter((row["task_set"].partition("@")[0], row["method"].partition("[")[0]) for row in rows)
     sizes = {"census": 6, "multifashion": 2, "multimnist": 2}
     assert methods == {(name, method): size for name, size in sizes.items() for method in ("stl", "equal", "mgda")}
     assert all(0.05 < float(row["value"]) < 0.9 and row["status"] == "ok" for row in rows)
