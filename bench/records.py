@@ -167,7 +167,7 @@ class StepCost(_Frozen):
     allocated_bytes: int
     """In all, over one step."""
     peak_bytes: int
-    """At most at once, beyond what was there before the step; to some per cent, as events of one moment have no order."""
+    """At most at once, beyond what was there before the step. To some per cent: events of one moment have no order."""
 
 
 class CostRecord(_Frozen):
