@@ -209,6 +209,8 @@ def _read(source: Path) -> tuple[list[RunRecord], list[CostRecord]]:
         from bench.report.runs import read_tidy
 
         return read_tidy(source), []
+    if source.suffix == ".csv" and not source.exists():
+        raise StoreProblem(f"there is no file {source}")
     store = Store(source)
     records = list(store.records().values())
     if not records:

@@ -55,6 +55,7 @@ WRONG = [
     ("report newer", "newer/runs/some.json has schema 99"),
     ("run --checkpoint-every -1", "--checkpoint-every -1: write a number of steps, or 0 for never"),
     ("run --checkpoint-every 5 --devices 2", "--checkpoint-every works on one device"),
+    ("report nowhere.csv", "error: there is no file nowhere.csv"),
     ("report empty", "empty has no records: python -m bench run --out empty makes them"),
     ("runn", "No such command 'runn'. Did you mean 'run'?"),
     ("list nonsense", "list 'nonsense': there is methods, tasks, runs"),
