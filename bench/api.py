@@ -76,23 +76,26 @@ def run(
     runs = make_plan(request, store)
     store.require_writable()
     todo = [planned for planned in runs if planned.todo]
-    places = _places(todo, workers) if todo and engine == "local" and not debug else {}
+    inline = engine == "inline" or debug
+    places = _places(todo, workers) if todo and not inline else {}
     if watcher is not None:
         watcher.planned(runs, forecast(runs, store.records(), places.get("workers")))
     done = _pages_by_turn(runs, store, watcher)
-    if not places:
+    if inline:
         from bench.engine.inline import run_inline
 
         run_inline(todo, store, done, checkpoint_every=checkpoint_every, debug=debug)
-    else:
+    elif todo:
         from bench.engine.local import run_local
 
         run_local(todo, store, done, **places, timeout=timeout, checkpoint_every=checkpoint_every)
-    _measure_costs(runs, store, engine, timeout, watcher)
+    _measure_costs(runs, store, watcher, timeout=timeout, inline=inline, debug=debug)
     return report(out, figures=figures)
 
 
-def _measure_costs(runs: Sequence[Planned], store: Store, engine: str, timeout: float, watcher: Watcher | None) -> None:
+def _measure_costs(
+    runs: Sequence[Planned], store: Store, watcher: Watcher | None, *, timeout: float, inline: bool, debug: bool
+) -> None:
     """Measure what a step of each method costs, where that is not known yet: one task set after another."""
     from bench.costs import measure, to_measure
     from bench.engine.local import isolated
@@ -101,8 +104,10 @@ def _measure_costs(runs: Sequence[Planned], store: Store, engine: str, timeout: 
         if watcher is not None:
             watcher.measuring(members)
         try:
-            store.put_costs(measure(members) if engine == "inline" else isolated(measure, members, timeout=timeout))
+            store.put_costs(measure(members) if inline else isolated(measure, members, timeout=timeout))
         except Exception as problem:  # a plug-in's, or the machine's: the runs are there all the same
+            if debug:
+                raise
             label = members[0].task_set_label
             log.warning("what steps cost on %s could not be measured: %s", label, str(problem).partition("\n")[0])
 
@@ -171,19 +176,25 @@ def report(
         NameProblem: there is no such margin or correction.
         StoreProblem: there is no record, or the file is not such a one.
     """
-    from bench.report.pages import write_pages
     from bench.report.table import leaderboard
+
+    return leaderboard(publish(source, out, margin=margin, correction=correction, figures=figures))
+
+
+def publish(source: str | Path, out: str | Path | None, *, margin: float, correction: str, figures: bool) -> "Report":
+    """Rebuild every page and return all that they say. Arguments and errors are those of `report`."""
+    from bench.report.pages import write_pages
 
     rules = _rules(margin, correction)
     records, measured = _read(Path(source))
-    return leaderboard(write_pages(records, pages_folder(source, out), measured, rules=rules, figures=figures))
+    return write_pages(records, pages_folder(source, out), measured, rules=rules, figures=figures)
 
 
-def compare(source: str | Path, *, margin: float = 1.0, correction: str = "max-t") -> "Report":
-    """Return all that the pages of a folder, or of a tidy CSV file, say. Arguments and errors are those of `report`."""
+def compare(source: str | Path) -> "Report":
+    """Return all that the pages of a folder, or of a tidy CSV file, say, without writing them. Raises as `report`."""
     from bench.report.comparison import analyse
 
-    return analyse(*_read(Path(source)), _rules(margin, correction))
+    return analyse(*_read(Path(source)))
 
 
 def _rules(margin: float, correction: str) -> "Rules":

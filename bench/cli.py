@@ -148,11 +148,10 @@ def report_command(
     debug: Debug = False,
 ) -> int:
     """Rebuild the pages from records, or from a tidy CSV file, without training."""
-    from bench.api import compare, pages_folder, report
+    from bench.api import pages_folder, publish
     from bench.report.pages import FILES, print_board
 
-    report(source, out, margin=margin, correction=correction, figures=figures)
-    print_board(compare(source, margin=margin, correction=correction), _out())
+    print_board(publish(source, out, margin=margin, correction=correction, figures=figures), _out())
     _written(pages_folder(source, out), FILES)
     return OK
 
@@ -358,7 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):  # a pipe that cannot write − or × gets a question mark
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    logging.getLogger("bench").addHandler(_Lines())
+    logging.getLogger("bench").handlers = [_Lines()]  # one, however often this is called
     try:
         code = app(given, standalone_mode=False, prog_name="python -m bench")
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch.profiler import ProfilerActivity, profile
 
-from bench.catalogue import PLACES
+from bench.catalogue import PLACES, task_set
 from bench.engine.runs import surroundings
 from bench.plan import Planned
 from bench.records import STL, CostRecord, RunRecord, StepCost, digest
@@ -99,30 +99,28 @@ def measure(members: Sequence[Planned]) -> CostRecord:
 
 
 def _build(fabric: Fabric, planned: Planned) -> Run:
-    """The run, ready to take steps; with teachers it has fresh ones, which cost the same as trained ones."""
+    """The run, ready to take steps; its teachers are fresh ones, which cost the same as trained ones."""
     spec = planned.spec
-    singles = [spec.model_copy(update={"method": STL, "tasks": (task,)}) for task in spec.tasks]
-    probe = Run(fabric, singles[0], [])
-    states = [build_network(single, probe.task_set).state_dict() for single in singles]
-    return Run(fabric, spec, states if planned.parts.upstream else [])
+    taught = spec.tasks if planned.parts.upstream else ()
+    singles = [spec.model_copy(update={"method": STL, "tasks": (task,)}) for task in taught]
+    run = Run(fabric, spec, [build_network(single, task_set(spec.task_set)).state_dict() for single in singles])
+    run.hears_epochs = False  # they are measured apart, and must not end inside a round
+    return run
 
 
 def _seconds(fabric: Fabric, run: Run, chunk: torch.Tensor) -> float:
-    """The mean over some steps. Epochs do not end in them."""
-    run.since_epoch.clear()
-    run.hears_epochs, hears = False, run.hears_epochs
+    """The mean over some steps."""
     _wait(fabric)
     begin = time.perf_counter()
     for chosen in chunk:
         run.step(chosen)
     _wait(fabric)
-    run.hears_epochs = hears
     return (time.perf_counter() - begin) / len(chunk)
 
 
 def _epoch_seconds(fabric: Fabric, run: Run) -> float:
     """What the end of an epoch costs, spread over its steps."""
-    if not run.hears_epochs:
+    if run.method is None or not run.method.overrides("after_epoch"):
         return 0.0
     found = []
     for _ in range(3):

@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +40,9 @@ from bench.report.analysis import (
 from bench.report.costs import relative_costs
 from bench.report.runs import GIVEN, SUITE, Group, groups, mixtures
 
+NONE = np.array([])
+ZERO = Interval(0.0, np.nan, np.nan)
+"""Single-task learning's gain over itself."""
 SAFE = 10.0
 """A baseline's mean should be so many standard errors from 0, or gains relative to it mean little."""
 
@@ -58,9 +63,10 @@ def analyse(records: Iterable[RunRecord], measured: Sequence[CostRecord] = (), r
         sets[group.suite].append(_Set(group))
     boards: list[Board] = []
     for suite, members in sorted(sets.items()):
-        if len(members) > 1:
-            boards += _suite_board(SUITE + suite, members, costs, rules)
-        boards += [_set_board(member, costs, notes, rules) for member in members]
+        own = [_set_board(member, costs, notes, rules) for member in members]
+        if len(members) > 1 and _everywhere(members):
+            boards.append(_suite_board(SUITE + suite, members, own, costs, rules))
+        boards += own
     return Report(tuple(boards), _provenance(ordered), rules)
 
 
@@ -94,9 +100,14 @@ class _Set:
         return self.per_seed(method, "fixed", impute=impute) - self.per_seed(reference, "fixed", impute=impute)
 
 
+def _everywhere(sets: Sequence[_Set]) -> list[str]:
+    """The methods that can be compared on every set."""
+    return [method for method in sets[0].methods if all(method in own.methods for own in sets)]
+
+
 def _compared(sets: Sequence[_Set], reference: str) -> list[str]:
     """The methods of a family: all that are there on every set, but for the reference."""
-    everywhere = [m for m in sets[0].methods if all(m in own.methods for own in sets)]
+    everywhere = _everywhere(sets)
     has_reference = reference == STL or reference in everywhere
     return [method for method in everywhere if method != reference] if has_reference else []
 
@@ -144,13 +155,12 @@ def _adjusted(sets: Sequence[Floats], rules: Rules) -> Floats:
     return holm(alone)
 
 
-def _opposed(by_set: Mapping[str, dict[str, tuple[Comparison, str]]], method: str) -> list[str]:
-    """Say of a mean over task sets where it hides opposites."""
-    words = {label: family[method][0].verdict for label, family in by_set.items() if method in family}
+def _opposed(rows: Mapping[str, Row]) -> list[str]:
+    """Say of one method's rows, by task set, where their mean hides opposites."""
+    words = {label: row.vs_equal.verdict for label, row in rows.items() if row.vs_equal is not None}
     better, worse = ([label for label, word in words.items() if word == kind] for kind in ("better", "worse"))
-    return (
-        [f"better than equal weights on {', '.join(better)}, worse on {', '.join(worse)}"] if better and worse else []
-    )
+    both = f"better than equal weights on {', '.join(better)}, worse on {', '.join(worse)}"
+    return [both] if better and worse else []
 
 
 def _verdict(differences: Sequence[Floats], p: float, rules: Rules) -> str:
@@ -160,11 +170,12 @@ def _verdict(differences: Sequence[Floats], p: float, rules: Rules) -> str:
 
 
 def _has_failed(own: _Set, method: str) -> bool:
-    return any(run.result.status in FAILURES for run in own.group.runs.get(method, {}).values())
+    return _failed(own.group.runs.get(method, {})) > 0
 
 
-def _pairs(sets: Sequence[_Set], methods: Sequence[str]) -> Pairs | None:
-    """Compare all methods, single-task learning among them, with each other."""
+def _pairs(sets: Sequence[_Set], deltas: Mapping[str, Interval]) -> Pairs | None:
+    """Compare all methods, single-task learning among them, with each other; best first by their Δ."""
+    methods = sorted(deltas, key=lambda method: (-deltas[method].mean, method))
     if len(methods) < 2:
         return None
     values = [np.stack([own.per_seed(m, "fixed") for m in methods], 1) for own in sets]
@@ -178,12 +189,10 @@ def _pairs(sets: Sequence[_Set], methods: Sequence[str]) -> Pairs | None:
                 between = [v[:, i] - v[:, j] for v in values]
                 difference[i, j], low[i, j], high[i, j] = suite_mean(*between)
                 joined = np.concatenate(between)
-                wins[i, j], count[i, j] = (joined > 0).sum(), (~np.isnan(joined)).sum()
+                wins[i, j], count[i, j] = (joined > 0).sum(), _count(joined)
     fewest = np.min([_present(v).T @ _present(v) for v in values], axis=0)
     p[np.vectorize(smallest_p)(fewest) > ALPHA] = 1.0  # a set with too few seeds for an exact test of its own
-    shown = p <= ALPHA
-    order = sorted(range(size), key=lambda i: -_mean_against(difference, i))
-    groups = tuple(tuple(int(i) for i in clique) for clique in cliques(shown, order))
+    groups = tuple(tuple(clique) for clique in cliques(p <= ALPHA, range(size)))
     own = values[0] if len(values) == 1 else np.zeros((0, size))
     return Pairs(tuple(methods), own, difference, low, high, p, wins, count, groups)
 
@@ -193,19 +202,13 @@ def _present(values: Floats) -> np.ndarray:
     return (~np.isnan(values)).astype(np.int64)
 
 
-def _mean_against(difference: Floats, i: int) -> float:
-    return float(np.nanmean(difference[i]))
-
-
-def _placed(pairs: Pairs | None, deltas: Mapping[str, float]) -> dict[str, tuple[str, tuple[int, int] | None]]:
-    """Letters and bands, best first."""
+def _placed(pairs: Pairs | None, deltas: Mapping[str, Interval]) -> dict[str, tuple[str, tuple[int, int]]]:
+    """Letters and bands."""
     if pairs is None:
         return {}
-    means = np.array([deltas[method] for method in pairs.methods])
     shown = pairs.p <= ALPHA
-    order = sorted(range(len(means)), key=lambda i: (-means[i], pairs.methods[i]))
-    best, worst = rank_bands(means, shown)
-    marks = letters(shown, order)
+    best, worst = rank_bands([deltas[method].mean for method in pairs.methods], shown)
+    marks = letters(shown, range(len(pairs.methods)))
     return {m: (marks[i], (int(best[i]), int(worst[i]))) for i, m in enumerate(pairs.methods)}
 
 
@@ -222,9 +225,9 @@ def _set_board(
         deltas[method] = Interval(task, *t_interval(own.per_seed(method, "linearised")))
         by_metric[method] = Interval(metric, *t_interval(own.per_seed(method, "linearised", by_metric=True)))
     equal, stl = _family([own], REFERENCE, rules), _family([own], STL, rules, deltas)
-    everyone = [*([STL] if len(own.stl) else []), *own.methods]
+    everyone = deltas | ({STL: ZERO} if len(own.stl) else {})
     pairs = _pairs([own], everyone)
-    placed = _placed(pairs, {STL: 0.0, **{m: interval.mean for m, interval in deltas.items()}})
+    placed = _placed(pairs, everyone)
     means = {method: np.nanmean(own.values[method], 0) for method in own.methods}
     ranks = dict(zip(means, mean_rank(list(means.values()), higher), strict=True)) if means else {}
     gain_p = _gain_p(own)
@@ -238,10 +241,10 @@ def _set_board(
             Row(
                 method=method,
                 seeds=int(there.sum()),
-                failed=sum(run.result.status in FAILURES for run in runs.values()),
+                failed=_failed(runs),
                 delta_task=deltas.get(method),
                 delta_metric=by_metric.get(method),
-                per_seed=own.per_seed(method, "linearised") if method in deltas else np.array([]),
+                per_seed=own.per_seed(method, "linearised") if method in deltas else NONE,
                 vs_equal=equal[method][0] if method in equal else None,
                 vs_stl=stl[method][0] if method in stl else None,
                 letters=placed.get(method, ("", None))[0],
@@ -257,7 +260,11 @@ def _set_board(
             )
         )
     if len(own.stl) or group.baselines:
-        rows.append(_stl_row(own, placed.get(STL, ("", None)), costs))
+        size = len(group.metrics)
+        own_values = own.stl.mean(0) if len(own.stl) else nothing
+        gains = np.zeros(size) if len(own.stl) else nothing
+        row = _stl_row(len(own.stl), placed, sum(map(_failed, group.baselines.values())))
+        rows.append(replace(row, values=own_values, gains=gains, gain_p=nothing))
     spread = [_spread(comparison) for comparison, _ in equal.values() if comparison.pairs > 1]
     return Board(
         label=group.label,
@@ -277,75 +284,66 @@ def _set_board(
     )
 
 
-def _suite_board(label: str, sets: list[_Set], costs: Mapping[tuple[str, str], Ratios], rules: Rules) -> list[Board]:
-    methods = [m for m in sets[0].methods if all(m in own.methods for own in sets)]
-    if not methods:
-        return []
+def _suite_board(
+    label: str, sets: list[_Set], boards: Sequence[Board], costs: Mapping[tuple[str, str], Ratios], rules: Rules
+) -> Board:
+    """The mean over task sets: differences from their seeds, all else from their rows."""
+    methods = _everywhere(sets)
     deltas = {m: Interval(*suite_mean(*(own.per_seed(m, "linearised") for own in sets))) for m in methods}
     by_metric = {
         m: Interval(*suite_mean(*(own.per_seed(m, "linearised", by_metric=True) for own in sets))) for m in methods
     }
     equal, stl = _family(sets, REFERENCE, rules), _family(sets, STL, rules, deltas)
-    by_set = {own.group.label: _family([own], REFERENCE, rules) for own in sets}
-    pairs = _pairs(sets, [STL, *methods])
-    placed = _placed(pairs, {STL: 0.0, **{m: interval.mean for m, interval in deltas.items()}})
+    everyone = deltas | {STL: ZERO}
+    pairs = _pairs(sets, everyone)
+    placed = _placed(pairs, everyone)
+    by_set = {board.label: {row.method: row for row in board.rows} for board in boards}
     rows = []
     for method in methods:
         said = [note for family in (equal, stl) for _, note in [family.get(method, (None, ""))] if note]
-        runs = [own.group.runs[method] for own in sets]
-        ranks, passes = [], []
-        for own in sets:
-            values = [np.nanmean(own.values[m], 0) for m in own.methods]
-            ranks.append(mean_rank(values, own.group.higher_is_better)[own.methods.index(method)])
-            passes.append(next((r.cost.passes for r in own.group.runs[method].values() if r.cost.passes), {}))
+        own = {where: found[method] for where, found in by_set.items()}
+        passes = [row.passes for row in own.values()]
         rows.append(
             Row(
                 method=method,
-                seeds=min(int((~np.isnan(own.values[method]).any(1)).sum()) for own in sets),
-                failed=sum(run.result.status in FAILURES for one in runs for run in one.values()),
+                seeds=min(row.seeds for row in own.values()),
+                failed=sum(row.failed for row in own.values()),
                 delta_task=deltas[method],
                 delta_metric=by_metric[method],
-                per_seed=np.array([]),
+                per_seed=NONE,
                 vs_equal=equal[method][0] if method in equal else None,
                 vs_stl=stl[method][0] if method in stl else None,
                 letters=placed[method][0],
                 band=placed[method][1],
-                mean_rank=float(np.mean(ranks)),
-                values=np.array([]),
-                gains=np.array([]),
-                gain_p=np.array([]),
+                mean_rank=float(np.mean([row.mean_rank for row in own.values()])),
+                values=NONE,
+                gains=NONE,
+                gain_p=NONE,
                 cost=costs.get((label, method)),
-                passes={what: float(np.mean([own[what] for own in passes])) for what in passes[0]}
-                if all(passes)
-                else {},
-                degenerate=sum(run.result.degenerate for one in runs for run in one.values()),
-                note="; ".join([*said, *_opposed(by_set, method)]),
+                passes={what: float(np.mean([p[what] for p in passes])) for what in passes[0]} if all(passes) else {},
+                degenerate=sum(row.degenerate for row in own.values()),
+                note="; ".join([*said, *_opposed(own)]),
             )
         )
-    rows.append(
-        _bare_row(STL, min(len(own.seeds) for own in sets), placed[STL], sum(_failed_baselines(own) for own in sets))
-    )
-    spreads = [_spread(comparison) for comparison, _ in equal.values() if min(map(_count, comparison.per_seed)) > 1]
     fewest = min(len(own.seeds) for own in sets)
-    return [
-        Board(
-            label=label,
-            suite=True,
-            metrics=(),
-            higher_is_better=(),
-            rows=tuple(sorted(rows, key=_best_first)),
-            pairs=pairs,
-            seeds=fewest,
-            family=len(equal),
-            smallest_p=smallest_p(sum(len(own.seeds) for own in sets))
-            if smallest_p(fewest) <= ALPHA
-            else smallest_p(fewest),
-            detectable=_detectable(fewest, len(equal), spreads),
-            recipe=f"Means over {', '.join(own.group.label for own in sets)}, each weighing the same.",
-            notes=_beyond(sets, [method for method in methods if method in equal]),
-            rules=rules,
-        )
-    ]
+    rows.append(_stl_row(fewest, placed, sum(found[STL].failed for found in by_set.values())))
+    pooled = sum(len(own.seeds) for own in sets) if smallest_p(fewest) <= ALPHA else fewest
+    spreads = [_spread(comparison) for comparison, _ in equal.values() if min(map(_count, comparison.per_seed)) > 1]
+    return Board(
+        label=label,
+        suite=True,
+        metrics=(),
+        higher_is_better=(),
+        rows=tuple(sorted(rows, key=_best_first)),
+        pairs=pairs,
+        seeds=fewest,
+        family=len(equal),
+        smallest_p=smallest_p(pooled),
+        detectable=_detectable(fewest, len(equal), spreads),
+        recipe=f"Means over {', '.join(by_set)}, each weighing the same.",
+        notes=_beyond(sets, [method for method in methods if method in equal]),
+        rules=rules,
+    )
 
 
 def _beyond(sets: Sequence[_Set], methods: Sequence[str]) -> tuple[str, ...]:
@@ -364,33 +362,25 @@ def _beyond(sets: Sequence[_Set], methods: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _stl_row(own: _Set, placed: tuple[str, tuple[int, int] | None], costs: Mapping[tuple[str, str], Ratios]) -> Row:
-    row = _bare_row(STL, len(own.seeds), placed, _failed_baselines(own))
-    size = len(own.group.metrics)
-    values = own.stl.mean(0) if len(own.stl) else np.full(size, np.nan)
-    zeros = np.zeros(size) if len(own.stl) else np.full(size, np.nan)
-    return Row(**{**vars(row), "values": values, "gains": zeros, "gain_p": np.full(size, np.nan)})
-
-
-def _bare_row(method: str, seeds: int, placed: tuple[str, tuple[int, int] | None], failed: int) -> Row:
+def _stl_row(seeds: int, placed: Mapping[str, tuple[str, tuple[int, int]]], failed: int) -> Row:
     """Single-task learning's row: the zero of all gains."""
-    nothing = np.array([])
-    zero = Interval(0.0, np.nan, np.nan) if seeds else None
+    letters, band = placed.get(STL, ("", None))
+    zero = ZERO if seeds else None
     return Row(
-        method=method,
+        method=STL,
         seeds=seeds,
         failed=failed,
         delta_task=zero,
         delta_metric=zero,
-        per_seed=nothing,
+        per_seed=NONE,
         vs_equal=None,
         vs_stl=None,
-        letters=placed[0],
-        band=placed[1],
+        letters=letters,
+        band=band,
         mean_rank=float("nan"),
-        values=nothing,
-        gains=nothing,
-        gain_p=nothing,
+        values=NONE,
+        gains=NONE,
+        gain_p=NONE,
         cost=None,
         passes={},
         degenerate=0,
@@ -398,8 +388,8 @@ def _bare_row(method: str, seeds: int, placed: tuple[str, tuple[int, int] | None
     )
 
 
-def _failed_baselines(own: _Set) -> int:
-    return sum(run.result.status in FAILURES for one in own.group.baselines.values() for run in one.values())
+def _failed(runs: Mapping[Any, RunRecord]) -> int:
+    return sum(run.result.status in FAILURES for run in runs.values())
 
 
 def _gain_p(own: _Set) -> dict[str, Floats]:

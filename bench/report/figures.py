@@ -295,11 +295,7 @@ def costs(board: Board) -> Plot | None:
     axes.axhline(0, color=COLOURS["fg"], linewidth=0.8)
     low, high = min(x for x, _ in at.values()), max(x for x, _ in at.values())
     axes.set_xlim(low / 1.12, high * (high / low) ** 0.2 * 1.12)
-    ticks = [
-        t
-        for t in (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
-        if low / 1.12 <= t <= high * 1.2
-    ]
+    ticks = [t for t in TIMES if low / 1.12 <= t <= high * 1.2]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))

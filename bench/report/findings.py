@@ -1,7 +1,7 @@
 """A board → what it shows, in a few sentences made by rules. They claim no more than the verdicts do."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from bench.evidence.significance import Verdict
 from bench.records import REFERENCE, STL
@@ -46,6 +46,14 @@ def p_value(p: float) -> str:
 def between(interval: Interval, digits: int = 1) -> str:
     """The two ends of an interval; empty if there is none."""
     return "" if math.isnan(interval.low) else f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
+
+
+def passes(counts: Mapping[str, float]) -> str:
+    """Forward, head and trunk passes a step, and those of teachers if there are any; empty if not known."""
+    if not counts:
+        return ""
+    own = "/".join(number(counts[what]) for what in ("forward", "heads", "trunk"))
+    return own + (f" +{number(counts['teacher'])}" if counts.get("teacher") else "")
 
 
 def title(board: Board) -> str:

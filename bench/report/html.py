@@ -25,11 +25,10 @@ from bench.report.findings import (
     findings,
     number,
     p_value,
+    passes,
     signed,
     title,
 )
-
-__all__ = ["number", "page", "passes", "signed"]
 
 
 @dataclass(frozen=True)
@@ -90,14 +89,6 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         "base-uri 'none'; form-action 'none'",
     )
     return rendered.encode()
-
-
-def passes(counts: Mapping[str, float]) -> str:
-    """Forward, head and trunk passes a step, and those of teachers if there are any; empty if not known."""
-    if not counts:
-        return ""
-    own = "/".join(number(counts[what]) for what in ("forward", "heads", "trunk"))
-    return own + (f" +{number(counts['teacher'])}" if counts.get("teacher") else "")
 
 
 def _place(row: Row) -> Cell:

@@ -14,7 +14,8 @@ from bench.report.analysis import USUAL, Board, Comparison, Interval, Report, Ru
 from bench.report.comparison import analyse
 from bench.report.costs import costs, timings
 from bench.report.csv import csv_bytes
-from bench.report.html import number, page, passes, signed
+from bench.report.findings import number, passes, signed
+from bench.report.html import page
 from bench.report.runs import tidy
 from bench.report.table import leaderboard
 from bench.report.text import latex, markdown

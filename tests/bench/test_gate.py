@@ -75,8 +75,6 @@ def test_a_rise_is_an_improvement_and_a_small_fall_is_neither(play):
 
 
 def test_a_fall_that_is_not_sure_is_suspect(play):
-    outcome = judged(play(seeds=3), play(seeds=3, noise=4, spread=0.08, shift={"mgda": -9}))
-    assert states(outcome)["mgda"] in ("suspect", "regressed")
     wild = judged(play(seeds=3), play(seeds=3, noise=5, spread=0.3, shift={"mgda": -12}))
     assert states(wild)["mgda"] == "suspect"
 
