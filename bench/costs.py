@@ -5,9 +5,10 @@ its fastest round counts. What a step allocates is counted by the profiler, the 
 """
 
 import gc
+import itertools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from lightning_fabric import Fabric
@@ -16,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from bench.catalogue import PLACES, task_set
 from bench.engine.runs import surroundings
 from bench.plan import Planned
-from bench.records import STL, CostRecord, RunRecord, StepCost, digest
+from bench.records import STL, CostRecord, RunRecord, RunSpec, StepCost, digest
 from bench.training import Run, batch_order, build_network
 
 ROUNDS = 20
@@ -60,22 +61,15 @@ def measure(members: Sequence[Planned]) -> CostRecord:
     first = members[0]
     if first.place:
         PLACES[first.spec.task_set] = first.place
-    torch.set_num_threads(first.spec.protocol.threads)
-    fabric = Fabric(accelerator=first.parts.device, devices=1, precision=first.spec.precision)  # type: ignore[arg-type]
-    runs = [_build(fabric, planned) for planned in members]
-    orders = [batch_order(planned.spec, run.examples) for planned, run in zip(members, runs, strict=True)]
-    memory = []
-    for run, order in zip(runs, orders, strict=True):
-        run.step(order[0])  # builds what is built at the first step
-        memory.append(_memory(fabric, lambda run=run, order=order: run.step(order[1])))  # type: ignore[misc]
+    steps = Steps(((planned.spec, bool(planned.parts.upstream)) for planned in members), first.parts.device)
+    fabric = steps.fabric
+    memory = [_memory(fabric, take) for take in steps.take]
     rounds: list[list[float]] = []
     begin = time.perf_counter()
     while len(rounds) < max(1, min(ROUNDS, (first.spec.protocol.steps - 2) // STEPS)):
         if len(rounds) >= 3 and time.perf_counter() - begin > BUDGET:
             break
-        start = 2 + len(rounds) * STEPS
-        chunks = [order[start : start + STEPS] for order in orders]
-        rounds.append([_seconds(fabric, run, chunk) for run, chunk in zip(runs, chunks, strict=True)])
+        rounds.append(steps.round())
     costs = [
         StepCost(
             method=planned.spec.method,
@@ -84,7 +78,9 @@ def measure(members: Sequence[Planned]) -> CostRecord:
             allocated_bytes=allocated,
             peak_bytes=peak,
         )
-        for planned, run, own, (allocated, peak) in zip(members, runs, zip(*rounds, strict=True), memory, strict=True)
+        for planned, run, own, (allocated, peak) in zip(
+            members, steps.runs, zip(*rounds, strict=True), memory, strict=True
+        )
     ]
     return CostRecord(
         key=cost_key(members),
@@ -98,24 +94,49 @@ def measure(members: Sequence[Planned]) -> CostRecord:
     )
 
 
-def _build(fabric: Fabric, planned: Planned) -> Run:
-    """The run, ready to take steps; its teachers are fresh ones, which cost the same as trained ones."""
-    spec = planned.spec
-    taught = spec.tasks if planned.parts.upstream else ()
-    singles = [spec.model_copy(update={"method": STL, "tasks": (task,)}) for task in taught]
+class Steps:
+    """Runs of one task set in one process, ready to be timed in turn: each has taken the step that builds things.
+
+    Args:
+        members: what each is asked, and whether it reads teachers. They are fresh ones here, which cost the same as
+            trained ones.
+        device: for all.
+    """
+
+    def __init__(self, members: Iterable[tuple[RunSpec, bool]], device: str) -> None:
+        asked = list(members)
+        first = asked[0][0]
+        torch.set_num_threads(first.protocol.threads)
+        self.fabric = Fabric(accelerator=device, devices=1, precision=first.precision)  # type: ignore[arg-type]
+        self.runs = [_build(self.fabric, spec, taught) for spec, taught in asked]
+        self.take = [_taking(run) for run in self.runs]
+        for take in self.take:
+            take()
+
+    def round(self) -> list[float]:
+        """Time `STEPS` steps of each run; return the mean seconds of one `[runs]`."""
+        return [self._seconds(take) for take in self.take]
+
+    def _seconds(self, take: Callable[[], None]) -> float:
+        _wait(self.fabric)
+        begin = time.perf_counter()
+        for _ in range(STEPS):
+            take()
+        _wait(self.fabric)
+        return (time.perf_counter() - begin) / STEPS
+
+
+def _build(fabric: Fabric, spec: RunSpec, taught: bool) -> Run:
+    singles = [spec.model_copy(update={"method": STL, "tasks": (task,)}) for task in spec.tasks] if taught else []
     run = Run(fabric, spec, [build_network(single, task_set(spec.task_set)).state_dict() for single in singles])
     run.hears_epochs = False  # they are measured apart, and must not end inside a round
     return run
 
 
-def _seconds(fabric: Fabric, run: Run, chunk: torch.Tensor) -> float:
-    """The mean over some steps."""
-    _wait(fabric)
-    begin = time.perf_counter()
-    for chosen in chunk:
-        run.step(chosen)
-    _wait(fabric)
-    return (time.perf_counter() - begin) / len(chunk)
+def _taking(run: Run) -> Callable[[], None]:
+    """Take the next step each time; after the last batch of the protocol the first."""
+    order = itertools.cycle(batch_order(run.spec, run.examples))
+    return lambda: run.step(next(order))
 
 
 def _epoch_seconds(fabric: Fabric, run: Run) -> float:

@@ -70,7 +70,7 @@ def test_every_method_has_its_turn_in_every_round_on_the_same_batches(plan, monk
     monkeypatch.setattr(Run, "step", noted)
     record = costs.measure(members := plan("mgda", "uncertainty"))
     assert record.rounds == (24 - 2) // costs.STEPS == 4
-    expected = [p.spec for p in members for _ in range(2)]
+    expected = [p.spec for _ in range(2) for p in members]
     expected += [p.spec for _ in range(4) for p in members for _ in range(costs.STEPS)]
     assert [(method, tasks) for method, tasks, *_ in taken] == [(spec.method, spec.tasks) for spec in expected]
     batches = {}
