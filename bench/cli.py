@@ -209,6 +209,9 @@ def compare_command(
     folder: Annotated[Path, typer.Argument(help="a folder of records")] = DEFAULT_OUT,
     baseline: BaselineFile = DEFAULT_BASELINE,
     tolerance: Annotated[float, typer.Option(help="points by which a method may fall without alarm")] = 1.0,
+    base: Annotated[
+        Path | None, typer.Option(help="a checkout of the code to compare with: steps are timed here and there in turn")
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="exit with 4 where a fall is suspected but not sure")
     ] = False,
@@ -228,8 +231,16 @@ def compare_command(
     stored = read_baseline(baseline)
     store = Store(folder)
     records = list(store.records().values())
-    hardware = records[0].provenance.hardware if records else {}
-    outcome = gate(stored, snapshot(records, store.costs()), hardware, tolerance)
+    now = snapshot(records, store.costs())
+    slower = None
+    if base is not None:
+        from bench.interleave import slowdowns
+
+        known = {cell.key for cell in stored.cells} & {cell.key for cell in now.cells}
+        slower = slowdowns(
+            base, records, known, lambda label: _say(f"{label}: timing steps, here and in {base} in turn")
+        )
+    outcome = gate(stored, now, tolerance, slower)
     text = summary.markdown(outcome)
     _out().print(text.decode(), markup=False, highlight=False, soft_wrap=True)
     for file, content in ((markdown, text), (junit, summary.junit(outcome)), (json, summary.as_json(outcome))):
@@ -456,7 +467,7 @@ def _explain(problem: Exception) -> int:
     from tasks.core.problem import DataProblem
 
     # By name: importing the gate costs a second, which other errors need not pay.
-    nothing = type(problem).__name__ == "NothingToCompare"
+    nothing = type(problem).__name__ in ("NothingToCompare", "CannotTime")
     if type(problem).__name__ == "NoArgsIsHelpError":  # python -m bench, and nothing else
         _say(str(problem))
         return USAGE

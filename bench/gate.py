@@ -2,9 +2,12 @@
 
 A method is compared with its own stored values, paired by run name, so that a change of its code is just what is
 compared; not by its Δ, or a better single-task network would flag every method. An alarm needs both, significance
-(Holm over all that is tested) and a fall beyond the tolerance. Counters of passes and allocation need no statistics.
+(Holm, over all methods) and a fall beyond the tolerance. Counters of passes and allocation need no statistics.
 """
 
+import datetime
+import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +26,21 @@ from bench.report.runs import Group, groups
 from bench.store import StoreProblem, write
 
 ALPHA = 0.05
+"""Of a false alarm in a whole comparison: half for the means over task sets, half for the single sets."""
 ALLOCATION = 1.05
 """What a step allocates may grow by this factor."""
+SLOWER_IN_TURN = 1.2
+"""A step's time may grow by this factor, where both versions were timed in turn (`bench.interleave`)."""
+PASSES = ("forward", "heads", "trunk", "teacher")
 SLOWER = 1.5
-"""A step's time relative to equal weights' may grow by this factor, on the same hardware only: ratios move."""
+"""Else its time relative to equal weights' by this one, on the same hardware only: such ratios move."""
 
 State = Literal["identical", "ok", "improved", "suspect", "regressed", "stale", "missing"]
 NOT_COMPARED: frozenset[State] = frozenset({"stale", "missing"})
+Key = tuple[str, str]
+"""Task set and method, as labelled."""
+Timing = Literal["in turn", "relative to equal weights", "not compared"]
+"""How times of steps were compared."""
 
 
 class NothingToCompare(StoreProblem):
@@ -55,6 +66,8 @@ class Cell(_Frozen):
 
     task_set: str
     method: str
+    asked: dict[str, str] = {}
+    """Options of the command line that ask for its runs."""
     metrics: tuple[tuple[str, str, bool], ...]
     """(task, metric, higher is better) `[M]`."""
     seeds: dict[int, SeedValues]
@@ -64,20 +77,32 @@ class Cell(_Frozen):
     """The time of a step relative to equal weights'."""
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         """What it is stored under."""
         return self.task_set, self.method
 
+    def values(self, seeds: Iterable[int]) -> Floats:
+        """The test metrics at some seeds `[S, M]`."""
+        return np.array([self.seeds[seed].values for seed in seeds], np.float64)
 
-class Baseline(_Frozen):
+
+class Snapshot(_Frozen):
+    """What a folder of records says, as far as it may become worse."""
+
+    commit: str = ""
+    versions: dict[str, str] = {}
+    hardware: dict[str, str] = {}
+    cells: tuple[Cell, ...]
+    """By task set and method, each once."""
+
+
+class Baseline(Snapshot):
     """What later runs are compared with: one committed file, reviewed by a person."""
 
     schema_version: Literal[1] = 1
-    commit: str
+    date: str
     reason: str
-    """Why it was updated."""
-    hardware: dict[str, str]
-    cells: tuple[Cell, ...]
+    """Why it was made or updated."""
 
 
 @dataclass(frozen=True)
@@ -97,42 +122,55 @@ class Finding:
     """One-sided, of no change in the direction that it has gone, adjusted for all that is tested alike."""
     seeds: int = 0
     note: str = ""
+    """In our own words, none of a user's."""
 
 
-def snapshot(records: Iterable[RunRecord], measured: Sequence[CostRecord] = ()) -> dict[tuple[str, str], Cell]:
-    """Return every method's values on every task set, as a baseline stores them."""
+def snapshot(records: Iterable[RunRecord], measured: Sequence[CostRecord] = ()) -> Snapshot:
+    """Return every method's values and costs on every task set."""
     ordered = list(records)
     ratios = relative_costs(ordered, measured)
-    bytes_by_variant = {
-        (record.task_set, record.protocol, cost.method): cost.allocated_bytes
+    allocated = {
+        (record.task_set, record.protocol, cost.method, cost.tasks): cost.allocated_bytes
         for record in measured
         for cost in record.costs
     }
-    found = {}
+
+    def bytes_of(runs: Iterable[RunRecord]) -> int | None:
+        found = [allocated.get((r.spec.task_set, r.spec.protocol, r.spec.method, r.spec.tasks)) for r in runs]
+        return sum(known) if len(known := [one for one in found if one is not None]) == len(found) else None
+
+    cells = []
     for group in groups(ordered):
         metrics = tuple((*metric, up) for metric, up in zip(group.metrics, group.higher_is_better, strict=True))
-        for method, runs in group.runs.items():
-            some = next(iter(runs.values()))
+        rows = {method: {seed: [run] for seed, run in runs.items()} for method, runs in group.runs.items()}
+        whole = {seed: own for seed, own in group.baselines.items() if set(own) == set(group.all_tasks)}
+        rows[STL] = {seed: [own[task] for task in group.all_tasks] for seed, own in whole.items()}
+        for method, by_seed in rows.items():
+            if not by_seed:
+                continue
+            ran = [runs for _, runs in sorted(by_seed.items()) if all(set(PASSES) <= set(r.cost.passes) for r in runs)]
             ratio = ratios.get((group.label, method))
-            variant = some.spec.task_set, some.spec.protocol, some.spec.method
-            cell = Cell(
-                task_set=group.label,
-                method=method,
-                metrics=metrics,
-                seeds={seed: _seed_values([run], group) for seed, run in sorted(runs.items())},
-                passes=next((r.cost.passes for r in runs.values() if r.cost.passes), {}),
-                allocated_bytes=bytes_by_variant.get(variant),
-                step_ratio=_rounded(ratio.step) if ratio is not None and np.isfinite(ratio.step) else None,
+            spec = next(iter(by_seed.values()))[0].spec
+            cells.append(
+                Cell(
+                    task_set=group.label,
+                    method=method,
+                    asked={
+                        **{"tasks": spec.task_set, "methods": spec.method},
+                        **{"protocol": spec.protocol.name, "precision": spec.precision},
+                    },
+                    metrics=metrics,
+                    seeds={seed: _seed_values(runs, group) for seed, runs in sorted(by_seed.items())},
+                    passes={what: sum(r.cost.passes[what] for r in ran[0]) for what in PASSES} if ran else {},
+                    allocated_bytes=bytes_of(next(iter(by_seed.values()))),
+                    step_ratio=_rounded(ratio.step) if ratio is not None and np.isfinite(ratio.step) else None,
+                )
             )
-            found[cell.key] = cell
-        single = {
-            seed: _seed_values([own[task] for task in group.all_tasks], group)
-            for seed, own in sorted(group.baselines.items())
-            if set(own) == set(group.all_tasks)
-        }
-        if single:
-            found[group.label, STL] = Cell(task_set=group.label, method=STL, metrics=metrics, seeds=single)
-    return found
+    if not ordered:
+        return Snapshot(cells=())
+    origin = ordered[0].provenance
+    cells.sort(key=lambda cell: cell.key)
+    return Snapshot(commit=origin.commit, versions=origin.versions, hardware=origin.hardware, cells=tuple(cells))
 
 
 def make_baseline(records: Sequence[RunRecord], measured: Sequence[CostRecord], reason: str) -> Baseline:
@@ -141,21 +179,18 @@ def make_baseline(records: Sequence[RunRecord], measured: Sequence[CostRecord], 
     Raises:
         NothingToCompare: there is no run, a run failed, or seeds that were asked for are missing.
     """
-    cells = snapshot(records, measured)
-    if not cells:
+    found = snapshot(records, measured)
+    if not found.cells:
         raise NothingToCompare("there are no records to make a baseline of: run the benchmark first")
-    failed = [key for key, cell in cells.items() if not all(seed.ok for seed in cell.seeds.values())]
-    if failed:
-        where, method = failed[0]
-        raise NothingToCompare(f"a run of {method} on {where} failed: a baseline is made of whole, successful runs")
     asked = {seed for record in records for seed in record.provenance.seeds}
-    for (where, method), cell in cells.items():
+    for cell in found.cells:
+        if not all(seed.ok for seed in cell.seeds.values()):
+            raise NothingToCompare(
+                f"a run of {cell.method} on {cell.task_set} failed: a baseline is made of whole, successful runs"
+            )
         if lost := sorted(asked - set(cell.seeds)):
-            raise NothingToCompare(f"{method} on {where} lacks seed {lost[0]}: finish the run first")
-    origin = records[0].provenance
-    return Baseline(
-        commit=origin.commit, reason=reason, hardware=origin.hardware, cells=tuple(cells[key] for key in sorted(cells))
-    )
+            raise NothingToCompare(f"{cell.method} on {cell.task_set} lacks seed {lost[0]}: finish the run first")
+    return Baseline(**dict(found), reason=reason, date=datetime.date.today().isoformat())
 
 
 def read_baseline(file: Path) -> Baseline:
@@ -176,53 +211,75 @@ def read_baseline(file: Path) -> Baseline:
 
 def write_baseline(baseline: Baseline, file: Path) -> None:
     """Write a baseline, sorted, a line a seed, so that a person can review the difference."""
-    write(file, baseline.model_dump_json(indent=1).encode() + b"\n")
+    head = baseline.model_dump(mode="json", exclude={"cells"})
+    cells = []
+    for cell in baseline.cells:
+        facts, seeds = cell.model_dump_json(exclude={"seeds"}), cell.model_dump(mode="json")["seeds"]
+        lines = ",\n".join(f"  {json.dumps(seed)}: {json.dumps(own)}" for seed, own in seeds.items())
+        cells.append(f'{facts[:-1]},"seeds":{{\n{lines}\n}}}}')
+    text = f'{json.dumps(head, ensure_ascii=False)[:-1]}, "cells": [\n{",".join(cells)}\n]}}\n'
+    write(file, text.encode())
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What the comparison with a baseline came to."""
 
+    before: Snapshot
+    now: Snapshot
     findings: tuple[Finding, ...]
-    """Methods over all task sets first, then each on each, then costs that have changed."""
+    """Quality of methods over all task sets first, then of each on each, then costs."""
     detectable: float
     """The fall, in points over all task sets, that would have been found with a power of 80 %; NaN where nothing was
     tested."""
     tolerance: float
+    times: Timing
 
     def having(self, *states: State) -> list[Finding]:
         """Return the findings of some states."""
         return [finding for finding in self.findings if finding.state in states]
 
+    @property
+    def unknown(self) -> list[Cell]:
+        """What was run and is not in the baseline."""
+        stored = {cell.key for cell in self.before.cells}
+        return [cell for cell in self.now.cells if cell.key not in stored]
+
 
 def gate(
-    baseline: Baseline, current: Mapping[tuple[str, str], Cell], hardware: Mapping[str, str], tolerance: float = 1.0
+    before: Snapshot, now: Snapshot, tolerance: float = 1.0, slowdowns: Mapping[Key, float] | None = None
 ) -> Outcome:
-    """Compare what there is with a baseline.
+    """Compare what there is with what was stored.
 
     Args:
-        baseline: what was stored.
-        current: of `snapshot`.
-        hardware: that the current runs were made on; times are compared on the same only.
+        before: a baseline.
+        now: of `snapshot`.
         tolerance: percentage points; a smaller fall is no regression, however sure.
+        slowdowns: by task set and method, how many times as long a step takes now, measured in turn. Without them
+            times relative to equal weights are compared, if both were measured on the same hardware.
 
     Raises:
         NothingToCompare: no run has the name of one in the baseline.
     """
-    changes = {cell.key: _change(cell, current.get(cell.key)) for cell in baseline.cells}
-    if all(change.state in NOT_COMPARED for change in changes.values()):
+    current = {cell.key: cell for cell in now.cells}
+    changes = {cell.key: _change(cell, current.get(cell.key)) for cell in before.cells}
+    compared = {key: change for key, change in changes.items() if change.state not in NOT_COMPARED}
+    if not compared:
         raise NothingToCompare("no run here has the name of one in the baseline: another protocol, or other seeds?")
     by_method: dict[str, list[_Change]] = defaultdict(list)
-    for change in changes.values():
-        if change.state not in NOT_COMPARED:
-            by_method[change.cell.method].append(change)
+    for change in compared.values():
+        by_method[change.cell.method].append(change)
     over_sets = [_Test("", method, own) for method, own in sorted(by_method.items())]
     findings = _judge(over_sets, tolerance)
     findings += _judge([_Test(c.cell.task_set, c.cell.method, [c]) for c in changes.values()], tolerance)
-    same = dict(hardware) == baseline.hardware
-    costs = [_cost(change.cell, current[key], same) for key, change in changes.items() if key in current]
-    found = (*findings, *(finding for finding in costs if finding is not None))
-    return Outcome(found, _detectable([test for test in over_sets if _settled(test) is None]), tolerance)
+    same = now.hardware == before.hardware
+    for key, change in compared.items():
+        factor = slowdowns.get(key) if slowdowns else None
+        cost = _cost(change.cell, current[key], factor, ratios=same and not slowdowns)
+        findings += [cost] if cost is not None else []
+    detectable = _detectable([test for test in over_sets if _settled(test) is None])
+    times: Timing = "in turn" if slowdowns else "relative to equal weights" if same else "not compared"
+    return Outcome(before, now, tuple(findings), detectable, tolerance, times)
 
 
 def _detectable(tests: Sequence["_Test"]) -> float:
@@ -231,7 +288,13 @@ def _detectable(tests: Sequence["_Test"]) -> float:
         return float("nan")
     seeds = min(len(c.change) for t in enough for c in t.changes)
     spreads = [np.sqrt(sum(c.change.var(ddof=1) for c in t.changes)) / len(t.changes) for t in enough]
-    return detectable(seeds, len(enough), 2 * ALPHA) * float(np.median(spreads))  # one-sided
+    return detectable(seeds, len(enough), ALPHA) * float(np.median(spreads))  # one-sided, at half of ALPHA
+
+
+def gained(cell: Cell, before: Floats, after: Floats) -> Floats:
+    """Return what each seed has gained `[S]`, in points, from values `[S, M]` to others of the same cell."""
+    tasks, higher = [task for task, *_ in cell.metrics], [up for *_, up in cell.metrics]
+    return per_seed(after, before, higher, tasks, "paired")
 
 
 @dataclass(frozen=True)
@@ -272,9 +335,7 @@ def _change(stored: Cell, now: Cell | None) -> _Change:
         return _Change(stored, "identical", np.zeros(len(paired)))
     if not both:
         return _Change(stored, "missing", nothing, "no seed is ok both then and now")
-    before, after = (np.array([cell.seeds[s].values for s in both]) for cell in (stored, now))
-    tasks, higher = [task for task, *_ in stored.metrics], [up for *_, up in stored.metrics]
-    return _Change(stored, None, per_seed(after, before, higher, tasks, "paired"))
+    return _Change(stored, None, gained(stored, stored.values(both), now.values(both)))
 
 
 def _judge(tests: Sequence[_Test], tolerance: float) -> list[Finding]:
@@ -305,9 +366,9 @@ def _judge(tests: Sequence[_Test], tolerance: float) -> list[Finding]:
         mean, low, high = means[place]
         p = float(fallen[place] if mean < 0 else risen[place])
         if mean < -tolerance:
-            state = "regressed" if p <= ALPHA else "suspect"
+            state = "regressed" if p <= ALPHA / 2 else "suspect"
         else:
-            state = "improved" if mean > tolerance and p <= ALPHA else "ok"
+            state = "improved" if mean > tolerance and p <= ALPHA / 2 else "ok"
         found.append(Finding(test.task_set, test.method, "quality", state, mean, low, high, p, seeds, note))
     return found
 
@@ -323,29 +384,43 @@ def _settled(test: _Test) -> State | None:
     return alone if alone in NOT_COMPARED else None
 
 
-def _cost(stored: Cell, now: Cell, same_hardware: bool) -> Finding | None:
-    """What a step takes, then and now; None where neither is known or nothing has changed."""
+def _cost(stored: Cell, now: Cell, slowdown: float | None, *, ratios: bool) -> Finding | None:
+    """What a step takes, then and now; None where it is known of neither."""
     worse: list[str] = []
     better: list[str] = []
-    for what, before in stored.passes.items():
-        after = now.passes.get(what, before)
-        if abs(after - before) > 1e-9:
-            (worse if after > before else better).append(f"{what} passes {before:g} → {after:g}")
+    same: list[str] = []
+
+    def judge(factor: float, limit: float, text: str) -> None:
+        (worse if factor > limit else better if factor < 1 / limit else same).append(text)
+
+    for what, was in stored.passes.items():
+        passes = now.passes.get(what, 0.0)
+        if abs(passes - was) > 1e-9:
+            judge(passes / was if was else math.inf, 1.0, f"{what} passes {was:g} → {passes:g}")
     if stored.allocated_bytes and now.allocated_bytes:
         factor = now.allocated_bytes / stored.allocated_bytes
-        if factor > ALLOCATION or factor < 1 / ALLOCATION:
-            text = f"allocation a step {stored.allocated_bytes:,} → {now.allocated_bytes:,} bytes"
-            (worse if factor > 1 else better).append(text)
-    if same_hardware and stored.step_ratio and now.step_ratio:
-        factor = now.step_ratio / stored.step_ratio
-        if factor > SLOWER or factor < 1 / SLOWER:
-            (worse if factor > 1 else better).append(
-                f"time of a step × equal {stored.step_ratio:g} → {now.step_ratio:g}"
-            )
-    if not worse and not better:
+        changed = f" ({stored.allocated_bytes:,} → {now.allocated_bytes:,} bytes)" if factor != 1 else ""
+        judge(factor, ALLOCATION, f"allocation × {factor:.2f}{changed}")
+    if slowdown is not None:
+        judge(slowdown, SLOWER_IN_TURN, f"time × {slowdown:.2f}")
+    elif ratios and stored.step_ratio and now.step_ratio:
+        text = f"time ÷ equal weights' {stored.step_ratio:.3g} → {now.step_ratio:.3g}"
+        judge(now.step_ratio / stored.step_ratio, SLOWER, text)
+    lost = [
+        name
+        for name, was, current in (
+            ("passes", stored.passes, now.passes),
+            ("allocation", stored.allocated_bytes, now.allocated_bytes),
+        )
+        if was and not current
+    ]
+    if lost:
+        note = f"not measured this time: {' and '.join(lost)}"
+        return Finding(stored.task_set, stored.method, "cost", "missing", note=note)
+    if not stored.passes and not (worse or better or same):
         return None
-    note = "; ".join(worse + better)
-    return Finding(stored.task_set, stored.method, "cost", "regressed" if worse else "improved", note=note)
+    state: State = "regressed" if worse else "improved" if better else "ok"
+    return Finding(stored.task_set, stored.method, "cost", state, note="; ".join(worse + better or same))
 
 
 def _seed_values(runs: Sequence[RunRecord], group: Group) -> SeedValues:

@@ -2,11 +2,14 @@
 
 import json
 import math
-from collections import Counter
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
 from xml.etree import ElementTree
 
-from bench.gate import Finding, Outcome, State
+from bench.gate import Cell, Finding, Outcome, Snapshot, State
+from bench.records import REFERENCE, STL
 from bench.report.findings import number, p_value, signed
 from bench.report.text import escape_markdown
 
@@ -24,15 +27,15 @@ def markdown(outcome: Outcome) -> bytes:
     order = [f"{counts[state]} {state}" for state in MARKS if counts[state]]
     shown = [finding for state in OPEN for finding in outcome.having(state)]
     rest = outcome.having("ok", "identical")
-    lines = [f"## {_headline(outcome)}", "", f"{', '.join(order)}. {_power(outcome)}", ""]
+    lines = [f"## {_headline(outcome)}", "", f"{', '.join(order)}. {_power(outcome)}", "", _conditions(outcome), ""]
+    lines += _tables(shown)
     if shown:
-        lines += [*_table(shown), ""]
+        lines += ["The same runs:", "", "```console", *_again(shown, outcome), "```", ""]
     if rest:
         lines += [
             "<details><summary>What has not changed for the worse</summary>",
             "",
-            *_table(rest),
-            "",
+            *_tables(rest),
             "</details>",
             "",
         ]
@@ -68,40 +71,105 @@ def as_json(outcome: Outcome) -> bytes:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     found = [{name: plain(value) for name, value in asdict(finding).items()} for finding in outcome.findings]
-    content = {"tolerance": outcome.tolerance, "detectable": plain(outcome.detectable), "findings": found}
+    sides = {"before": outcome.before, "now": outcome.now}
+    content = {
+        **{name: side.model_dump(include={"commit", "versions", "hardware"}) for name, side in sides.items()},
+        **{"tolerance": outcome.tolerance, "detectable": plain(outcome.detectable), "times": outcome.times},
+        **{"not in the baseline": [list(cell.key) for cell in outcome.unknown], "findings": found},
+    }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _headline(outcome: Outcome) -> str:
-    regressed = outcome.having("regressed")
+    regressed = {finding.method for finding in outcome.having("regressed")}
     if regressed:
-        return f"{len({finding.method for finding in regressed})} of the methods regressed"
+        everyone = {cell.method for cell in outcome.before.cells}
+        return f"{len(regressed)} of {len(everyone)} methods regressed"
     if outcome.having("missing"):
-        return "Some runs of the baseline are missing"
-    if all(finding.state == "identical" for finding in outcome.findings):
-        return "Every number is the same"
+        return "Some of what the baseline has is missing"
+    if all(finding.state == "identical" for finding in outcome.findings if finding.what == "quality"):
+        return "Every result is the same"
     return "No regression"
 
 
 def _power(outcome: Outcome) -> str:
     if math.isnan(outcome.detectable):
-        return "Nothing had to be tested: what was compared is the same to six digits, or has too few seeds for a test."
+        return (
+            "No quality had to be tested: what was compared is the same to six digits, or has too few seeds for a test."
+        )
     return (
         f"A fall of {number(outcome.detectable, 2)} points or more would have been found with a power of 80 %; falls "
         f"below {outcome.tolerance:g} are let pass."
     )
 
 
-def _table(findings: list[Finding]) -> list[str]:
-    head = "| | Task set | Method | Change, pp | p | Seeds | |"
-    lines = [head, "| :-: | :-- | :-- | --: | --: | --: | :-- |"]
-    for f in findings:
-        change = "" if math.isnan(f.mean) else signed(f.mean)
-        change += "" if math.isnan(f.low) or f.state == "identical" else f" [{signed(f.low)} to {signed(f.high)}]"
-        place, method, note = map(escape_markdown, (f.task_set or "all", f.method, f.note))
-        cells = [f"{MARKS[f.state]} {f.state}", place, method, change, _p(f), str(f.seeds or ""), note]
-        lines.append(f"| {' | '.join(cells)} |")
+def _conditions(outcome: Outcome) -> str:
+    """Say what was compared with what."""
+    before, now = outcome.before, outcome.now
+    said = [f"Commit {_commit(before)} → {_commit(now)}."]
+    for name in sorted(before.versions.keys() & now.versions.keys()):
+        old, new = before.versions[name], now.versions[name]
+        if old != new:
+            said.append(escape_markdown(f"{name} {old} → {new}") + ".")
+    if before.hardware != now.hardware:
+        said.append("Other hardware.")
+    said.append(f"Times of steps: {outcome.times}.")
+    if unknown := outcome.unknown:
+        names = ", ".join(escape_markdown(f"{cell.method} on {cell.task_set}") for cell in unknown)
+        said.append(f"Not in the baseline: {names}.")
+    return " ".join(said)
+
+
+def _commit(side: Snapshot) -> str:
+    changed = " with changes" if side.commit.endswith("+changes") else ""
+    return escape_markdown(side.commit[:10] or "unknown") + changed
+
+
+def _again(findings: Sequence[Finding], outcome: Outcome) -> list[str]:
+    """The commands that make the runs of some findings."""
+    wanted = {(finding.task_set, finding.method) for finding in findings}
+    cells = [c for c in outcome.before.cells if {c.key, ("", c.method)} & wanted]
+    seeds = sorted({seed for cell in cells for seed in cell.seeds})
+    alike: dict[tuple[tuple[str, str], ...], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        same = {name: cell.asked[name] for name in ("protocol", "precision") if name in cell.asked}
+        alike[tuple(same.items())].append(cell)
+    commands = []
+    for options, own in alike.items():
+        words = [word for name, value in options for word in (f"--{name}", value)]
+        for name in ("methods", "tasks"):
+            some = sorted({cell.asked.get(name, "") for cell in own} - {STL, ""})
+            words += [f"--{name}", ",".join(some or [REFERENCE])]
+        text = shlex.join([*words, "--seeds", ",".join(f"{seed}-{seed}" for seed in seeds)])
+        commands.append(" ".join(f"python -m bench run {text}".split()))  # one line, whatever a name has in it
+    return commands
+
+
+def _tables(findings: Sequence[Finding]) -> list[str]:
+    """Write the quality of some findings, then the cost."""
+    quality = [finding for finding in findings if finding.what == "quality"]
+    cost = [finding for finding in findings if finding.what == "cost"]
+    lines = []
+    if quality:
+        lines += [
+            "| Quality | Task set | Method | Change, pp | p | Seeds | |",
+            "| :-- | :-- | :-- | --: | --: | --: | :-- |",
+        ]
+        for f in quality:
+            change = "" if math.isnan(f.mean) else signed(f.mean)
+            change += "" if math.isnan(f.low) or f.state == "identical" else f" [{signed(f.low)} to {signed(f.high)}]"
+            lines.append(f"{_first(f)} {change} | {_p(f)} | {f.seeds or ''} | {f.note} |")
+        lines.append("")
+    if cost:
+        lines += ["| Cost of a step | Task set | Method | |", "| :-- | :-- | :-- | :-- |"]
+        lines += [f"{_first(f)} {f.note} |" for f in cost]
+        lines.append("")
     return lines
+
+
+def _first(finding: Finding) -> str:
+    place, method = map(escape_markdown, (finding.task_set or "all", finding.method))
+    return f"| {MARKS[finding.state]} {finding.state} | {place} | {method} |"
 
 
 def _p(finding: Finding) -> str:

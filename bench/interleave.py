@@ -1,0 +1,154 @@
+"""The steps of two versions of the project, timed in turn: is the code here slower than that of another checkout?
+
+Two processes hold the same runs, one imports the code here and one that of the base; they take turns, and of each
+method's times the smallest counts. On shared machines this is the estimate that does not cry wolf: whatever else the
+machine does meets both, and the minimum is what it left alone.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from bench.gate import SLOWER_IN_TURN, Key, NothingToCompare
+from bench.records import RunRecord, RunSpec
+from bench.report.runs import groups
+from methods.core.registry import NameProblem
+
+ROUNDS = 30
+PASSES = 3
+"""In fresh processes, where the first one finds something slower; their median counts."""
+TIMEOUT = 900.0
+"""Seconds for one pass over one task set."""
+
+
+class CannotTime(NothingToCompare):
+    """One of the versions could not take the steps; says which, and what it said."""
+
+
+class _Asked(NamedTuple):
+    """A run, as the other process is asked for it."""
+
+    spec: RunSpec
+    taught: bool
+    """Whether it reads teachers."""
+
+
+def slowdowns(
+    base: Path, records: Iterable[RunRecord], known: Collection[Key], timing: Callable[[str], None]
+) -> dict[Key, float]:
+    """Return how many times as long a step takes here as with the code in the checkout `base`.
+
+    Args:
+        base: a checkout of this project.
+        records: of which one run of each method on each task set is timed; its data must be where it is by default.
+        known: task set and method, as labelled, of those that the base has, too.
+        timing: hears the label of each task set before its steps are timed.
+
+    Returns:
+        By task set and method, as labelled; of single-task learning for the task that became slowest.
+
+    Raises:
+        NameProblem: `base` is no such checkout.
+        CannotTime: one of the versions could not take the steps.
+    """
+    if not (base / "bench" / "interleave.py").is_file():
+        raise NameProblem(f"--base {base}: there is no bench/interleave.py; name a checkout of this project")
+    found: dict[Key, float] = {}
+    for group in groups(records):
+        runs: dict[tuple[str, tuple[str, ...]], RunRecord] = {}
+        for method, run in group.members():
+            if run.result.status == "ok" and "×" not in run.parts.device and (group.label, method) in known:
+                runs.setdefault((method, run.spec.tasks), run)
+        if not runs:
+            continue
+        timing(group.label)
+        asked = [_Asked(run.spec, bool(run.parts.upstream)) for run in runs.values()]
+        device = next(iter(runs.values())).parts.device
+        for (method, _), factor in zip(runs, _factors(base, asked, device), strict=True):
+            key = group.label, method
+            found[key] = max(factor, found.get(key, 0.0))
+    return found
+
+
+def _factors(base: Path, asked: Sequence[_Asked], device: str) -> list[float]:
+    found = [_pass(base, asked, device)]
+    if max(found[0]) > SLOWER_IN_TURN:
+        found += [_pass(base, asked, device) for _ in range(PASSES - 1)]
+    return [median(own) for own in zip(*found, strict=True)]
+
+
+def _pass(base: Path, asked: Sequence[_Asked], device: str) -> list[float]:
+    here = Path(__file__).parents[1]
+    with _version(base, asked, device) as there, _version(here, asked, device) as now:
+        both = there, now
+        times: tuple[list[list[float]], list[list[float]]] = ([], [])
+        for number in range(ROUNDS):
+            for which in (0, 1) if number % 2 else (1, 0):  # neither is always first
+                times[which].append(both[which]())
+    before, after = ([min(own) for own in zip(*side, strict=True)] for side in times)
+    return [new / old for new, old in zip(after, before, strict=True)]
+
+
+@contextlib.contextmanager
+def _version(folder: Path, asked: Sequence[_Asked], device: str) -> Iterator[Callable[[], list[float]]]:
+    """Start the code of a checkout on some runs; give a function that times a round of them."""
+    path = os.pathsep.join(filter(None, [str(folder.resolve()), os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    # Nothing is imported from the working directory (-P), which may be either checkout.
+    command = [sys.executable, "-P", "-m", "bench.interleave"]
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+        )
+        watch = threading.Timer(TIMEOUT, process.kill)
+        watch.start()
+        assert process.stdin is not None and process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+
+        def ask(question: str) -> Any:
+            with contextlib.suppress(BrokenPipeError):
+                stdin.write(question + "\n")
+                stdin.flush()
+            if not (answer := stdout.readline()):
+                process.wait()
+                said.seek(0)
+                last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
+                raise CannotTime(f"the code of {folder} could not take the steps: {last or 'it ended or was stopped'}")
+            return json.loads(answer)
+
+        try:
+            ask(
+                json.dumps(
+                    {"device": device, "runs": [[run.spec.model_dump(mode="json"), run.taught] for run in asked]}
+                )
+            )
+            yield lambda: [float(seconds) for seconds in ask("round")]
+        finally:
+            watch.cancel()
+            process.kill()
+            process.communicate()
+
+
+def _serve() -> None:
+    """Be one of the versions: build the runs of the first line of stdin, time a round of steps for each line more."""
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)  # whatever else prints, prints elsewhere
+        from bench.costs import Steps
+
+        asked = json.loads(sys.stdin.readline())
+        steps = Steps(((RunSpec.model_validate(spec), taught) for spec, taught in asked["runs"]), asked["device"])
+        print("true", file=answers, flush=True)
+        for _ in sys.stdin:
+            print(json.dumps(steps.round()), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
