@@ -24,6 +24,7 @@ from bench.records import STL, CostRecord, RunRecord
 from bench.report.costs import relative_costs
 from bench.report.runs import Group, groups
 from bench.store import StoreProblem, write
+from tasks.core.protocol import Protocol
 
 ALPHA = 0.05
 """Of a false alarm in a whole comparison: half for the means over task sets, half for the single sets."""
@@ -126,51 +127,57 @@ class Finding:
 
 
 def snapshot(records: Iterable[RunRecord], measured: Sequence[CostRecord] = ()) -> Snapshot:
-    """Return every method's values and costs on every task set."""
-    ordered = list(records)
+    """Return every method's values and costs on every task set; what was skipped is not there."""
+    ordered = [record for record in records if record.result.status != "skipped"]
+    if not ordered:
+        return Snapshot(cells=())
     ratios = relative_costs(ordered, measured)
     allocated = {
         (record.task_set, record.protocol, cost.method, cost.tasks): cost.allocated_bytes
         for record in measured
         for cost in record.costs
     }
-
-    def bytes_of(runs: Iterable[RunRecord]) -> int | None:
-        found = [allocated.get((r.spec.task_set, r.spec.protocol, r.spec.method, r.spec.tasks)) for r in runs]
-        return sum(known) if len(known := [one for one in found if one is not None]) == len(found) else None
-
     cells = []
     for group in groups(ordered):
-        metrics = tuple((*metric, up) for metric, up in zip(group.metrics, group.higher_is_better, strict=True))
         rows = {method: {seed: [run] for seed, run in runs.items()} for method, runs in group.runs.items()}
         whole = {seed: own for seed, own in group.baselines.items() if set(own) == set(group.all_tasks)}
         rows[STL] = {seed: [own[task] for task in group.all_tasks] for seed, own in whole.items()}
         for method, by_seed in rows.items():
             if not by_seed:
                 continue
-            ran = [runs for _, runs in sorted(by_seed.items()) if all(set(PASSES) <= set(r.cost.passes) for r in runs)]
             ratio = ratios.get((group.label, method))
-            spec = next(iter(by_seed.values()))[0].spec
-            cells.append(
-                Cell(
-                    task_set=group.label,
-                    method=method,
-                    asked={
-                        **{"tasks": spec.task_set, "methods": spec.method},
-                        **{"protocol": spec.protocol.name, "precision": spec.precision},
-                    },
-                    metrics=metrics,
-                    seeds={seed: _seed_values(runs, group) for seed, runs in sorted(by_seed.items())},
-                    passes={what: sum(r.cost.passes[what] for r in ran[0]) for what in PASSES} if ran else {},
-                    allocated_bytes=bytes_of(next(iter(by_seed.values()))),
-                    step_ratio=_rounded(ratio.step) if ratio is not None and np.isfinite(ratio.step) else None,
-                )
-            )
-    if not ordered:
-        return Snapshot(cells=())
+            step = _rounded(ratio.step) if ratio is not None and np.isfinite(ratio.step) else None
+            cells.append(_cell(group, method, dict(sorted(by_seed.items())), allocated, step))
     origin = ordered[0].provenance
     cells.sort(key=lambda cell: cell.key)
     return Snapshot(commit=origin.commit, versions=origin.versions, hardware=origin.hardware, cells=tuple(cells))
+
+
+def _cell(
+    group: Group,
+    method: str,
+    runs: Mapping[int, Sequence[RunRecord]],
+    allocated: Mapping[tuple[str, Protocol, str, tuple[str, ...]], int],
+    step_ratio: float | None,
+) -> Cell:
+    """One method's cell, from its runs by seed: one, or of single-task learning one a task."""
+    specs = [run.spec for run in next(iter(runs.values()))]
+    first = specs[0]
+    steps = [allocated.get((spec.task_set, spec.protocol, spec.method, spec.tasks)) for spec in specs]
+    counted = [own for own in runs.values() if all(set(PASSES) <= set(run.cost.passes) for run in own)]
+    return Cell(
+        task_set=group.label,
+        method=method,
+        asked={
+            **{"tasks": first.task_set, "methods": first.method},
+            **{"protocol": first.protocol.name, "precision": first.precision},
+        },
+        metrics=tuple((*metric, up) for metric, up in zip(group.metrics, group.higher_is_better, strict=True)),
+        seeds={seed: _seed_values(own, group) for seed, own in runs.items()},
+        passes={what: sum(run.cost.passes[what] for run in counted[0]) for what in PASSES} if counted else {},
+        allocated_bytes=None if None in steps else sum(filter(None, steps)),
+        step_ratio=step_ratio,
+    )
 
 
 def make_baseline(records: Sequence[RunRecord], measured: Sequence[CostRecord], reason: str) -> Baseline:

@@ -1,5 +1,6 @@
 """One run: its training, its failures, its record."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -106,8 +107,19 @@ def surroundings() -> dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    hardware = {"machine": platform.machine(), "system": platform.system(), "cores": str(os.cpu_count())}
+    hardware = {"machine": platform.machine(), "system": platform.system(), "processor": _processor()}
+    hardware["cores"] = str(os.cpu_count())
     return {"commit": _commit(), "versions": versions, "hardware": hardware}
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor()
 
 
 def _commit() -> str:

@@ -162,4 +162,4 @@ def test_a_record_tells_where_and_with_what_it_was_made(quiet):
     told = quiet.records["mgda"].provenance
     assert {"python", "torch", "numpy", "lightning-fabric"} <= told.versions.keys()
     assert told.versions["torch"] == torch.__version__
-    assert {"machine", "system", "cores"} <= told.hardware.keys()
+    assert {"machine", "system", "processor", "cores"} <= told.hardware.keys()
