@@ -23,7 +23,7 @@ from bench.report.runs import groups
 from methods.core.registry import NameProblem
 
 ROUNDS = 30
-PASSES = 3
+REPEATS = 3
 """In fresh processes, where the first one finds something slower; their median counts."""
 TIMEOUT = 900.0
 """Seconds for one pass over one task set."""
@@ -81,7 +81,7 @@ def slowdowns(
 def _factors(base: Path, asked: Sequence[_Asked], device: str) -> list[float]:
     found = [_pass(base, asked, device)]
     if max(found[0]) > SLOWER_IN_TURN:
-        found += [_pass(base, asked, device) for _ in range(PASSES - 1)]
+        found += [_pass(base, asked, device) for _ in range(REPEATS - 1)]
     return [median(own) for own in zip(*found, strict=True)]
 
 
