@@ -5,8 +5,9 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 from xml.etree import ElementTree
 
@@ -105,9 +106,14 @@ class Drawing:
 def drawings(board: Board, prefix: str) -> list[Drawing]:
     """Draw what a board has the data for; `prefix` makes ids unique on a page."""
     makers: list[Callable[[Board], Plot | None]] = [intervals, ranks, costs, gains, curves, weights, gradients]
+    return draw([partial(make, board) for make in makers], prefix)
+
+
+def draw(makers: Iterable[Callable[[], Plot | None]], prefix: str) -> list[Drawing]:
+    """Draw, in the page's look, what these make; `prefix` makes ids unique on a page."""
     with matplotlib.rc_context(LOOK), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-        plots = [plot for make in makers if (plot := make(board)) is not None]
+        plots = [plot for make in makers if (plot := make()) is not None]
         return [_drawing(plot, f"{prefix}f{place}") for place, plot in enumerate(plots)]
 
 

@@ -3,19 +3,19 @@
 import base64
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.evidence.significance import DRAWS, EXACT_SEEDS
 from bench.literature import FACTS
 from bench.report.analysis import ALPHA, Board, Comparison, Interval, Pairs, Report, Row
-from bench.report.figures import STEPS, drawings, largest_shown, shade
+from bench.report.figures import STEPS, Drawing, drawings, largest_shown, shade
 from bench.report.findings import (
     MARKS,
     Name,
@@ -64,14 +64,11 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
 
     Figures take a third of a second each: a page that is about to be written again can do without.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"prose": _prose, "gain": lambda value: signed(value, 1), "p": p_value, "shown": number}
-    template = environment.from_string(_resource("template.html.j2"))
     boards = [_section(place, board, figures) for place, board in enumerate(report.boards)]
-    styles = {name: style for section in boards for figure in section["figures"] for name, style in figure.styles}
-    style = _resource("page.css") + "".join(f".{name}{{{rules}}}\n" for name, rules in sorted(styles.items()))
-    script = _resource("page.js")
-    rendered = template.render(
+    return render(
+        _resource("template.html.j2"),
+        [figure for section in boards for figure in section["figures"]],
+        _resource("page.js"),
         boards=boards,
         columns=COLUMNS,
         marks=MARKS,
@@ -83,10 +80,30 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         published=[(name, _printed(frame)) for name, frame in sorted(published.items())],
         facts=FACTS,
         provenance=dict(sorted(report.provenance.items())),
+    )
+
+
+def render(template: str, drawn: Iterable[Drawing], script: str = "", **shown: Any) -> bytes:
+    """Fill a page's template, which may import `parts.html.j2`. Everything shown is escaped.
+
+    It gets the `style` of the page and of what is `drawn`, the `script`, and the `policy` that lets in these alone.
+    """
+    environment = Environment(
+        loader=FunctionLoader(_resource),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"prose": _prose, "gain": lambda value: signed(value, 1), "p": p_value, "shown": number}
+    styles = {name: rules for drawing in drawn for name, rules in drawing.styles}
+    style = _resource("page.css") + "".join(f".{name}{{{rules}}}\n" for name, rules in sorted(styles.items()))
+    rendered = environment.from_string(template).render(
         style=Markup(style),
         script=Markup(script),
         policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'",
+        **shown,
     )
     return rendered.encode()
 
