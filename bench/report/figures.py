@@ -17,6 +17,7 @@ import pandas as pd
 import seaborn as sns
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
@@ -138,10 +139,10 @@ def intervals(board: Board) -> Plot | None:
     if not rows:
         return None
     figure = Figure(figsize=(WIDTH, 0.9 + 0.24 * len(rows)))
-    start, top = _room([row.method for row in rows]) + 0.1, figure.get_size_inches()[1] - 0.1
+    start, top = room_for([row.method for row in rows]) + 0.1, figure.get_size_inches()[1] - 0.1
     middle = (start + WIDTH) / 2
-    left = _panel(figure, start, 0.5, middle - 0.1, top)
-    right = _panel(figure, middle + 0.1, 0.5, WIDTH - 0.1, top)
+    left = panel(figure, start, 0.5, middle - 0.1, top)
+    right = panel(figure, middle + 0.1, 0.5, WIDTH - 0.1, top)
     for y, row in enumerate(rows):
         assert row.delta_task is not None
         _interval(left, y, row.delta_task, row.per_seed, "c1", "o")
@@ -159,7 +160,7 @@ def intervals(board: Board) -> Plot | None:
         axes.grid(axis="x")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.tick_params(axis="y", length=0)
-    left.set_yticks(range(len(rows)), [_short(row.method) for row in rows])
+    left.set_yticks(range(len(rows)), [short(row.method) for row in rows])
     right.set_yticks(range(len(rows)), [""] * len(rows))
     for axes in (left, right):
         axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -183,15 +184,22 @@ def intervals(board: Board) -> Plot | None:
     return Plot("Gains with their intervals", caption, figure, heads, table)
 
 
-def _panel(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:
+def panel(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:
     """Axes between these edges, in inches from the lower left. A layout engine takes as long as all the drawing."""
     wide, high = figure.get_size_inches()
     return figure.add_axes((left / wide, bottom / high, (right - left) / wide, (top - bottom) / high))
 
 
-def _room(names: Sequence[str]) -> float:
+def times_axis(axis: Axis, low: float, high: float) -> None:
+    """Ticks for an axis of costs, on a log scale."""
+    axis.set_major_locator(FixedLocator([time for time in TIMES if low <= time <= high]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda time, _: f"{time:g}"))
+
+
+def room_for(names: Sequence[str]) -> float:
     """The width that names take, in inches."""
-    return LETTER * max(len(_short(name)) for name in names)
+    return LETTER * max(len(short(name)) for name in names)
 
 
 def _interval(axes: Axes, y: float, interval: Interval, dots: np.ndarray, colour: str, marker: str) -> None:
@@ -220,7 +228,7 @@ def ranks(board: Board) -> Plot | None:
     width = 2 * WIDTH if crowded else WIDTH
     top = 0.6 * len(drawn) + 0.7
     figure = Figure(figsize=(width, 0.75 + 0.21 * (half + 0.6 * len(drawn) + 0.7)))
-    axes = _panel(figure, 0.05, 0.05, width - 0.05, figure.get_size_inches()[1] - 0.5)
+    axes = panel(figure, 0.05, 0.05, width - 0.05, figure.get_size_inches()[1] - 0.5)
     low, high = value[order[0]], value[order[-1]]
     span = (high - low) or 1.0
     left, right = low - 0.06 * span, high + 0.06 * span
@@ -230,7 +238,7 @@ def ranks(board: Board) -> Plot | None:
         y = top + (i if first else len(order) - 1 - i)
         side = left if first else right
         axes.plot([value[method], value[method], side], [0, y, y], **line)
-        label = f"{_short(method)}  {signed(value[method], 1)}"
+        label = f"{short(method)}  {signed(value[method], 1)}"
         axes.text(side, y, f"{label} " if first else f" {label}", ha="right" if first else "left", va="center")
     axes.plot([value[m] for m in order], np.zeros(len(order)), "o", color=COLOURS["fg"], markersize=4.5)
     for level, group in enumerate(drawn):
@@ -248,7 +256,7 @@ def ranks(board: Board) -> Plot | None:
         else:
             axes.plot(at, [y] * len(at), "o:", color=COLOURS["c1"], linewidth=1, markersize=4)
     axes.set_ylim(half + top - 0.4, -0.4)
-    longest = _room(order) + 8 * LETTER
+    longest = room_for(order) + 8 * LETTER
     room = (right - left) * longest / (width - 0.1 - 2 * longest)
     axes.set_xlim(left - room, right + room)
     axes.xaxis.tick_top()
@@ -285,7 +293,7 @@ def costs(board: Board) -> Plot | None:
         if not frontier or at[method][1] > at[frontier[-1]][1]:
             frontier.append(method)
     figure = Figure(figsize=(WIDTH, 4.4))
-    axes = _panel(figure, 0.7, 0.5, WIDTH - 0.1, 4.3)
+    axes = panel(figure, 0.7, 0.5, WIDTH - 0.1, 4.3)
     axes.set_xscale("log")
     axes.step(
         *zip(*(at[m] for m in frontier), strict=True), where="post", color=COLOURS["muted"], linewidth=1, dashes=(4, 2)
@@ -301,10 +309,7 @@ def costs(board: Board) -> Plot | None:
     axes.axhline(0, color=COLOURS["fg"], linewidth=0.8)
     low, high = min(x for x, _ in at.values()), max(x for x, _ in at.values())
     axes.set_xlim(low / 1.12, high * (high / low) ** 0.2 * 1.12)
-    ticks = [t for t in TIMES if low / 1.12 <= t <= high * 1.2]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    times_axis(axes.xaxis, low / 1.12, high * 1.2)
     axes.grid()
     axes.set_xlabel("step time, × equal weights (log scale)")
     axes.set_ylabel("Δ task vs single-task, pp")
@@ -330,7 +335,7 @@ def _name_points(axes: Axes, at: Mapping[str, tuple[float, float]]) -> None:
     taken: list[tuple[float, float, float]] = []
     for method, point in sorted(at.items(), key=lambda item: -item[1][1]):
         x, y = axes.transData.transform(point)
-        label = _short(method)
+        label = short(method)
         wide = LETTER * dpi * len(label) + 10
         level = y
         # A hair less than `high`: what was put exactly so far away must not clash again by rounding.
@@ -358,8 +363,8 @@ def gains(board: Board) -> Plot | None:
     arrows = ["↑" if up else "↓" for up in board.higher_is_better]
     heads = [f"{task}.{metric} {arrow}" for (task, metric), arrow in zip(board.metrics, arrows, strict=True)]
     figure = Figure(figsize=(WIDTH, 1.25 + 0.26 * len(rows)))
-    start = max(_room([row.method for row in rows]), _room(heads) - 0.4) + 0.1
-    axes = _panel(figure, start, 1.2, WIDTH - 0.05, 1.2 + 0.26 * len(rows))
+    start = max(room_for([row.method for row in rows]), room_for(heads) - 0.4) + 0.1
+    axes = panel(figure, start, 1.2, WIDTH - 0.05, 1.2 + 0.26 * len(rows))
     sns.heatmap(
         pd.DataFrame(shades, [str(i) for i in range(len(rows))], [str(i) for i in range(len(heads))]),
         cmap=ListedColormap([COLOURS[f"d{i}"] for i in range(STEPS)]),
@@ -373,8 +378,8 @@ def gains(board: Board) -> Plot | None:
         linecolor=COLOURS["bg"],
         ax=axes,
     )
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [_short(row.method) for row in rows], rotation=0)
-    axes.set_xticks(np.arange(len(heads)) + 0.5, [_short(head) for head in heads], rotation=25, ha="right")
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [short(row.method) for row in rows], rotation=0)
+    axes.set_xticks(np.arange(len(heads)) + 0.5, [short(head) for head in heads], rotation=25, ha="right")
     axes.tick_params(length=0)
     caption = (
         f"Gain of each test metric over single-task networks, in %, blue where better and orange where worse, darkest "
@@ -420,7 +425,7 @@ def weights(board: Board) -> Plot | None:
     for axes, method in zip(panels, chosen, strict=True):
         own = frame[frame["method"] == method]
         _line(axes, own, "what", tasks, "median")
-        axes.set_title(_short(method), loc="left")
+        axes.set_title(short(method), loc="left")
         axes.set_xlabel("step")
     table = _by_step(frame[frame["method"].isin(chosen)], "median")
     caption = (
@@ -439,7 +444,7 @@ def _lines(
     figure, panels = _grid(len(names), chosen)
     for axes, name in zip(panels, names, strict=True):
         _line(axes, frame[frame["what"] == name], "method", chosen, "mean")
-        axes.set_title(_short(name), loc="left")
+        axes.set_title(short(name), loc="left")
         axes.set_xlabel("step")
         if name in scales:
             axes.set_yscale(scales[name])
@@ -469,7 +474,7 @@ def _dashes(place: int) -> Any:
 
 def _grid(count: int, names: list[str]) -> tuple[Figure, list[Axes]]:
     """So many panels below a legend of the lines in them."""
-    labels = [_short(name) for name in names]
+    labels = [short(name) for name in names]
     columns = max(1, min(len(names), 140 // (max(map(len, labels)) + 8)))
     legend = 0.2 * math.ceil(len(names) / columns) + 0.1
     across = min(count, 4)
@@ -480,7 +485,7 @@ def _grid(count: int, names: list[str]) -> tuple[Figure, list[Axes]]:
     lines = [Line2D([], [], color=ink, linestyle=_dashes(i)) for i, ink in enumerate(inks)]
     figure.legend(lines, labels, loc="upper left", ncols=columns, handlelength=3, borderaxespad=0)
     corners = [(wide * (i % across), high * (down - 1 - i // across)) for i in range(count)]
-    return figure, [_panel(figure, x + 0.6, y + 0.5, x + wide - 0.1, y + high - 0.3) for x, y in corners]
+    return figure, [panel(figure, x + 0.6, y + 0.5, x + wide - 0.1, y + high - 0.3) for x, y in corners]
 
 
 def _by_step(frame: pd.DataFrame, how: Statistic) -> tuple[list[str], list[list[str]]]:
@@ -541,7 +546,7 @@ def _ends(interval: Interval | None) -> tuple[str, str]:
     return signed(interval.mean), f"{low} to {high}" if low else ""
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """A name that a figure has room for, without what could not be drawn or would turn the text around."""
     plain = "".join(c if c.isprintable() else " " for c in text)
     return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
@@ -614,5 +619,5 @@ def _style(value: str, styles: dict[str, str]) -> str:
 
 
 def _rounded(numbers: str) -> str:
-    short = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), numbers)
-    return re.sub(r"\s*\n\s*", "", short).strip()
+    rounded = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), numbers)
+    return re.sub(r"\s*\n\s*", "", rounded).strip()
