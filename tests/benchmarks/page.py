@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from pydantic import BaseModel, ValidationError
 
+from bench.records import REFERENCE
 from bench.report.figures import COLOURS, DASHES, WIDTH, Plot, draw, panel, room_for, short, times_axis
 from bench.report.findings import number
 from bench.report.html import render
@@ -140,19 +141,18 @@ def ratios(frame, network):
     axes.set_yticks(range(len(order)), [short(method) for method in order])
     axes.grid()
     legend(axes, libraries, "upper right")
-    found = {(row.method, row.library): row for row in frame.itertuples()}
-    rows = [[method, *(text for one in libraries for text in step_texts(found.get((method, one))))] for method in order]
-    heads = ["Method", *(head for one in libraries for head in (f"{one}, × (quartiles)", "fastest"))]
+    found = {
+        (row.method, row.library): f"{row.times_equal:.2f} ({row.low:.2f}–{row.high:.2f})" for row in frame.itertuples()
+    }
+    rows = [[method, *(found.get((method, library), "") for library in libraries)] for method in order]
+    heads = ["Method", *(f"{library}, × (quartiles)" for library in libraries)]
     caption = (
         "Medians over rounds, with quartiles, of a step's time over that of equal weights' step right before it. "
         "Equal weights are there themselves: how far they are from 1 is what such a measurement is worth."
     )
+    if len(own := frame[(frame["method"] == REFERENCE) & (frame["library"] == OURS)]):
+        caption += f" The fastest step of theirs took {duration(own['min'].min())}."
     return Plot(f"Steps on {network}", caption, figure, heads, rows)
-
-
-def step_texts(row):
-    """A ratio with its quartiles, and the fastest step; nothing where a library has no such rule."""
-    return ("", "") if row is None else (f"{row.times_equal:.2f} ({row.low:.2f}–{row.high:.2f})", duration(row.min))
 
 
 def solver_times(frame, problem):
