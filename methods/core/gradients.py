@@ -44,10 +44,11 @@ def rows(
     """
     private = private or [()] * len(losses)
     # Written row by row into one buffer: at its peak this holds K + 1 gradients, a list and its `cat` 2K.
-    matrix = at[0].new_zeros(len(losses), sum(tensor.numel() for tensor in at))
+    matrix = at[0].new_empty(len(losses), sum(tensor.numel() for tensor in at))
     own: list[list[Tensor]] = []
     for k, loss in enumerate(losses):
         if not loss.requires_grad:
+            matrix[k] = 0
             own.append([torch.zeros_like(parameter) for parameter in private[k]])
             continue
         found = torch.autograd.grad(
@@ -62,14 +63,20 @@ def rows(
     return matrix, own
 
 
-def gramian(matrix: Tensor, chunk: int = 1 << 20) -> Tensor:
+def gramian(matrix: Tensor) -> Tensor:
     """Return the inner products `[K, K]` of the rows of `[K, P]`, in float64, on the CPU.
 
-    Products of float32 gradients overflow and cancel in float32. Columns are converted in chunks, so that a large
-    network needs no second copy of its Jacobian.
+    Products of float32 gradients overflow and cancel in float32. Columns are converted piece by piece into one buffer:
+    no second copy of the Jacobian, and on a CPU pieces that stay in its cache, several times as fast.
     """
-    product = sum(part.double() @ part.double().T for part in matrix.split(chunk, dim=1))
-    return torch.as_tensor(product).cpu()
+    tasks, columns = matrix.shape
+    width = 1 << (14 if matrix.device.type == "cpu" else 20)
+    product = matrix.new_zeros(tasks, tasks, dtype=torch.float64)
+    buffer = matrix.new_empty(tasks, min(width, columns), dtype=torch.float64)
+    for part in matrix.split(width, dim=1):
+        piece = buffer[:, : part.shape[1]].copy_(part)
+        product.addmm_(piece, piece.T)
+    return product.cpu()
 
 
 def split(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
