@@ -124,8 +124,9 @@ def page(sessions):
 
 def ratios(frame, network):
     """A step of every rule on one network, relative to equal weights."""
-    order = list(dict.fromkeys(frame.sort_values("times_equal")["method"]))
     libraries = known(frame)
+    ours_first = frame.assign(place=frame["library"].map(libraries.index)).sort_values(["place", "times_equal"])
+    order = list(dict.fromkeys(ours_first["method"]))
     dodge = {library: 0.24 * (place - (len(libraries) - 1) / 2) for place, library in enumerate(libraries)}
     frame = frame.assign(y=frame["method"].map(order.index) + frame["library"].map(dodge))
     figure = Figure(figsize=(WIDTH, 0.7 + 0.26 * len(order)))
