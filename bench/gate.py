@@ -90,7 +90,8 @@ class Cell(_Frozen):
 class Snapshot(_Frozen):
     """What a folder of records says, as far as it may become worse."""
 
-    commit: str = ""
+    commits: tuple[str, ...] = ()
+    """Of the records, each once."""
     versions: dict[str, str] = {}
     hardware: dict[str, str] = {}
     cells: tuple[Cell, ...]
@@ -149,8 +150,12 @@ def snapshot(records: Iterable[RunRecord], measured: Sequence[CostRecord] = ()) 
             step = _rounded(ratio.step) if ratio is not None and np.isfinite(ratio.step) else None
             cells.append(_cell(group, method, dict(sorted(by_seed.items())), allocated, step))
     origin = ordered[0].provenance
-    cells.sort(key=lambda cell: cell.key)
-    return Snapshot(commit=origin.commit, versions=origin.versions, hardware=origin.hardware, cells=tuple(cells))
+    return Snapshot(
+        commits=tuple(sorted({record.provenance.commit for record in ordered})),
+        versions=origin.versions,
+        hardware=origin.hardware,
+        cells=tuple(sorted(cells, key=lambda cell: cell.key)),
+    )
 
 
 def _cell(
@@ -161,16 +166,16 @@ def _cell(
     step_ratio: float | None,
 ) -> Cell:
     """One method's cell, from its runs by seed: one, or of single-task learning one a task."""
-    specs = [run.spec for run in next(iter(runs.values()))]
-    first = specs[0]
+    some = next(iter(runs.values()))
+    specs = [run.spec for run in some]
     steps = [allocated.get((spec.task_set, spec.protocol, spec.method, spec.tasks)) for spec in specs]
     counted = [own for own in runs.values() if all(set(PASSES) <= set(run.cost.passes) for run in own)]
     return Cell(
         task_set=group.label,
         method=method,
         asked={
-            **{"tasks": first.task_set, "methods": first.method},
-            **{"protocol": first.protocol.name, "precision": first.precision},
+            **{"methods": some[0].method_label, "tasks": some[0].task_set_label},
+            **{"protocol": specs[0].protocol.name, "precision": specs[0].precision},
         },
         metrics=tuple((*metric, up) for metric, up in zip(group.metrics, group.higher_is_better, strict=True)),
         seeds={seed: _seed_values(own, group) for seed, own in runs.items()},

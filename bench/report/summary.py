@@ -3,12 +3,12 @@
 import json
 import math
 import shlex
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from xml.etree import ElementTree
 
-from bench.gate import Cell, Finding, Outcome, Snapshot, State
+from bench.gate import Finding, Outcome, Snapshot, State
 from bench.records import REFERENCE, STL
 from bench.report.findings import number, p_value, signed
 from bench.report.text import escape_markdown
@@ -26,7 +26,9 @@ def markdown(outcome: Outcome) -> bytes:
     counts = Counter(finding.state for finding in outcome.findings)
     order = [f"{counts[state]} {state}" for state in MARKS if counts[state]]
     shown = [finding for state in OPEN for finding in outcome.having(state)]
-    rest = outcome.having("ok", "identical")
+    moved = _moved(outcome)
+    shown += [f for f in outcome.having("ok") if f.what == "quality" and f.method in moved]
+    rest = [finding for finding in outcome.having("ok", "identical") if finding not in shown]
     lines = [f"## {_headline(outcome)}", "", f"{', '.join(order)}. {_power(outcome)}", "", _conditions(outcome), ""]
     lines += _tables(shown)
     if shown:
@@ -73,7 +75,10 @@ def as_json(outcome: Outcome) -> bytes:
     found = [{name: plain(value) for name, value in asdict(finding).items()} for finding in outcome.findings]
     sides = {"before": outcome.before, "now": outcome.now}
     content = {
-        **{name: side.model_dump(include={"commit", "versions", "hardware"}) for name, side in sides.items()},
+        **{
+            name: side.model_dump(mode="json", include={"commits", "versions", "hardware"})
+            for name, side in sides.items()
+        },
         **{"tolerance": outcome.tolerance, "detectable": plain(outcome.detectable), "times": outcome.times},
         **{"not in the baseline": [list(cell.key) for cell in outcome.unknown], "findings": found},
     }
@@ -89,7 +94,15 @@ def _headline(outcome: Outcome) -> str:
         return "Some of what the baseline has is missing"
     if all(finding.state == "identical" for finding in outcome.findings if finding.what == "quality"):
         return "Every result is the same"
-    return "No regression"
+    moved = ", ".join(escape_markdown(method) for method in _moved(outcome))
+    return f"No regression; results of {moved} have changed" if moved else "No regression"
+
+
+def _moved(outcome: Outcome) -> list[str]:
+    """The methods whose results are not the same, where those of others are: that tells what was changed."""
+    everywhere = [f for f in outcome.findings if f.what == "quality" and not f.task_set]
+    moved = [f.method for f in everywhere if f.state not in ("identical", "missing", "stale")]
+    return moved if any(f.state == "identical" for f in everywhere) else []
 
 
 def _power(outcome: Outcome) -> str:
@@ -106,7 +119,7 @@ def _power(outcome: Outcome) -> str:
 def _conditions(outcome: Outcome) -> str:
     """Say what was compared with what."""
     before, now = outcome.before, outcome.now
-    said = [f"Commit {_commit(before)} → {_commit(now)}."]
+    said = [f"Commit {_commits(before)} → {_commits(now)}."]
     for name in sorted(before.versions.keys() & now.versions.keys()):
         old, new = before.versions[name], now.versions[name]
         if old != new:
@@ -120,27 +133,23 @@ def _conditions(outcome: Outcome) -> str:
     return " ".join(said)
 
 
-def _commit(side: Snapshot) -> str:
-    changed = " with changes" if side.commit.endswith("+changes") else ""
-    return escape_markdown(side.commit[:10] or "unknown") + changed
+def _commits(side: Snapshot) -> str:
+    shown = [f"{commit[:10]}{' with changes' * commit.endswith('+changes')}" for commit in side.commits if commit]
+    return escape_markdown(", ".join(shown) or "unknown")
 
 
 def _again(findings: Sequence[Finding], outcome: Outcome) -> list[str]:
     """The commands that make the runs of some findings."""
     wanted = {(finding.task_set, finding.method) for finding in findings}
-    cells = [c for c in outcome.before.cells if {c.key, ("", c.method)} & wanted]
+    cells = [c for c in outcome.before.cells if c.asked and {c.key, ("", c.method)} & wanted]
     seeds = sorted({seed for cell in cells for seed in cell.seeds})
-    alike: dict[tuple[tuple[str, str], ...], list[Cell]] = defaultdict(list)
-    for cell in cells:
-        same = {name: cell.asked[name] for name in ("protocol", "precision") if name in cell.asked}
-        alike[tuple(same.items())].append(cell)
     commands = []
-    for options, own in alike.items():
-        words = [word for name, value in options for word in (f"--{name}", value)]
-        for name in ("methods", "tasks"):
-            some = sorted({cell.asked.get(name, "") for cell in own} - {STL, ""})
-            words += [f"--{name}", ",".join(some or [REFERENCE])]
-        text = shlex.join([*words, "--seeds", ",".join(f"{seed}-{seed}" for seed in seeds)])
+    for protocol, precision in sorted({(cell.asked["protocol"], cell.asked["precision"]) for cell in cells}):
+        own = [c.asked for c in cells if (c.asked["protocol"], c.asked["precision"]) == (protocol, precision)]
+        methods = sorted({asked["methods"] for asked in own} - {STL, REFERENCE}) or [REFERENCE]
+        words = ["--methods", ",".join(methods), "--tasks", ",".join(sorted({asked["tasks"] for asked in own}))]
+        words += ["--seeds", ",".join(f"{seed}-{seed}" for seed in seeds), "--protocol", protocol]
+        text = shlex.join([*words, "--precision", precision])
         commands.append(" ".join(f"python -m bench run {text}".split()))  # one line, whatever a name has in it
     return commands
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -332,6 +333,26 @@ def test_the_summary_says_what_could_have_been_seen(play):
     text = markdown(judged(play(), play(noise=1))).decode()
     assert re.search(r"A fall of [\d.]+ points or more would have been found with a power of 80 %", text)
     assert text.startswith("## No regression\n")
+
+
+def test_what_has_changed_is_told_where_the_rest_is_the_same(play):
+    text = markdown(judged(play(), play(shift={"mgda": -0.5}))).decode()
+    assert text.startswith("## No regression; results of mgda have changed\n")
+    open_part, folded = text.split("<details>")
+    assert "| · ok | all | mgda | −0.50" in open_part and "mgda | −0.50" not in folded
+    assert markdown(judged(play(), play(noise=1, spread=0.001))).decode().startswith("## No regression\n")
+
+
+def test_the_commands_it_names_make_those_runs(play):
+    records = play(shift={"mgda": -9}, precision="bf16-mixed")
+    text = markdown(judged(play(precision="bf16-mixed"), records)).decode()
+    [line] = [line for line in text.splitlines() if line.startswith("python -m bench run")]
+    given = dict(zip(*[iter(shlex.split(line)[4:])] * 2, strict=True))
+    assert given.pop("--seeds") == ",".join(f"{seed}-{seed}" for seed in range(8))
+    assert given == {
+        **{"--methods": "mgda", "--tasks": "digits,scales,scenes"},
+        **{"--protocol": "quick", "--precision": "bf16-mixed"},
+    }
 
 
 def test_hostile_names_stay_in_their_cells(play):
