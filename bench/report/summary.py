@@ -120,7 +120,7 @@ def _conditions(outcome: Outcome) -> str:
     """Say what was compared with what."""
     before, now = outcome.before, outcome.now
     said = [f"Commit {_commits(before)} → {_commits(now)}."]
-    for name in sorted(before.versions.keys() & now.versions.keys()):
+    for name in sorted((before.versions.keys() & now.versions.keys()) - {"mtl-bench"}):  # which the commit tells
         old, new = before.versions[name], now.versions[name]
         if old != new:
             said.append(escape_markdown(f"{name} {old} → {new}") + ".")
