@@ -2,9 +2,12 @@
 
 Each takes the Gramian `[K, K]` of the task gradients and returns weights `[K]`. Rows of very different lengths are
 the normal case, so every problem is solved for unit rows and the weights are scaled back: no absolute epsilon
-meets a problem that has no scale.
+meets a problem that has no scale. The arithmetic is NumPy's and, for two tasks, Python's: on so few numbers the call
+of a function is what takes time.
 """
 
+
+import numpy as np
 import torch
 from scipy.optimize import nnls
 from torch import Tensor
@@ -18,31 +21,28 @@ def min_norm_point(gramian: Tensor) -> Tensor:
     active-set method ends exactly. Columns may be scaled freely there; they are made unit vectors.
     A zero gradient is itself the shortest vector: the weight is shared among the zero rows.
     """
-    lengths = gramian.diagonal().sqrt()
+    products = gramian.numpy()
+    lengths = np.sqrt(products.diagonal())
     shortest = lengths.min()
     if shortest == 0:
-        zero = (lengths == 0).to(gramian)
-        return zero / zero.sum()
-    cosines = gramian / torch.outer(lengths, lengths)
+        zero = (lengths == 0).astype(np.float64)
+        return torch.from_numpy(zero / zero.sum())
     if len(lengths) == 2:
-        return _two(cosines[0, 1], lengths)
-    values, vectors = torch.linalg.eigh(cosines)
-    unit = values.clamp(min=0).sqrt().unsqueeze(1) * vectors.T  # [K, K]: columns with the same inner products
-    problem = torch.vstack([unit, shortest / lengths])
-    target = torch.zeros(len(problem), dtype=torch.float64)
+        return _two(products[0, 1] / lengths[0] / lengths[1], *lengths.tolist())
+    values, vectors = np.linalg.eigh(products / lengths / lengths[:, np.newaxis])
+    # Columns with the same inner products as the unit rows, above the row of the equation Σ x_k = 1.
+    problem = np.vstack([np.sqrt(values.clip(min=0))[:, np.newaxis] * vectors.T, shortest / lengths])
+    target = np.zeros(len(problem))
     target[-1] = 1
-    solution, _ = nnls(problem.numpy(), target.numpy(), maxiter=100 * len(lengths))
-    weights = torch.from_numpy(solution) / lengths
-    return weights / weights.sum()
+    solution, _ = nnls(problem, target, maxiter=100 * len(lengths))
+    weights = solution / lengths
+    return torch.from_numpy(weights / weights.sum())
 
 
-def _two(cosine: Tensor, lengths: Tensor) -> Tensor:
-    """The closed form for K = 2, from the cosine and the two lengths `[2]`."""
-    ratio = lengths.min() / lengths.max()
+def _two(cosine: float, one: float, other: float) -> Tensor:
+    """The closed form for K = 2, from the cosine and the two lengths."""
+    ratio = min(one, other) / max(one, other)
     # With the longer gradient's length as unit: |a − b|² and (a − b)·a for the shorter one, a.
     distance = 1 + ratio**2 - 2 * cosine * ratio
-    if distance <= 0:
-        return torch.full((2,), 0.5, dtype=torch.float64)
-    longer = ((ratio**2 - cosine * ratio) / distance).clamp(0, 1)
-    weights = torch.stack([1 - longer, longer])
-    return weights if lengths[0] <= lengths[1] else weights.flip(0)
+    longer = min(max((ratio**2 - cosine * ratio) / distance, 0.0), 1.0) if distance > 0 else 0.5
+    return torch.tensor([1 - longer, longer] if one <= other else [longer, 1 - longer], dtype=torch.float64)
