@@ -224,13 +224,17 @@ def compare_command(
 
     Exit codes: 0 no regression, 1 regression, 3 nothing comparable or runs missing, 4 with --strict and suspected.
     """
-    from bench.gate import gate, read_baseline, snapshot
+    from bench.gate import NothingToCompare, gate, read_baseline, snapshot
     from bench.report import summary
     from bench.store import Store, write
 
+    if not tolerance >= 0:
+        raise typer.BadParameter(f"--tolerance {tolerance:g}: write points, 0 or more")
     stored = read_baseline(baseline)
     store = Store(folder)
     records = list(store.records().values())
+    if not records:
+        raise NothingToCompare(f"{folder} has no records: python -m bench run --out {folder} makes them")
     now = snapshot(records, store.costs())
     slower = None
     if base is not None:

@@ -6,7 +6,6 @@ meets a problem that has no scale. The arithmetic is NumPy's and, for two tasks,
 of a function is what takes time.
 """
 
-
 import numpy as np
 import torch
 from scipy.optimize import nnls

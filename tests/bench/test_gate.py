@@ -397,7 +397,12 @@ def test_exit_codes(play, folder, tmp_path, capsys):
     assert (call(*compare, unsure), call(*compare, unsure, "--strict")) == (0, 4)
     partial = folder("partial", [r for r in play(seeds=4) if r.spec.method != "mgda"])
     assert call(*compare, partial) == 3
+    capsys.readouterr()
     assert call(*compare, tmp_path / "empty") == 3
+    assert "empty has no records: python -m bench run --out" in capsys.readouterr().err
+    for wrong in ("-1", "nan"):
+        assert call(*compare, first, "--tolerance", wrong) == 2
+        assert f"--tolerance {wrong}: write points, 0 or more" in capsys.readouterr().err
     assert call("compare", "--baseline", tmp_path / "none.json", first) == 3
     stored.write_text("{")
     capsys.readouterr()
