@@ -140,7 +140,8 @@ def _version(folder: Path, asked: Sequence[_Asked], device: str) -> Iterator[Cal
 def _serve() -> None:
     """Be one of the versions: build the runs of the first line of stdin, time a round of steps for each line more."""
     with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)  # whatever else prints, prints elsewhere
+        os.dup2(2, 1)  # whatever else prints, prints elsewhere, and before what ends the process
+        sys.stdout = sys.stderr
         from bench.costs import Steps
 
         asked = json.loads(sys.stdin.readline())

@@ -41,7 +41,7 @@ def session(name="mgda", day=1, times=2.0):
     return {
         "datetime": f"2026-01-{day:02}T12:00:00+00:00",
         "commit_info": {"id": name, "dirty": True},
-        "machine_info": {**dict.fromkeys(("cpu", "cores", "machine", "system"), name), "versions": {name: name}},
+        "machine_info": {**dict.fromkeys(("processor", "cores", "machine", "system"), name), "versions": {name: name}},
         "benchmarks": [*steps, *solvers, benchmark(name, name, stats)],
     }
 
@@ -144,7 +144,7 @@ def test_what_is_kept_names_no_host_no_user_and_no_folder():
     assert files
     for file in files:
         kept = json.loads(file.read_bytes())
-        assert kept["machine_info"].keys() == {"cpu", "cores", "machine", "system", "versions"}
+        assert kept["machine_info"].keys() == {"processor", "cores", "machine", "system", "versions"}
         assert kept["commit_info"].keys() == {"id", "dirty"}
         assert not re.search(r'"/|/home/|/tmp/|/root/|\\\\', file.read_text())
         assert file.stat().st_size < 100_000

@@ -4,7 +4,6 @@ import importlib.metadata
 
 import pytest
 import torch
-from cpuinfo import get_cpu_info
 from pytest_benchmark.utils import ALLOWED_COLUMNS
 
 from bench.engine.runs import surroundings
@@ -23,7 +22,7 @@ def pytest_benchmark_generate_machine_info(config):
     """In the place of the usual one, which names the host."""
     around = surroundings()
     versions = {**around["versions"], "torchjd": importlib.metadata.version("torchjd")}
-    return {"cpu": get_cpu_info().get("brand_raw", ""), **around["hardware"], "versions": versions}
+    return {**around["hardware"], "versions": versions}
 
 
 def pytest_benchmark_update_commit_info(config, commit_info):

@@ -43,7 +43,7 @@ class Commit(BaseModel):
 class Machine(BaseModel):
     """Where a session ran."""
 
-    cpu: str
+    processor: str
     cores: str
     machine: str
     system: str
@@ -280,7 +280,7 @@ def about(session):
     return {
         "when": f"{session.datetime.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": str(session.commit_info),
-        "machine": f"{machine.cpu}, {machine.cores} cores, {machine.system} {machine.machine}",
+        "machine": f"{machine.processor}, {machine.cores} cores, {machine.system} {machine.machine}",
         "versions": machine.versions,
         "count": len(session.benchmarks),
     }
