@@ -189,9 +189,10 @@ def rounded(before: Baseline) -> Baseline:
         return network
 
     methods, tasks = (sorted({cell.asked[name] for cell in before.cells} - {STL}) for name in ("methods", "tasks"))
+    [protocol] = {cell.asked["protocol"] for cell in before.cells}
     seeds = sorted({seed for cell in before.cells for seed in cell.seeds})
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(training, "build_network", larger):
-        run(methods, tasks, seeds, out=folder, engine="inline", figures=False)
+        run(methods, tasks, seeds, protocol, folder, engine="inline", figures=False)
         store = Store(Path(folder))
         return make_baseline(list(store.records().values()), [], "initial weights larger by a millionth")
 

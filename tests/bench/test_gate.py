@@ -22,7 +22,7 @@ from bench.gate import (
     snapshot,
     write_baseline,
 )
-from bench.gate_calibration import STREAMS, Fall, measure, simulated, write_tables
+from bench.gate_calibration import STREAMS, Fall, measure, rounded, simulated, write_tables
 from bench.records import STL, Cost, CostRecord, StepCost
 from bench.report.summary import as_json, junit, markdown
 from bench.store import Store
@@ -182,6 +182,16 @@ def test_simulated_runs_spread_as_the_stored_ones_and_fall_by_what_is_said(own):
     np.testing.assert_allclose(np.cov(np.concatenate(made, axis=1).T) / scale, np.cov(both.T) / scale, atol=0.05)
     assert gained(one, *made).mean() == pytest.approx(-5, abs=0.05)
     assert gained(one, *(s.cells[0].values(range(5_000)) for s in sides)).mean() == pytest.approx(0, abs=0.05)
+
+
+def test_a_millionth_on_the_initial_weights_moves_every_run_a_little(smoke):
+    before = make_baseline(list(smoke.records.values()), [], "a test")
+    after = rounded(before)
+    assert [cell.key for cell in after.cells] == [cell.key for cell in before.cells]
+    for one, again in zip(before.cells, after.cells, strict=True):
+        assert {seed: own.names for seed, own in one.seeds.items()} == {s: o.names for s, o in again.seeds.items()}
+        np.testing.assert_allclose(again.values(again.seeds), one.values(one.seeds), rtol=0.02)
+    assert any(one.seeds != again.seeds for one, again in zip(before.cells, after.cells, strict=True))
 
 
 def test_the_committed_tables_are_those_that_the_program_writes(own, tmp_path):
