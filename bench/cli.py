@@ -224,9 +224,9 @@ def compare_command(
 
     Exit codes: 0 no regression, 1 regression, 3 nothing comparable or runs missing, 4 with --strict and suspected.
     """
-    from bench.gate import NothingToCompare, gate, read_baseline, snapshot
+    from bench.gate import gate, read_baseline, snapshot
     from bench.report import summary
-    from bench.store import Store, write
+    from bench.store import NothingToCompare, Store, write
 
     if not tolerance >= 0:
         raise typer.BadParameter(f"--tolerance {tolerance:g}: write points, 0 or more")
@@ -466,21 +466,19 @@ def _say(text: str) -> None:
 
 def _explain(problem: Exception) -> int:
     """Print an error in one line; return the exit code that goes with it."""
-    from bench.store import StoreProblem
+    from bench.store import NothingToCompare, StoreProblem
     from methods.core.registry import NameProblem
     from tasks.core.problem import DataProblem
 
-    # By name: importing the gate costs a second, which other errors need not pay.
-    nothing = type(problem).__name__ in ("NothingToCompare", "CannotTime")
     if type(problem).__name__ == "NoArgsIsHelpError":  # python -m bench, and nothing else
         _say(str(problem))
         return USAGE
     expected = isinstance(problem, StoreProblem | NameProblem | typer.TyperException)
-    data = isinstance(problem, DataProblem)
-    if expected or data:
+    nothing = isinstance(problem, DataProblem | NothingToCompare)
+    if expected or nothing:
         message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
         _say(f"error: {' '.join(message.split())}")
-        return NOTHING_RAN if data or nothing else USAGE
+        return NOTHING_RAN if nothing else USAGE
     _say(f"internal error: {type(problem).__name__}: {problem} (--debug shows where)")
     return INTERNAL
 

@@ -23,7 +23,7 @@ from bench.evidence.significance import MINIMUM_SEEDS, Floats, holm, suite_mean,
 from bench.records import STL, CostRecord, RunRecord
 from bench.report.costs import relative_costs
 from bench.report.runs import Group, groups
-from bench.store import StoreProblem, write
+from bench.store import NothingToCompare, write
 from tasks.core.protocol import Protocol
 
 ALPHA = 0.05
@@ -32,9 +32,9 @@ ALLOCATION = 1.05
 """What a step allocates may grow by this factor."""
 SLOWER_IN_TURN = 1.2
 """A step's time may grow by this factor, where both versions were timed in turn (`bench.interleave`)."""
-PASSES = ("forward", "heads", "trunk", "teacher")
 SLOWER = 1.5
 """Else its time relative to equal weights' by this one, on the same hardware only: such ratios move."""
+PASSES = ("forward", "heads", "trunk", "teacher")
 
 State = Literal["identical", "ok", "improved", "suspect", "regressed", "stale", "missing"]
 NOT_COMPARED: frozenset[State] = frozenset({"stale", "missing"})
@@ -42,10 +42,6 @@ Key = tuple[str, str]
 """Task set and method, as labelled."""
 Timing = Literal["in turn", "relative to equal weights", "not compared"]
 """How times of steps were compared."""
-
-
-class NothingToCompare(StoreProblem):
-    """There is no baseline, or nothing in it that this folder has, too."""
 
 
 class _Frozen(BaseModel):
@@ -67,7 +63,7 @@ class Cell(_Frozen):
 
     task_set: str
     method: str
-    asked: dict[str, str] = {}
+    asked: dict[str, str]
     """Options of the command line that ask for its runs."""
     metrics: tuple[tuple[str, str, bool], ...]
     """(task, metric, higher is better) `[M]`."""
@@ -405,8 +401,8 @@ def _cost(stored: Cell, now: Cell, slowdown: float | None, *, ratios: bool) -> F
     def judge(factor: float, limit: float, text: str) -> None:
         (worse if factor > limit else better if factor < 1 / limit else same).append(text)
 
-    for what, was in stored.passes.items():
-        passes = now.passes.get(what, 0.0)
+    for what, was in stored.passes.items() if now.passes else ():
+        passes = now.passes[what]
         if abs(passes - was) > 1e-9:
             judge(passes / was if was else math.inf, 1.0, f"{what} passes {was:g} → {passes:g}")
     if stored.allocated_bytes and now.allocated_bytes:
@@ -418,30 +414,23 @@ def _cost(stored: Cell, now: Cell, slowdown: float | None, *, ratios: bool) -> F
     elif ratios and stored.step_ratio and now.step_ratio:
         text = f"time ÷ equal weights' {stored.step_ratio:.3g} → {now.step_ratio:.3g}"
         judge(now.step_ratio / stored.step_ratio, SLOWER, text)
-    lost = [
-        name
-        for name, was, current in (
-            ("passes", stored.passes, now.passes),
-            ("allocation", stored.allocated_bytes, now.allocated_bytes),
-        )
-        if was and not current
-    ]
-    if lost:
-        note = f"not measured this time: {' and '.join(lost)}"
-        return Finding(stored.task_set, stored.method, "cost", "missing", note=note)
-    if not stored.passes and not (worse or better or same):
+    lost = ["passes not measured"] if stored.passes and not now.passes else []
+    lost += ["allocation not measured"] if stored.allocated_bytes and not now.allocated_bytes else []
+    if not stored.passes and not (worse or lost or better or same):
         return None
-    state: State = "regressed" if worse else "improved" if better else "ok"
-    return Finding(stored.task_set, stored.method, "cost", state, note="; ".join(worse + better or same))
+    state: State = "regressed" if worse else "missing" if lost else "improved" if better else "ok"
+    return Finding(stored.task_set, stored.method, "cost", state, note="; ".join(worse + lost + better or same))
 
 
 def _seed_values(runs: Sequence[RunRecord], group: Group) -> SeedValues:
     names = tuple(run.name for run in runs)
-    scores = {task: own for run in runs for task, own in run.result.scores.items()}
     if any(run.result.status != "ok" for run in runs):
         return SeedValues(names=names, ok=False)
+    scores = {task: own for run in runs for task, own in run.result.scores.items()}
     values = [scores[task][metric].value for task, metric in group.metrics]
-    return SeedValues(names=names, ok=True, values=tuple(_rounded(value or 0.0) for value in values))
+    known = tuple(_rounded(value) for value in values if value is not None)
+    ok = len(known) == len(values)  # what is not finite is no result, and least of all 0, the best of errors
+    return SeedValues(names=names, ok=ok, values=known if ok else ())
 
 
 def _rounded(value: float) -> float:

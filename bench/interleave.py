@@ -17,9 +17,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from bench.gate import SLOWER_IN_TURN, Key, NothingToCompare
+from bench.gate import SLOWER_IN_TURN, Key
 from bench.records import RunRecord, RunSpec
 from bench.report.runs import groups
+from bench.store import NothingToCompare
 from methods.core.registry import NameProblem
 
 ROUNDS = 30

@@ -27,6 +27,10 @@ class StoreProblem(Exception):
     """The folder or a file in it cannot be used; says which, and what would help."""
 
 
+class NothingToCompare(StoreProblem):
+    """What was to be compared is not there, on one side or the other."""
+
+
 class NoRecord(StoreProblem):
     """A file is not a run's record."""
 

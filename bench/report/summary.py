@@ -141,7 +141,7 @@ def _commits(side: Snapshot) -> str:
 def _again(findings: Sequence[Finding], outcome: Outcome) -> list[str]:
     """The commands that make the runs of some findings."""
     wanted = {(finding.task_set, finding.method) for finding in findings}
-    cells = [c for c in outcome.before.cells if c.asked and {c.key, ("", c.method)} & wanted]
+    cells = [c for c in outcome.before.cells if {c.key, ("", c.method)} & wanted]
     seeds = sorted({seed for cell in cells for seed in cell.seeds})
     commands = []
     for protocol, precision in sorted({(cell.asked["protocol"], cell.asked["precision"]) for cell in cells}):

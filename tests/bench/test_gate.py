@@ -14,7 +14,6 @@ from bench import cli
 from bench.gate import (
     ALPHA,
     Baseline,
-    NothingToCompare,
     gained,
     gate,
     make_baseline,
@@ -25,7 +24,7 @@ from bench.gate import (
 from bench.gate_calibration import STREAMS, Fall, measure, rounded, simulated, write_tables
 from bench.records import STL, Cost, CostRecord, StepCost
 from bench.report.summary import as_json, junit, markdown
-from bench.store import Store
+from bench.store import NothingToCompare, Store
 from tasks.core.protocol import Protocol
 
 METRICS = [("one", "accuracy", True), ("two", "error", False)]
@@ -198,6 +197,11 @@ def test_the_committed_tables_are_those_that_the_program_writes(own, tmp_path):
     rows = list(csv.DictReader((RESULTS / "calibration" / "gate.csv").open(encoding="utf-8")))
     assert len(rows) == 2 * 3 * (1 + 2 * 4 * 7)
     assert all(float(row["rate"]) <= ALPHA for row in rows if row["what"] == "false alarm")
+    what = {"what": "power", "streams": "others", "seeds": "5", "place": "", "points": "5.0", "method": "mgda"}
+    [stored] = [row for row in rows if what.items() <= row.items()]
+    fallen = (simulated(*own, 5, n, streams="others", fall=Fall("mgda", 5.0, "")) for n in range(40))
+    found = [{f.method for f in gate(*sides).having("regressed")} for sides in fallen]
+    assert sum("mgda" in names for names in found) / 40 == float(stored["rate"]) < 1
     write_tables(list(measure(*own, alarms=2, falls=1)), *own, tmp_path)
     made, committed = ((folder / "gate.md").read_text("utf-8") for folder in (tmp_path, RESULTS / "calibration"))
     assert made.partition("## What rounding does")[2] == committed.partition("## What rounding does")[2] != ""
@@ -256,7 +260,27 @@ def test_what_a_step_allocates_being_unknown_is_no_pass(play):
     records, measured = costly(play())
     outcome = judged_costs(records, measured, records, [])
     lost = {(f.task_set, f.note) for f in outcome.having("missing")}
-    assert lost == {(name, "not measured this time: allocation") for name in SETS}
+    assert lost == {(name, "allocation not measured") for name in SETS}
+
+
+def test_what_is_not_measured_hides_no_regression(play):
+    records, measured = costly(play())
+    worse, _ = costly(play(), forward=2.0)
+    outcome = judged_costs(records, measured, worse, [])
+    notes = {f.note for f in outcome.having("regressed")}
+    assert notes == {"forward passes 1 → 2; allocation not measured"}
+
+
+def test_a_score_that_is_not_finite_is_no_zero(play):
+    """Of an error, 0 would be the best there is."""
+    records = play()
+    place = next(i for i, r in enumerate(records) if (r.spec.method, r.spec.seed) == ("mgda", 3))
+    scores = {
+        k: {m: s.model_copy(update={"value": None}) for m, s in v.items()}
+        for k, v in records[place].result.scores.items()
+    }
+    broken = records[place].model_copy(update={"result": records[place].result.model_copy(update={"scores": scores})})
+    assert states(judged(play(), [*records[:place], broken, *records[place + 1 :]]))["mgda"] == "regressed"
 
 
 def test_single_task_learning_has_a_cost_too(play):

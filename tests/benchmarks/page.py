@@ -143,7 +143,8 @@ def ratios(frame, network):
     axes.grid()
     legend(axes, libraries, "upper right")
     found = {
-        (row.method, row.library): f"{row.times_equal:.2f} ({row.low:.2f}–{row.high:.2f})" for row in frame.itertuples()
+        (row["method"], row["library"]): f"{row['times_equal']:.2f} ({row['low']:.2f}–{row['high']:.2f})"
+        for row in frame.to_dict("records")
     }
     rows = [[method, *(found.get((method, library), "") for library in libraries)] for method in order]
     heads = ["Method", *(f"{library}, × (quartiles)" for library in libraries)]
@@ -172,7 +173,7 @@ def solver_times(frame, problem):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid()
     legend(axes, libraries, "upper left")
-    found = {(row.tasks, row.library): row for row in frame.itertuples()}
+    found = {(row["tasks"], row["library"]): row for row in frame.to_dict("records")}
     rows = [[f"K = {k}", *(text for one in libraries for text in solver_texts(found.get((k, one))))] for k in counts]
     heads = ["Tasks", *(head for one in libraries for head in (f"{one}, median", "worst gap"))]
     caption = (
@@ -184,7 +185,7 @@ def solver_times(frame, problem):
 
 def solver_texts(row):
     """A solver's time and its gap."""
-    return ("", "") if row is None else (duration(row.median), number(row.gap, 2))
+    return ("", "") if row is None else (duration(row["median"]), number(row["gap"], 2))
 
 
 def over_time(sessions):
