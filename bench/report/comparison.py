@@ -260,7 +260,6 @@ def _set_board(
             )
         )
     if len(own.stl) or group.baselines:
-        size = len(group.metrics)
         own_values = own.stl.mean(0) if len(own.stl) else nothing
         gains = np.zeros(size) if len(own.stl) else nothing
         row = _stl_row(len(own.stl), placed, sum(map(_failed, group.baselines.values())))
