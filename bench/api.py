@@ -10,7 +10,7 @@ from bench.forecast import forecast
 from bench.plan import Planned, Request, make_plan
 from bench.records import CostRecord, RunRecord
 from bench.store import Store, log
-from methods.core.registry import NameProblem, did_you_mean
+from methods.core.registry import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +67,8 @@ def run(
         watcher: hears of the plan and of every finished run.
 
     Raises:
-        NameProblem: a name, an option or a number is wrong; says what would be right.
-        StoreProblem: the folder cannot be used.
+        UsageError: a name, an option or a number is wrong; says what would be right.
+        StoreError: the folder cannot be used.
     """
     store = Store(Path(out))
     _check(engine, workers, timeout, checkpoint_every, devices)
@@ -80,7 +80,7 @@ def run(
     places = _places(todo, workers) if todo and not inline else {}
     if watcher is not None:
         watcher.planned(runs, forecast(runs, store.records(), places.get("workers")))
-    done = _pages_by_turn(runs, store, watcher)
+    done = _pages_by_round(runs, store, watcher)
     if inline:
         from bench.engine.inline import run_inline
 
@@ -112,19 +112,19 @@ def _measure_costs(
             log.warning("what steps cost on %s could not be measured: %s", label, str(problem).partition("\n")[0])
 
 
-def _pages_by_turn(
+def _pages_by_round(
     runs: Sequence[Planned], store: Store, watcher: Watcher | None
 ) -> Callable[[Planned, RunRecord], None]:
     """Tell the watcher of each run, and write the pages anew as each seed completes; figures come at the end."""
     from bench.report.pages import write_pages
 
-    left = Counter(planned.turn for planned in runs if planned.todo)
+    left = Counter(planned.seed_round for planned in runs if planned.todo)
 
     def done(planned: Planned, record: RunRecord) -> None:
         if watcher is not None:
             watcher.done(planned, record)
-        left[planned.turn] -= 1
-        if not left[planned.turn]:
+        left[planned.seed_round] -= 1
+        if not left[planned.seed_round]:
             write_pages(store.records().values(), store.folder, store.costs(), figures=False)
 
     return done
@@ -132,15 +132,15 @@ def _pages_by_turn(
 
 def _check(engine: str, workers: int | str, timeout: float, checkpoint_every: int, devices: int) -> None:
     if engine not in ("local", "inline"):
-        raise NameProblem(f"--engine '{engine}' is not offered{did_you_mean(engine, ('local', 'inline'))}")
+        raise UsageError(f"--engine '{engine}' is not offered{did_you_mean(engine, ('local', 'inline'))}")
     if workers != "auto" and not (str(workers).isdigit() and int(workers) > 0):
-        raise NameProblem(f"--workers '{workers}': write auto, or how many")
+        raise UsageError(f"--workers '{workers}': write auto, or how many")
     if not timeout > 0:
-        raise NameProblem(f"--timeout {timeout:g}: write seconds above 0")
+        raise UsageError(f"--timeout {timeout:g}: write seconds above 0")
     if checkpoint_every < 0:
-        raise NameProblem(f"--checkpoint-every {checkpoint_every}: write a number of steps, or 0 for never")
+        raise UsageError(f"--checkpoint-every {checkpoint_every}: write a number of steps, or 0 for never")
     if checkpoint_every and devices > 1:
-        raise NameProblem(f"--checkpoint-every works on one device, and --devices is {devices}: leave one of them out")
+        raise UsageError(f"--checkpoint-every works on one device, and --devices is {devices}: leave one of them out")
 
 
 def _places(todo: Sequence[Planned], workers: int | str) -> dict[str, Any]:
@@ -173,8 +173,8 @@ def report(
         figures: draw the page's figures, a third of a second each.
 
     Raises:
-        NameProblem: there is no such margin or correction.
-        StoreProblem: there is no record, or the file is not such a one.
+        UsageError: there is no such margin or correction.
+        StoreError: there is no record, or the file is not such a one.
     """
     from bench.report.table import leaderboard
 
@@ -201,9 +201,9 @@ def _rules(margin: float, correction: str) -> "Rules":
     from bench.report.analysis import CORRECTIONS, Rules
 
     if not margin > 0:
-        raise NameProblem(f"--margin {margin:g}: write points above 0")
+        raise UsageError(f"--margin {margin:g}: write points above 0")
     if correction not in CORRECTIONS:
-        raise NameProblem(f"--correction '{correction}' is not offered{did_you_mean(correction, CORRECTIONS)}")
+        raise UsageError(f"--correction '{correction}' is not offered{did_you_mean(correction, CORRECTIONS)}")
     return Rules(margin, correction)
 
 
@@ -214,18 +214,18 @@ def pages_folder(source: str | Path, out: str | Path | None = None) -> Path:
 
 
 def _read(source: Path) -> tuple[list[RunRecord], list[CostRecord]]:
-    from bench.store import StoreProblem
+    from bench.store import StoreError
 
     if source.is_file():
         from bench.report.runs import read_tidy
 
         return read_tidy(source), []
     if source.suffix == ".csv" and not source.exists():
-        raise StoreProblem(f"there is no file {source}")
+        raise StoreError(f"there is no file {source}")
     store = Store(source)
     records = list(store.records().values())
     if not records:
-        raise StoreProblem(f"{source} has no records: python -m bench run --out {source} makes them")
+        raise StoreError(f"{source} has no records: python -m bench run --out {source} makes them")
     return records, store.costs()
 
 

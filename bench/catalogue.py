@@ -3,7 +3,7 @@
 from functools import cache
 from typing import TYPE_CHECKING
 
-from methods.core.registry import PLACE, NameProblem, Part, Registry, canonical
+from methods.core.registry import PLACE, Part, Registry, UsageError, canonical
 
 if TYPE_CHECKING:
     from tasks.core.base import TaskSet
@@ -19,11 +19,11 @@ def parse_task_set(variant: str) -> Part:
     """Read a task set's variant, `name[key=value,…]`.
 
     Raises:
-        NameProblem: a name or an option is wrong.
+        UsageError: a name or an option is wrong.
     """
     parts = task_sets.parse(variant)
     if len(parts) > 1:
-        raise NameProblem(f"{variant}: one task set at a time; separate several by commas")
+        raise UsageError(f"{variant}: one task set at a time; separate several by commas")
     return parts[0]
 
 
@@ -41,8 +41,8 @@ def build(variant: str) -> "TaskSet":
     """Build a task set from its variant.
 
     Raises:
-        NameProblem: a name or an option is wrong.
-        DataProblem: the data cannot be had, or is not what the set declares.
+        UsageError: a name or an option is wrong.
+        DataError: the data cannot be had, or is not what the set declares.
     """
     part = parse_task_set(variant)
     values = dict(part.values)
@@ -51,6 +51,6 @@ def build(variant: str) -> "TaskSet":
     try:
         built: TaskSet = part.entry.load()(**values)
     except ValueError as problem:
-        raise NameProblem(str(problem)) from problem
+        raise UsageError(str(problem)) from problem
     built.check()
     return built

@@ -27,7 +27,7 @@ class Checkpoint:
         """Write a state of nested dictionaries, lists, tensors and plain values; whole or not at all.
 
         Raises:
-            StoreProblem: it cannot be written.
+            StoreError: it cannot be written.
         """
         tensors: dict[str, Tensor] = {}
         text = json.dumps(_pack(state, tensors))

@@ -226,7 +226,7 @@ def compare_command(
     """
     from bench.gate import gate, read_baseline, snapshot
     from bench.report import summary
-    from bench.store import NothingToCompare, Store, write
+    from bench.store import NothingToCompareError, Store, write
 
     if not tolerance >= 0:
         raise typer.BadParameter(f"--tolerance {tolerance:g}: write points, 0 or more")
@@ -234,7 +234,7 @@ def compare_command(
     store = Store(folder)
     records = list(store.records().values())
     if not records:
-        raise NothingToCompare(f"{folder} has no records: python -m bench run --out {folder} makes them")
+        raise NothingToCompareError(f"{folder} has no records: python -m bench run --out {folder} makes them")
     now = snapshot(records, store.costs())
     slower = None
     if base is not None:
@@ -286,7 +286,7 @@ def list_command(
     """List methods, task sets or stored runs."""
     import methods
     from bench.catalogue import task_sets
-    from methods.core.registry import REQUIRED, NameProblem, did_you_mean
+    from methods.core.registry import REQUIRED, UsageError, did_you_mean
 
     kinds = {"methods": methods.registry, "tasks": task_sets}
     table = Table(box=None, pad_edge=False)
@@ -312,7 +312,7 @@ def list_command(
             given = [n if o.default is REQUIRED else f"{n}={o.default}" for n, o in sorted(options.items())]
             _add(table, entry.name, "\n".join(given), entry.summary)
     else:
-        raise NameProblem(f"list '{what}'{did_you_mean(what, [*kinds, 'runs'])}")
+        raise UsageError(f"list '{what}'{did_you_mean(what, [*kinds, 'runs'])}")
     _out().print(table)
     return OK
 
@@ -324,11 +324,11 @@ def show_command(
     debug: Debug = False,
 ) -> int:
     """Show one run: what was asked, what came of it, what it cost, and what it printed if it failed."""
-    from bench.store import Store, StoreProblem
+    from bench.store import Store, StoreError
 
     found = [record for name, record in Store(out).records().items() if name.startswith(run)]
     if len(found) != 1:
-        raise StoreProblem(f"{len(found)} runs in {out} begin with '{run}': python -m bench list runs shows them")
+        raise StoreError(f"{len(found)} runs in {out} begin with '{run}': python -m bench list runs shows them")
     [record] = found
     _out().print_json(record.model_dump_json(exclude={"log"}))
     for line in record.log:
@@ -466,15 +466,15 @@ def _say(text: str) -> None:
 
 def _explain(problem: Exception) -> int:
     """Print an error in one line; return the exit code that goes with it."""
-    from bench.store import NothingToCompare, StoreProblem
-    from methods.core.registry import NameProblem
-    from tasks.core.problem import DataProblem
+    from bench.store import NothingToCompareError, StoreError
+    from methods.core.registry import UsageError
+    from tasks.core.errors import DataError
 
     if type(problem).__name__ == "NoArgsIsHelpError":  # python -m bench, and nothing else
         _say(str(problem))
         return USAGE
-    expected = isinstance(problem, StoreProblem | NameProblem | typer.TyperException)
-    nothing = isinstance(problem, DataProblem | NothingToCompare)
+    expected = isinstance(problem, StoreError | UsageError | typer.TyperException)
+    nothing = isinstance(problem, DataError | NothingToCompareError)
     if expected or nothing:
         message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
         _say(f"error: {' '.join(message.split())}")

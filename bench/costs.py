@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch.profiler import ProfilerActivity, profile
 
 from bench.catalogue import PLACES, task_set
-from bench.engine.runs import surroundings
+from bench.engine.runs import environment
 from bench.plan import Planned
 from bench.records import STL, CostRecord, RunRecord, RunSpec, StepCost, digest
 from bench.training import Run, batch_order, build_network
@@ -49,7 +49,7 @@ def cost_key(members: Sequence[Planned]) -> str:
         {**p.spec.model_dump(mode="json", exclude={"seed"}), **p.parts.model_dump(exclude={"upstream"})}
         for p in members
     ]
-    return digest([what, surroundings()["hardware"], ROUNDS, STEPS])
+    return digest([what, environment()["hardware"], ROUNDS, STEPS])
 
 
 def measure(members: Sequence[Planned]) -> CostRecord:
@@ -88,7 +88,7 @@ def measure(members: Sequence[Planned]) -> CostRecord:
         protocol=first.spec.protocol,
         precision=first.spec.precision,
         device=first.parts.device,
-        hardware=surroundings()["hardware"],
+        hardware=environment()["hardware"],
         rounds=len(rounds),
         costs=costs,
     )
@@ -151,7 +151,7 @@ def _epoch_seconds(fabric: Fabric, run: Run) -> float:
         run.end_epoch()
         _wait(fabric)
         found.append(time.perf_counter() - begin)
-    return min(found) / run.protocol.epoch_steps
+    return min(found) / run.protocol.steps_per_epoch
 
 
 def _memory(fabric: Fabric, step: Callable[[], None]) -> tuple[int, int]:

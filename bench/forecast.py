@@ -22,19 +22,19 @@ def forecast(runs: Sequence[Planned], known: Mapping[str, RunRecord], workers: i
     return lines + _effect(runs, known)
 
 
-def like(spec: RunSpec) -> tuple[str, str, tuple[str, ...], str]:
+def similar(spec: RunSpec) -> tuple[str, str, tuple[str, ...], str]:
     """Return what runs that take about as long have in common."""
     return spec.task_set, spec.method, spec.tasks, spec.protocol.name
 
 
-def seconds_by_likeness(known: Mapping[str, RunRecord]) -> dict[tuple[str, str, tuple[str, ...], str], float]:
+def seconds_of_similar(known: Mapping[str, RunRecord]) -> dict[tuple[str, str, tuple[str, ...], str], float]:
     """Return the seconds that a run of each likeness took, where one has ended by itself."""
-    return {like(r.spec): r.cost.total_seconds for r in known.values() if r.cost.total_seconds}
+    return {similar(r.spec): r.cost.total_seconds for r in known.values() if r.cost.total_seconds}
 
 
 def _time(todo: Sequence[Planned], known: Mapping[str, RunRecord], workers: int) -> str:
-    seconds = seconds_by_likeness(known)
-    found = [seconds[like(planned.spec)] for planned in todo if like(planned.spec) in seconds]
+    seconds = seconds_of_similar(known)
+    found = [seconds[similar(planned.spec)] for planned in todo if similar(planned.spec) in seconds]
     if not found:
         return "time: not known yet, as no run like these has been made here"
     spread = f" on {workers} workers" if workers > 1 else ""
@@ -55,7 +55,7 @@ def _effect(runs: Sequence[Planned], known: Mapping[str, RunRecord]) -> list[str
     from bench.evidence.significance import smallest_p
 
     methods = {planned.spec.method for planned in runs} - {STL, REFERENCE}
-    seeds = len({planned.turn for planned in runs})
+    seeds = len({planned.seed_round for planned in runs})
     if not methods:
         return []
     compared = f"{seeds} seed{'s' * (seeds > 1)}, {len(methods)} method{'s' * (len(methods) > 1)} against equal weights"

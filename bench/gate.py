@@ -23,7 +23,7 @@ from bench.evidence.significance import MINIMUM_SEEDS, Floats, holm, suite_mean,
 from bench.records import STL, CostRecord, RunRecord
 from bench.report.costs import relative_costs
 from bench.report.runs import Group, groups
-from bench.store import NothingToCompare, write
+from bench.store import NothingToCompareError, write
 from tasks.core.protocol import Protocol
 
 ALPHA = 0.05
@@ -185,19 +185,19 @@ def make_baseline(records: Sequence[RunRecord], measured: Sequence[CostRecord], 
     """Return a baseline of a whole, successful run.
 
     Raises:
-        NothingToCompare: there is no run, a run failed, or seeds that were asked for are missing.
+        NothingToCompareError: there is no run, a run failed, or seeds that were asked for are missing.
     """
     found = snapshot(records, measured)
     if not found.cells:
-        raise NothingToCompare("there are no records to make a baseline of: run the benchmark first")
+        raise NothingToCompareError("there are no records to make a baseline of: run the benchmark first")
     asked = {seed for record in records for seed in record.provenance.seeds}
     for cell in found.cells:
         if not all(seed.ok for seed in cell.seeds.values()):
-            raise NothingToCompare(
+            raise NothingToCompareError(
                 f"a run of {cell.method} on {cell.task_set} failed: a baseline is made of whole, successful runs"
             )
         if lost := sorted(asked - set(cell.seeds)):
-            raise NothingToCompare(f"{cell.method} on {cell.task_set} lacks seed {lost[0]}: finish the run first")
+            raise NothingToCompareError(f"{cell.method} on {cell.task_set} lacks seed {lost[0]}: finish the run first")
     return Baseline(**dict(found), reason=reason, date=datetime.date.today().isoformat())
 
 
@@ -205,16 +205,16 @@ def read_baseline(file: Path) -> Baseline:
     """Read a baseline.
 
     Raises:
-        NothingToCompare: there is none, or it is not one.
+        NothingToCompareError: there is none, or it is not one.
     """
     try:
         return Baseline.model_validate_json(file.read_bytes())
     except OSError as problem:
-        raise NothingToCompare(f"{file} cannot be read: {problem.strerror}; baseline update makes one") from None
+        raise NothingToCompareError(f"{file} cannot be read: {problem.strerror}; baseline update makes one") from None
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise NothingToCompare(f"{file} is not a baseline ({where or 'JSON'}: {first['msg']})") from None
+        raise NothingToCompareError(f"{file} is not a baseline ({where or 'JSON'}: {first['msg']})") from None
 
 
 def write_baseline(baseline: Baseline, file: Path) -> None:
@@ -267,13 +267,15 @@ def gate(
             times relative to equal weights are compared, if both were measured on the same hardware.
 
     Raises:
-        NothingToCompare: no run has the name of one in the baseline.
+        NothingToCompareError: no run has the name of one in the baseline.
     """
     current = {cell.key: cell for cell in now.cells}
     changes = {cell.key: _change(cell, current.get(cell.key)) for cell in before.cells}
     compared = {key: change for key, change in changes.items() if change.state not in NOT_COMPARED}
     if not compared:
-        raise NothingToCompare("no run here has the name of one in the baseline: another protocol, or other seeds?")
+        raise NothingToCompareError(
+            "no run here has the name of one in the baseline: another protocol, or other seeds?"
+        )
     by_method: dict[str, list[_Change]] = defaultdict(list)
     for change in compared.values():
         by_method[change.cell.method].append(change)

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from bench.gate import SLOWER_IN_TURN, Key
 from bench.records import RunRecord, RunSpec
 from bench.report.runs import groups
-from bench.store import NothingToCompare
-from methods.core.registry import NameProblem
+from bench.store import NothingToCompareError
+from methods.core.registry import UsageError
 
 ROUNDS = 30
 REPEATS = 3
@@ -30,7 +30,7 @@ TIMEOUT = 900.0
 """Seconds for one pass over one task set."""
 
 
-class CannotTime(NothingToCompare):
+class TimingError(NothingToCompareError):
     """One of the versions could not take the steps; says which, and what it said."""
 
 
@@ -57,11 +57,11 @@ def slowdowns(
         By task set and method, as labelled; of single-task learning for the task that became slowest.
 
     Raises:
-        NameProblem: `base` is no such checkout.
-        CannotTime: one of the versions could not take the steps.
+        UsageError: `base` is no such checkout.
+        TimingError: one of the versions could not take the steps.
     """
     if not (base / "bench" / "interleave.py").is_file():
-        raise NameProblem(f"--base {base}: there is no bench/interleave.py; name a checkout of this project")
+        raise UsageError(f"--base {base}: there is no bench/interleave.py; name a checkout of this project")
     found: dict[Key, float] = {}
     for group in groups(records):
         runs: dict[tuple[str, tuple[str, ...]], RunRecord] = {}
@@ -122,7 +122,7 @@ def _version(folder: Path, asked: Sequence[_Asked], device: str) -> Iterator[Cal
                 process.wait()
                 said.seek(0)
                 last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
-                raise CannotTime(f"the code of {folder} could not take the steps: {last or 'it ended or was stopped'}")
+                raise TimingError(f"the code of {folder} could not take the steps: {last or 'it ended or was stopped'}")
             return json.loads(answer)
 
         try:

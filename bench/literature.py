@@ -22,8 +22,8 @@ from rich.text import Text
 
 from bench.evidence.delta import Floats, delta_mtl, mean_rank
 from bench.records import STL
-from methods.core.registry import NameProblem, did_you_mean
-from tasks.core.problem import DataProblem
+from methods.core.registry import UsageError, did_you_mean
+from tasks.core.errors import DataError
 
 COLUMNS = {
     "tables": "table paper reference arxiv number setting baseline ties rank_digits spread incomplete source",
@@ -54,12 +54,12 @@ def literature() -> Literature:
     """Return the data that comes with the package.
 
     Raises:
-        DataProblem: it is not there, or is not what it should be.
+        DataError: it is not there, or is not what it should be.
     """
     try:
         folder = files("results.published")
     except ModuleNotFoundError as problem:  # another package called `results` comes first on the path
-        raise DataProblem(f"the published tables cannot be found: {problem}") from problem
+        raise DataError(f"the published tables cannot be found: {problem}") from problem
     return read(folder)
 
 
@@ -67,7 +67,7 @@ def read(folder: Traversable) -> Literature:
     """Read the three files of a folder and check them.
 
     Raises:
-        DataProblem: a file is missing or not what it should be; says which line.
+        DataError: a file is missing or not what it should be; says which line.
     """
     frames = {}
     for name, columns in COLUMNS.items():
@@ -75,14 +75,14 @@ def read(folder: Traversable) -> Literature:
             text = (folder / f"{name}.csv").read_text("utf-8")
             frames[name] = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
         except (OSError, ValueError) as problem:
-            raise DataProblem(f"{name}.csv of the published tables cannot be read: {problem}") from problem
+            raise DataError(f"{name}.csv of the published tables cannot be read: {problem}") from problem
         if list(frames[name].columns) != columns.split():
-            raise DataProblem(f"{name}.csv of the published tables should have the columns {columns}")
+            raise DataError(f"{name}.csv of the published tables should have the columns {columns}")
     found = Literature(**frames)
     for name, wrong, why in _faults(found):
         if wrong.any():
             line = int(np.argmax(wrong)) + 2
-            raise DataProblem(f"{name}.csv of the published tables, line {line}: {why}")
+            raise DataError(f"{name}.csv of the published tables, line {line}: {why}")
     return found
 
 
@@ -93,8 +93,8 @@ def published(task_set: str | None = None) -> pd.DataFrame:
     (`delta_task`, `delta_metric`, `mean_rank`, …) have an empty `task`; their sign is the paper's.
 
     Raises:
-        NameProblem: nothing is published about such a task set.
-        DataProblem: the data is not what it should be.
+        UsageError: nothing is published about such a task set.
+        DataError: the data is not what it should be.
     """
     rows = literature().results
     rows = rows.assign(number=rows["value"].astype(float), higher_is_better=rows["higher_is_better"] == "True")
@@ -102,7 +102,7 @@ def published(task_set: str | None = None) -> pd.DataFrame:
         return rows
     known = sorted(set(rows["task_set"]))
     if task_set not in known:
-        raise NameProblem(f"nothing is published here about '{task_set}'{did_you_mean(task_set, known)}")
+        raise UsageError(f"nothing is published here about '{task_set}'{did_you_mean(task_set, known)}")
     return rows[rows["task_set"] == task_set].reset_index(drop=True)
 
 
@@ -139,7 +139,7 @@ def show(task_sets: str, console: Console) -> None:
     """Print what is published about task sets, named with commas between; the list of tables if none is named.
 
     Raises:
-        NameProblem: nothing is published about one of them.
+        UsageError: nothing is published about one of them.
     """
     if not task_sets:
         _show_tables(console)

@@ -9,7 +9,7 @@ from bench.catalogue import PLACES, parse_task_set, task_set, task_sets
 from bench.records import FINAL, REFERENCE, STL, KeyParts, RunRecord, RunSpec
 from bench.sources import closure
 from bench.store import Store
-from methods.core.registry import PLACE, REQUIRED, NameProblem, Part, canonical, did_you_mean, label, split
+from methods.core.registry import PLACE, REQUIRED, Part, UsageError, canonical, did_you_mean, label, split
 from tasks.core import hub
 
 MOST_SEEDS = 10_000
@@ -40,8 +40,8 @@ class Planned:
     method_label: str
     todo: bool
     why: str
-    turn: int
-    """The seed in whose turn it comes; a teacher of another seed comes in its student's."""
+    seed_round: int
+    """The round of seeds in which it is made: its own seed's, and for a teacher of another seed its student's."""
     seeds: tuple[int, ...]
     """All that were asked for together."""
     place: str = ""
@@ -52,9 +52,9 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
     """Return the runs that a request needs: seed by seed, baselines before methods.
 
     Raises:
-        NameProblem: a name, option or number of the request is wrong. All that can be known without importing torch
+        UsageError: a name, option or number of the request is wrong. All that can be known without importing torch
             is checked first.
-        DataProblem: the data of a task set cannot be had, or is not what it declares.
+        DataError: the data of a task set cannot be had, or is not what it declares.
     """
     rules = _methods(request.methods)
     sets = _task_sets(request.tasks, request.protocol)
@@ -69,7 +69,7 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
 
     runs: dict[str, Planned] = {}
 
-    def add(part: Part, rule: list[Part], tasks: tuple[str, ...], seed: int, turn: int) -> Planned:
+    def add(part: Part, rule: list[Part], tasks: tuple[str, ...], seed: int, seed_round: int) -> Planned:
         """Plan a run, and before it the baselines that it reads; one that is planned already stays where it is."""
         built = task_set(canonical([part]))
         spec = RunSpec(
@@ -85,7 +85,7 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
         teachers: list[Planned] = []
         if distils := methods.reads_teachers(rule):
             chosen = distils.values.get("teacher_seed")
-            teachers = [add(part, [], (task,), seed if chosen is None else chosen, turn) for task in tasks]
+            teachers = [add(part, [], (task,), seed if chosen is None else chosen, seed_round) for task in tasks]
         entries = [part.entry, *(p.entry for p in rule)]
         parts = KeyParts(
             data=built.fingerprint,
@@ -108,7 +108,7 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
             method_label,
             todo,
             why,
-            turn,
+            seed_round,
             tuple(seeds),
             PLACES.get(spec.task_set, ""),
         )
@@ -135,11 +135,9 @@ def parse_seeds(text: str) -> list[int]:
     except ValueError:
         seeds = []
     if not seeds:
-        raise NameProblem(
-            f"seeds '{text}': write how many (8), a range (100-107) or a list (3,5), of at least one seed"
-        )
+        raise UsageError(f"seeds '{text}': write how many (8), a range (100-107) or a list (3,5), of at least one seed")
     if len(seeds) > MOST_SEEDS:
-        raise NameProblem(f"seeds '{text}': {len(seeds)} of them, of at most {MOST_SEEDS}; one seed is written 5-5")
+        raise UsageError(f"seeds '{text}': {len(seeds)} of them, of at most {MOST_SEEDS}; one seed is written 5-5")
     return sorted(set(seeds))
 
 
@@ -163,20 +161,20 @@ def _task_sets(text: str, protocol: str) -> list[Part]:
     for part in map(parse_task_set, names):
         name, place = canonical([part]), part.values.get(PLACE)
         if place != found[name].values.get(PLACE):
-            raise NameProblem(f"{name} is named with two folders: {place} and {found[name].values.get(PLACE)}")
+            raise UsageError(f"{name} is named with two folders: {place} and {found[name].values.get(PLACE)}")
         PLACES[name] = place or ""
     sets = list(found.values())
     for part in sets:
         known = part.entry.attributes.get("protocols", ())
         if protocol not in known:
-            raise NameProblem(f"{part.entry.name} has no protocol '{protocol}'{did_you_mean(protocol, known)}")
+            raise UsageError(f"{part.entry.name} has no protocol '{protocol}'{did_you_mean(protocol, known)}")
     return sets
 
 
 def _listed(text: str, kind: str, known: Iterable[str]) -> list[str]:
     names = [name.strip() for name in split(text, ",") if name.strip()]
     if not names:
-        raise NameProblem(f"no {kind} is named: write all, or some of {', '.join(known)}")
+        raise UsageError(f"no {kind} is named: write all, or some of {', '.join(known)}")
     return names
 
 
@@ -188,9 +186,9 @@ def _check(request: Request) -> None:
     for option, known in choices.items():
         value = getattr(request, option)
         if value not in known:
-            raise NameProblem(f"--{option} '{value}' is not offered{did_you_mean(value, known)}")
+            raise UsageError(f"--{option} '{value}' is not offered{did_you_mean(value, known)}")
     if request.devices < 1:
-        raise NameProblem(f"--devices {request.devices}: a run needs at least one")
+        raise UsageError(f"--devices {request.devices}: a run needs at least one")
 
 
 def _device(request: Request) -> str:
@@ -199,7 +197,7 @@ def _device(request: Request) -> str:
 
     found = torch.cuda.device_count()
     if request.accelerator == "cuda" and found < request.devices:
-        raise NameProblem(f"--accelerator cuda --devices {request.devices}: this machine has {found} CUDA devices")
+        raise UsageError(f"--accelerator cuda --devices {request.devices}: this machine has {found} CUDA devices")
     kind = "cuda" if request.accelerator != "cpu" and found >= request.devices else "cpu"
     return kind if request.devices == 1 else f"{kind}×{request.devices}"
 
@@ -214,12 +212,12 @@ def _check_fit(rules: list[list[Part]], sets: list[Part]) -> None:
         for name, size in sizes.items():
             try:
                 methods.create(canonical(rule), num_tasks=size, teachers=[nn.Identity()] * size)
-            except methods.DoesNotFit as problem:
+            except methods.DoesNotFitError as problem:
                 reasons[name] = f"{name}: {problem}"
             except ValueError as problem:
-                raise NameProblem(f"{label(rule)}: {problem}") from problem
+                raise UsageError(f"{label(rule)}: {problem}") from problem
         if len(reasons) == len(sizes):
-            raise NameProblem(f"{label(rule)} fits none of the task sets: {'; '.join(reasons.values())}")
+            raise UsageError(f"{label(rule)} fits none of the task sets: {'; '.join(reasons.values())}")
 
 
 def _state(spec: RunSpec, parts: KeyParts, store: Store, record: RunRecord | None, retry: bool) -> tuple[bool, str]:

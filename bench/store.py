@@ -23,15 +23,15 @@ ASIDE = "set-aside"
 log = logging.getLogger("bench")
 
 
-class StoreProblem(Exception):
+class StoreError(Exception):
     """The folder or a file in it cannot be used; says which, and what would help."""
 
 
-class NothingToCompare(StoreProblem):
+class NothingToCompareError(StoreError):
     """What was to be compared is not there, on one side or the other."""
 
 
-class NoRecord(StoreProblem):
+class RecordError(StoreError):
     """A file is not a run's record."""
 
 
@@ -42,10 +42,10 @@ class Store:
         self.folder = folder
         for part in (folder, *folder.parents):
             if part.exists() and not part.is_dir():
-                raise StoreProblem(f"{part} is a file: name a folder")
+                raise StoreError(f"{part} is a file: name a folder")
 
     def require_writable(self) -> None:
-        """Make the folder, and raise StoreProblem unless files can be written there."""
+        """Make the folder, and raise StoreError unless files can be written there."""
         probe = self.folder / FOLDER / "probe"
         write(probe, b"")
         probe.unlink(missing_ok=True)
@@ -54,7 +54,7 @@ class Store:
         """Return all records by name, in the order of their names. What is none is set aside, and named in the log.
 
         Raises:
-            StoreProblem: a record cannot be read, or is of a newer schema.
+            StoreError: a record cannot be read, or is of a newer schema.
         """
         found = (self.get(file.stem) for file in sorted((self.folder / FOLDER).glob("*.json")))
         return {record.name: record for record in found if record is not None}
@@ -66,7 +66,7 @@ class Store:
             return self.read(file)
         except FileNotFoundError:
             return None
-        except NoRecord as problem:
+        except RecordError as problem:
             aside = self.folder / ASIDE / file.name
             with contextlib.suppress(OSError):  # where it cannot be moved it stays, and counts as missing all the same
                 aside.parent.mkdir(exist_ok=True)
@@ -79,14 +79,14 @@ class Store:
 
         Raises:
             FileNotFoundError: there is none.
-            NoRecord: it is not a record, or not the one that its name says.
-            StoreProblem: it cannot be read, or is of a newer schema.
+            RecordError: it is not a record, or not the one that its name says.
+            StoreError: it cannot be read, or is of a newer schema.
         """
         try:
             document = json.loads(file.read_bytes())
             version = document.get("schema_version") if isinstance(document, dict) else None
             if isinstance(version, int) and version > SCHEMA:
-                raise StoreProblem(
+                raise StoreError(
                     f"{file} has schema {version}, and this mtl-bench knows those up to {SCHEMA}: install the newer "
                     "one that wrote it, or name another folder (--out)"
                 )
@@ -94,15 +94,15 @@ class Store:
         except ValidationError as problem:
             first = problem.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise NoRecord(f"{file} is not a run's record ({where or 'JSON'}: {first['msg']})") from None
+            raise RecordError(f"{file} is not a run's record ({where or 'JSON'}: {first['msg']})") from None
         except ValueError as problem:
-            raise NoRecord(f"{file} is not a run's record (JSON: {problem})") from None
+            raise RecordError(f"{file} is not a run's record (JSON: {problem})") from None
         except FileNotFoundError:
             raise
         except OSError as problem:
-            raise StoreProblem(f"{file} cannot be read: {problem.strerror}") from None
+            raise StoreError(f"{file} cannot be read: {problem.strerror}") from None
         if not record.name == record.spec.name == file.stem or record.key != record.parts.key(record.name):
-            raise NoRecord(f"{file} is another run's record, or was edited")
+            raise RecordError(f"{file} is another run's record, or was edited")
         return record
 
     def put(self, record: RunRecord, state: "dict[str, Tensor] | None") -> RunRecord:
@@ -158,7 +158,7 @@ def write(file: Path, data: bytes) -> None:
     """Write a file whole or not at all: a temporary one beside it, flushed to disk, renamed.
 
     Raises:
-        StoreProblem: it cannot be written.
+        StoreError: it cannot be written.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -169,7 +169,7 @@ def write(file: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
         temporary.replace(file)
     except OSError as problem:
-        raise StoreProblem(f"{file} cannot be written: {problem.strerror}") from problem
+        raise StoreError(f"{file} cannot be written: {problem.strerror}") from problem
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ import methods
 from bench.catalogue import task_set
 from bench.records import STL, Cost, Point, Result, RunSpec, Score
 from methods.core import gradients
-from methods.core.base import Diverged, DoesNotFit, Method, is_finite
+from methods.core.base import DivergedError, DoesNotFitError, Method, is_finite
 from methods.core.gradients import Reduce
 from tasks.core.base import Network, Outputs, Task, TaskSet
 
@@ -256,7 +256,7 @@ class Run:
             method.end_step(self._losses_now(batch, step))
         if method is not None and self.hears_epochs:
             self.since_epoch.append(values)
-            if self.steps % self.protocol.epoch_steps == 0:
+            if self.steps % self.protocol.steps_per_epoch == 0:
                 self.end_epoch()
         if point:
             mean_weights = torch.stack(self.weights_since).mean(0) if self.weights_since else None
@@ -321,7 +321,7 @@ class Run:
     ) -> Tensor | None:
         if self.method is None:
             if not is_finite(values):
-                raise Diverged("loss", 0, step)
+                raise DivergedError("loss", 0, step)
             self.optimizer.zero_grad()
             losses[0].backward()
             gradients.average(list(self.network.parameters()), self.reduce)
@@ -329,7 +329,7 @@ class Run:
         return self.method.backward(
             losses,
             shared=self.shared,
-            cut=outputs.cut,
+            features=outputs.features,
             last=self.network.last,
             inputs={name: batch[name] for name in self.task_set.inputs},
             taps=[outputs.taps[task.name] for task in self.tasks] if outputs.taps else None,
@@ -396,7 +396,7 @@ class Run:
     def _score(self, split: str) -> tuple[dict[str, dict[str, float | None]], Tensor]:
         """Score the whole split, on every rank alike."""
         columns = self.task_set.splits[split]
-        metrics = {t.name: {n: m.build().to(self.fabric.device) for n, m in t.metrics.items()} for t in self.tasks}
+        metrics = {t.name: {n: m.factory().to(self.fabric.device) for n, m in t.metrics.items()} for t in self.tasks}
         total = count = torch.zeros(len(self.tasks), device=self.fabric.device)
         self.network.eval()
         with torch.no_grad():
@@ -408,7 +408,7 @@ class Run:
                 totals, counts = self._totals(outputs, batch)
                 total, count = total + torch.stack(totals), count + torch.stack(counts)
                 for task in self.tasks:
-                    elements = task.elements(outputs.predictions[task.name].float(), batch[task.target])
+                    elements = task.metric_inputs(outputs.predictions[task.name].float(), batch[task.target])
                     for metric in metrics[task.name].values():
                         metric.update(*elements)
             scores = {
@@ -427,7 +427,9 @@ class Run:
         scores = {
             task.name: {
                 name: Score(
-                    value=test[task.name][name], higher_is_better=m.higher_is_better, untrained=_finite(m.untrained)
+                    value=test[task.name][name],
+                    higher_is_better=m.higher_is_better,
+                    untrained=_finite(m.constant_score),
                 )
                 for name, m in task.metrics.items()
             }
@@ -464,15 +466,15 @@ def _train(
     torch.backends.cudnn.deterministic = True
     try:
         run = Run(fabric, spec, teachers)
-    except DoesNotFit as problem:
+    except DoesNotFitError as problem:
         return Result(status="skipped", reason=str(problem)), Cost(), None
     try:
         run.train(checkpoint)
         result = run.result()
-    except Diverged as problem:
+    except DivergedError as problem:
         what = f"the {problem.what} of task {spec.tasks[problem.task]} is not finite at step {problem.step}"
         result = run.failed("diverged", what)
-    except DoesNotFit as problem:
+    except DoesNotFitError as problem:
         result = run.failed("skipped", str(problem))
     state = {name: value.cpu().contiguous() for name, value in run.network.state_dict().items()}
     return result, run.cost(), state if spec.method == STL and result.status == "ok" else None

@@ -9,14 +9,14 @@ The rules are this folder's files. Importing this package imports none of them, 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from methods.core.registry import Entry, NameProblem, Option, Part, Registry
+from methods.core.registry import Entry, Option, Part, Registry, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from methods.core.base import Diverged, DoesNotFit, Method
+    from methods.core.base import DivergedError, DoesNotFitError, Method
 
-__all__ = ["Diverged", "DoesNotFit", "Method", "NameProblem", "create", "parse", "reads_teachers", "registry"]
+__all__ = ["DivergedError", "DoesNotFitError", "Method", "UsageError", "create", "parse", "reads_teachers", "registry"]
 
 
 def _common(entry: Entry) -> Mapping[str, Option]:
@@ -38,16 +38,16 @@ def parse(variant: str, **options: Any) -> list[Part]:
     """Read a variant: the parts that only add terms first, the balancing rule last.
 
     Raises:
-        NameProblem: a name or an option is wrong, or the parts do not go together.
+        UsageError: a name or an option is wrong, or the parts do not go together.
     """
     parts = sorted(registry.parse(variant, **options), key=lambda part: "extra" not in part.entry.functions)
     rules = [part for part in parts if "extra" not in part.entry.functions]
     if len(parts) > 1 and len(rules) != 1:
         names = " and ".join(part.entry.name for part in (rules or parts))
-        raise NameProblem(f"{variant}: of {names} only one can balance; what is added to it must have terms of its own")
+        raise UsageError(f"{variant}: of {names} only one can balance; what is added to it must have terms of its own")
     for part in parts:
         if part.values.get("norm") == "sum" and part.values["at"] != "shared":
-            raise NameProblem(f"{variant}: norm=sum needs the gradients at the shared parameters (at=shared)")
+            raise UsageError(f"{variant}: norm=sum needs the gradients at the shared parameters (at=shared)")
     return parts
 
 
@@ -69,8 +69,8 @@ def create(
         options: those of a variant of one part, as keywords.
 
     Raises:
-        NameProblem: a name or an option is wrong.
-        DoesNotFit: the rule cannot work with so many tasks.
+        UsageError: a name or an option is wrong.
+        DoesNotFitError: the rule cannot work with so many tasks.
     """
     built = []
     for part in parse(variant, **options):
@@ -101,13 +101,13 @@ def _build(rule: type, seed: int, **arguments: Any) -> "Method":
 
 
 def _does_not_fit(message: str) -> Exception:
-    from methods.core.base import DoesNotFit
+    from methods.core.base import DoesNotFitError
 
-    return DoesNotFit(message)
+    return DoesNotFitError(message)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Method", "Diverged", "DoesNotFit"):
+    if name in ("Method", "DivergedError", "DoesNotFitError"):
         from methods.core import base
 
         return getattr(base, name)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.core.base import DoesNotFit
+from methods.core.base import DoesNotFitError
 from methods.equal import Equal
 
 EPSILON = 1e-6
@@ -43,11 +43,11 @@ class KD(Equal):
     ) -> None:
         super().__init__(num_tasks)
         if len(weight) not in (1, num_tasks):
-            raise DoesNotFit(
+            raise DoesNotFitError(
                 f"{len(weight)} distillation weights were given for {num_tasks} tasks: give 1 or {num_tasks}"
             )
         if len(teachers) != num_tasks:
-            raise DoesNotFit(f"{len(teachers)} teachers were given for {num_tasks} tasks")
+            raise DoesNotFitError(f"{len(teachers)} teachers were given for {num_tasks} tasks")
         # A plain list: a teacher is no part of what the rule learns or saves.
         self.teachers = [teacher.eval() for teacher in teachers]
         self.mode, self.teacher_seed = mode, teacher_seed

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from methods.core.base import Method
-from methods.core.solvers import min_norm_point
+from methods.core.solvers.min_norm import min_norm_point
 
 
 class MGDA(Method):

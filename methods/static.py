@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from methods.core.base import DoesNotFit, Method
+from methods.core.base import DoesNotFitError, Method
 
 
 class Static(Method):
@@ -16,7 +16,7 @@ class Static(Method):
     def __init__(self, num_tasks: int, weights: tuple[float, ...]) -> None:
         super().__init__(num_tasks)
         if len(weights) != num_tasks:
-            raise DoesNotFit(f"{len(weights)} weights were given for {num_tasks} tasks")
+            raise DoesNotFitError(f"{len(weights)} weights were given for {num_tasks} tasks")
         self.register_buffer("weights", torch.tensor(weights))
 
     def weigh(self, losses: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tasks.core.base import Card, Network, Task, TaskSet
 from tasks.core.hub import Copy, Source, prepared
 from tasks.core.losses import cross_entropy
-from tasks.core.metrics import accuracy, classes, macro_recall
+from tasks.core.metrics.classification import accuracy, classes, macro_recall
 from tasks.core.protocol import Protocol
 from tasks.networks.mlp import MLP
 
@@ -56,9 +56,9 @@ class Census(TaskSet):
         files=("adult*.csv",),
     )
     protocols = {
-        "smoke": Protocol(name="smoke", steps=20, batch_size=256, lr=1e-2, epoch_steps=5, points=2),
-        "quick": Protocol(name="quick", steps=600, batch_size=256, lr=1e-2, epoch_steps=60),
-        "standard": Protocol(name="standard", steps=6000, batch_size=256, lr=1e-3, epoch_steps=120),
+        "smoke": Protocol(name="smoke", steps=20, batch_size=256, lr=1e-2, steps_per_epoch=5, points=2),
+        "quick": Protocol(name="quick", steps=600, batch_size=256, lr=1e-2, steps_per_epoch=60),
+        "standard": Protocol(name="standard", steps=6000, batch_size=256, lr=1e-3, steps_per_epoch=120),
     }
     card = Card(
         origin="Adult, or Census Income (Becker & Kohavi 1996, UCI), hub id scikit-learn/adult-census-income",

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tasks.core.base import Card, Network, Task, TaskSet
 from tasks.core.losses import cross_entropy, squared_error
-from tasks.core.metrics import accuracy, normalized_rmse
+from tasks.core.metrics.classification import accuracy
+from tasks.core.metrics.regression import normalized_rmse
 from tasks.core.protocol import Protocol
 from tasks.networks.mlp import MLP
 
@@ -30,9 +31,9 @@ class Digits(TaskSet):
 
     inputs = ("image",)
     protocols = {
-        "smoke": Protocol(name="smoke", steps=20, batch_size=64, lr=3e-3, epoch_steps=5, points=2),
-        "quick": Protocol(name="quick", steps=600, batch_size=64, lr=3e-3, epoch_steps=60),
-        "standard": Protocol(name="standard", steps=12_000, batch_size=64, lr=1e-3, epoch_steps=188),
+        "smoke": Protocol(name="smoke", steps=20, batch_size=64, lr=3e-3, steps_per_epoch=5, points=2),
+        "quick": Protocol(name="quick", steps=600, batch_size=64, lr=3e-3, steps_per_epoch=60),
+        "standard": Protocol(name="standard", steps=12_000, batch_size=64, lr=1e-3, steps_per_epoch=188),
     }
     card = Card(
         origin="Optical recognition of handwritten digits (Alpaydin & Kaynak 1998), as shipped by scikit-learn",

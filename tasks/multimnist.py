@@ -10,7 +10,7 @@ from torch import Tensor
 from tasks.core.base import Card, Network, Task, TaskSet
 from tasks.core.hub import Copy, Source, prepared
 from tasks.core.losses import cross_entropy
-from tasks.core.metrics import accuracy
+from tasks.core.metrics.classification import accuracy
 from tasks.core.protocol import Protocol
 from tasks.networks.lenet import LeNet
 
@@ -46,9 +46,9 @@ class MultiMNIST(TaskSet):
         columns={"image": "Image", "label": f"ClassLabel({CLASSES})"},
     )
     protocols = {
-        "smoke": Protocol(name="smoke", steps=20, batch_size=64, lr=4e-3, epoch_steps=5, points=2),
-        "quick": Protocol(name="quick", steps=500, batch_size=64, lr=4e-3, epoch_steps=50),
-        "standard": Protocol(name="standard", steps=6000, batch_size=64, lr=2e-3, epoch_steps=150),
+        "smoke": Protocol(name="smoke", steps=20, batch_size=64, lr=4e-3, steps_per_epoch=5, points=2),
+        "quick": Protocol(name="quick", steps=500, batch_size=64, lr=4e-3, steps_per_epoch=50),
+        "standard": Protocol(name="standard", steps=6000, batch_size=64, lr=2e-3, steps_per_epoch=150),
     }
     card = Card(
         origin="MNIST (LeCun et al. 1998), hub id ylecun/mnist",

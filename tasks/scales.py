@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tasks.core.base import Card, Network, Task, TaskSet
 from tasks.core.losses import squared_error
-from tasks.core.metrics import normalized_rmse
+from tasks.core.metrics.regression import normalized_rmse
 from tasks.core.protocol import Protocol
 from tasks.networks.mlp import MLP
 
@@ -30,9 +30,9 @@ class Scales(TaskSet):
 
     inputs = ("x",)
     protocols = {
-        "smoke": Protocol(name="smoke", steps=20, batch_size=64, lr=5e-3, epoch_steps=5, points=2),
-        "quick": Protocol(name="quick", steps=400, batch_size=64, lr=5e-3, epoch_steps=40),
-        "standard": Protocol(name="standard", steps=1_000, batch_size=64, lr=1e-3, epoch_steps=40),
+        "smoke": Protocol(name="smoke", steps=20, batch_size=64, lr=5e-3, steps_per_epoch=5, points=2),
+        "quick": Protocol(name="quick", steps=400, batch_size=64, lr=5e-3, steps_per_epoch=40),
+        "standard": Protocol(name="standard", steps=1_000, batch_size=64, lr=1e-3, steps_per_epoch=40),
     }
     card = Card(
         origin="Generated, after Chen et al. 2018 (GradNorm), section 4",

@@ -11,14 +11,15 @@ from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MeanAbsolutePercentageError, MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from tasks import raycast
-from tasks.core.base import Builder, Card, Elements, Metric, Network, Task, TaskSet
+from tasks.core.base import Card, Factory, Metric, MetricInputs, Network, Task, TaskSet
 from tasks.core.cache import cached
-from tasks.core.losses import IGNORE, cross_entropy, depth_error, normal_error
-from tasks.core.metrics import Median, Within, against_constant, angles, valid_depths
-from tasks.core.metrics import classes as likeliest
+from tasks.core.dense import Median, Within, angles, depth_error, normal_error, valid_depths
+from tasks.core.losses import IGNORE, cross_entropy
+from tasks.core.metrics.classification import classes as likeliest
+from tasks.core.metrics.constant import against_constant
 from tasks.core.protocol import Protocol
 from tasks.networks.encoder_decoder import EncoderDecoder
+from tasks.rendering import raycast
 
 COUNTS = {"train": 1_300, "validation": 200, "test": 500}
 DATA_SEED = 0
@@ -33,12 +34,12 @@ class Scenes(TaskSet):
 
     inputs = ("image",)
     protocols = {
-        "smoke": Protocol(name="smoke", steps=20, batch_size=8, lr=1e-2, epoch_steps=5, points=2),
-        "quick": Protocol(name="quick", steps=500, batch_size=8, lr=1e-2, epoch_steps=50),
-        "standard": Protocol(name="standard", steps=6_000, batch_size=8, lr=1e-2, epoch_steps=163),
+        "smoke": Protocol(name="smoke", steps=20, batch_size=8, lr=1e-2, steps_per_epoch=5, points=2),
+        "quick": Protocol(name="quick", steps=500, batch_size=8, lr=1e-2, steps_per_epoch=50),
+        "standard": Protocol(name="standard", steps=6_000, batch_size=8, lr=1e-2, steps_per_epoch=163),
     }
     card = Card(
-        origin="Rendered by tasks/raycast.py from seeds; no photograph",
+        origin="Rendered by tasks/rendering/raycast.py from seeds; no photograph",
         licence="MIT, as this project",
         preprocessing=(
             "1,300 / 200 / 500 rooms at 24×32, the same for every seed; colours with noise of 0.03; 4 % of the pixels "
@@ -87,7 +88,7 @@ class Scenes(TaskSet):
         direction = direction.view(3, 1, 1).expand(-1, self.height, self.width)
 
         def scored(
-            column: str, constant: Tensor, elements: Elements, builders: Mapping[str, tuple[Builder, bool]]
+            column: str, constant: Tensor, elements: MetricInputs, builders: Mapping[str, tuple[Factory, bool]]
         ) -> dict[str, Metric]:
             return {
                 name: against_constant(build, higher, constant, test[column], elements)

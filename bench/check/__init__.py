@@ -7,9 +7,9 @@ from typing import Literal
 import methods
 from bench.catalogue import PLACES, parse_task_set
 from bench.catalogue import task_sets as registry
-from methods.core.registry import PLACE, NameProblem, canonical, did_you_mean
+from methods.core.registry import PLACE, UsageError, canonical, did_you_mean
 from tasks.core import hub
-from tasks.core.problem import DataProblem
+from tasks.core.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,23 @@ def check(variant: str) -> Iterator[Finding]:
     """Try a rule or a task set, check by check.
 
     Raises:
-        NameProblem: there is neither of this name, or an option is wrong.
-        DataProblem: the data of the task set cannot be had.
+        UsageError: there is neither of this name, or an option is wrong.
+        DataError: the data of the task set cannot be had.
     """
     is_task_set = _is_task_set(variant)
     # Imported here, because they import torch, which a wrong name need not pay for.
     from bench.check import rules, task_sets
-    from bench.check.outcomes import Fails, NotApplicable
+    from bench.check.outcomes import CheckError, NotApplicableError
 
     for function in task_sets.CHECKS if is_task_set else rules.CHECKS:
         what = (function.__doc__ or "").removesuffix(".")
         try:
             function(variant)
-        except NotApplicable as why:
+        except NotApplicableError as why:
             yield Finding(what, "does not apply", str(why))
-        except Fails as why:
+        except CheckError as why:
             yield Finding(what, "fails", str(why))
-        except (NameProblem, DataProblem):  # nothing was tried
+        except (UsageError, DataError):  # nothing was tried
             raise
         except Exception as problem:  # whatever somebody's code may raise
             yield Finding(what, "fails", f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}")
@@ -51,15 +51,15 @@ def check(variant: str) -> Iterator[Finding]:
 
 
 def _is_task_set(variant: str) -> bool:
-    """Whether a variant is one of a task set; raise NameProblem if it is nothing."""
+    """Whether a variant is one of a task set; raise UsageError if it is nothing."""
     name = variant.partition("[")[0].partition("+")[0]
     sets = registry.entries()
     known = {**methods.registry.entries(), **sets}
     if name not in known and ".py" not in name:
-        raise NameProblem(f"there is no method or task set '{name}'{did_you_mean(name, known)}")
+        raise UsageError(f"there is no method or task set '{name}'{did_you_mean(name, known)}")
     try:
         part = parse_task_set(variant)
-    except NameProblem:
+    except UsageError:
         if name in sets:
             raise
         methods.parse(variant)

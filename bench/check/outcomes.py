@@ -12,11 +12,11 @@ from methods.core.registry import canonical
 from tasks.core.base import TaskSet
 
 
-class Fails(Exception):
+class CheckError(Exception):
     """What is wrong, and what would be right."""
 
 
-class NotApplicable(Exception):
+class NotApplicableError(Exception):
     """Why a check has nothing to try."""
 
 
@@ -27,11 +27,11 @@ def generators() -> dict[str, object]:
 
 
 def require_same_generators(before: Mapping[str, object], right: str) -> None:
-    """Raise `Fails` if a global generator is not as it was."""
+    """Raise `CheckError` if a global generator is not as it was."""
     after = generators()
     for name, state in before.items():
         if after[name] != state:
-            raise Fails(f"it draws from {name}'s global generator: {right}")
+            raise CheckError(f"it draws from {name}'s global generator: {right}")
 
 
 def task_names(built: TaskSet) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import methods
 from bench.catalogue import build, task_sets
 from bench.check.outcomes import (
-    Fails,
-    NotApplicable,
+    CheckError,
+    NotApplicableError,
     generators,
     require_same_generators,
     short_run,
@@ -23,14 +23,14 @@ from bench.check.outcomes import (
 from bench.checkpoint import Checkpoint
 from bench.records import STL
 from bench.training import build_network, train
-from methods.core.base import DoesNotFit, Method
+from methods.core.base import DoesNotFitError, Method
 from methods.core.registry import canonical, did_you_mean
 
 
 class Toy(nn.Module):
     """A trunk and K heads in float64, whose losses differ a hundredfold; a small network with all that a rule may want.
 
-    Its forward pass returns the losses and the cut, which is also the only tap.
+    Its forward pass returns the losses and the features, which is also the only tap.
     """
 
     def __init__(self, tasks: int) -> None:
@@ -46,10 +46,12 @@ class Toy(nn.Module):
         self.targets = 1 + torch.randn(tasks, 12, 2, generator=draw, dtype=torch.float64)
 
     def forward(self) -> tuple[list[Tensor], Tensor]:
-        """Return the losses and the cut."""
-        cut = self.trunk(self.inputs)
+        """Return the losses and the features."""
+        features = self.trunk(self.inputs)
         pairs = zip(self.heads, self.targets, strict=True)
-        return [10.0 ** (k % 3 - 1) * (head(cut) - t).square().mean() for k, (head, t) in enumerate(pairs)], cut
+        return [
+            10.0 ** (k % 3 - 1) * (head(features) - t).square().mean() for k, (head, t) in enumerate(pairs)
+        ], features
 
     def trunk_gradient(self) -> Tensor:
         """Return the `.grad` of the trunk `[P]`."""
@@ -73,8 +75,8 @@ def _create(variant: str, tasks: int, seed: int = 0) -> Method:
 
 def _step(toy: Toy, method: Method, change: Change = lambda losses: losses) -> tuple[Tensor | None, Tensor]:
     """One step of training, with all that a loop tells a rule; return its weights and the trunk's update."""
-    losses, cut = toy()
-    weights = _backward(toy, method, change(losses), cut)
+    losses, features = toy()
+    weights = _backward(toy, method, change(losses), features)
     update = toy.trunk_gradient().clone()
     with torch.no_grad():
         for parameter in toy.parameters():
@@ -86,9 +88,9 @@ def _step(toy: Toy, method: Method, change: Change = lambda losses: losses) -> t
     return None if weights is None else weights.clone(), update
 
 
-def _backward(toy: Toy, method: Method, losses: list[Tensor], cut: Tensor) -> Tensor | None:
-    given: dict[str, Any] = {"cut": cut, "last": toy.trunk[-2].weight}
-    given |= {"inputs": {"x": toy.inputs}, "taps": [(cut,)] * method.num_tasks}
+def _backward(toy: Toy, method: Method, losses: list[Tensor], features: Tensor) -> Tensor | None:
+    given: dict[str, Any] = {"features": features, "last": toy.trunk[-2].weight}
+    given |= {"inputs": {"x": toy.inputs}, "taps": [(features,)] * method.num_tasks}
     return method.backward(losses, shared=toy.trunk.named_parameters(), **given)
 
 
@@ -98,18 +100,18 @@ def _fitting(variant: str, sizes: Sequence[int]) -> list[int]:
     for tasks in sizes:
         try:
             _create(variant, tasks)
-        except DoesNotFit:
+        except DoesNotFitError:
             continue
         found.append(tasks)
     if not found:
-        raise NotApplicable(f"it does not take {' or '.join(map(str, sizes))} tasks")
+        raise NotApplicableError(f"it does not take {' or '.join(map(str, sizes))} tasks")
     return found
 
 
 def _near(one: Tensor, other: Tensor, what: str, tolerance: float = 1e-6) -> None:
     error = float((one - other).norm() / other.norm().clamp(min=torch.finfo(torch.float64).tiny))
     if not error <= tolerance:
-        raise Fails(f"{what}: off by {error:.1e} of its length")
+        raise CheckError(f"{what}: off by {error:.1e} of its length")
 
 
 def builds(variant: str) -> None:
@@ -122,13 +124,13 @@ def one_task(variant: str) -> None:
     [tasks] = _fitting(variant, [1])
     toy, method = Toy(1), _create(variant, tasks)
     if method.overrides("extra"):
-        raise NotApplicable("it adds terms of its own")
+        raise NotApplicableError("it adds terms of its own")
     for _ in range(5):
         plain = torch.cat([g.flatten() for g in torch.autograd.grad(toy()[0][0], list(toy.trunk.parameters()))])
         _, update = _step(toy, method)
         scale = (update @ plain) / (plain @ plain)
         if not scale > 0:
-            raise Fails(f"the update is {float(scale):.3g} times the gradient")
+            raise CheckError(f"the update is {float(scale):.3g} times the gradient")
         _near(update, scale * plain, "the update is no multiple of the gradient")
 
 
@@ -140,7 +142,7 @@ def many_tasks(variant: str) -> None:
         weights, update = _step(toy, method)
         _finite(toy, weights)
         if not update.any():
-            raise Fails("the update is zero")
+            raise CheckError("the update is zero")
 
 
 AWKWARD: dict[str, Change] = {
@@ -168,16 +170,16 @@ def awkward(variant: str) -> None:
                     weights, _ = _step(toy, method, change)
                     _finite(toy, weights)
                 except Exception as problem:
-                    raise Fails(f"{name}, {tasks} tasks: {problem}") from problem
+                    raise CheckError(f"{name}, {tasks} tasks: {problem}") from problem
                 toy.load_state_dict(start)  # a step of any length would diverge on such losses
 
 
 def _finite(toy: Toy, weights: Tensor | None) -> None:
     if weights is not None and not weights.isfinite().all():
-        raise Fails(f"the weights are {[float(f'{w:.3g}') for w in weights]}")
+        raise CheckError(f"the weights are {[float(f'{w:.3g}') for w in weights]}")
     for name, parameter in toy.named_parameters():
         if parameter.grad is not None and not parameter.grad.isfinite().all():
-            raise Fails(f"the gradient of {name} is not finite")
+            raise CheckError(f"the gradient of {name} is not finite")
 
 
 def deterministic(variant: str) -> None:
@@ -192,7 +194,7 @@ def deterministic(variant: str) -> None:
         method = _create(variant, tasks)
         ends.append(torch.stack([_step(toy, method)[1] for _ in range(4)]))
     if not torch.equal(*ends):
-        raise Fails("two runs of one seed differ: draw from self.generator alone")
+        raise CheckError("two runs of one seed differ: draw from self.generator alone")
 
 
 def others_streams(variant: str) -> None:
@@ -219,7 +221,7 @@ def goes_on(variant: str) -> None:
     other.load_state_dict(network)
     restored.load_state_dict(saved)
     if not torch.equal(torch.stack([_step(other, restored)[1] for _ in range(4)]), expected):
-        raise Fails("it goes on differently: keep what it remembers in parameters, buffers or get_extra_state")
+        raise CheckError("it goes on differently: keep what it remembers in parameters, buffers or get_extra_state")
 
 
 def _copied(state: object) -> dict[str, object]:
@@ -241,9 +243,9 @@ def leaves_the_network(variant: str) -> None:
     _backward(toy, method, *toy())
     for name, parameter in toy.named_parameters():
         if not torch.equal(parameter, before[name]):
-            raise Fails(f"it changes {name}: leave that to the optimiser")
+            raise CheckError(f"it changes {name}: leave that to the optimiser")
         if parameter.grad is None:
-            raise Fails(f"{name} has no gradient")
+            raise CheckError(f"{name} has no gradient")
 
 
 def claims(variant: str) -> None:
@@ -251,10 +253,10 @@ def claims(variant: str) -> None:
     tasks = _fitting(variant, [5, 3, 2])[0]
     claimed = _create(variant, tasks).invariant
     if not claimed:
-        raise NotApplicable("it claims nothing")
+        raise NotApplicableError("it claims nothing")
     for claim in sorted(claimed):
         if claim not in CLAIMS:
-            raise Fails(f"there is no claim '{claim}'{did_you_mean(claim, CLAIMS)}")
+            raise CheckError(f"there is no claim '{claim}'{did_you_mean(claim, CLAIMS)}")
         CLAIMS[claim](variant, tasks)
 
 
@@ -288,11 +290,11 @@ def trains(variant: str) -> None:
             reasons.append(result.reason)
             continue
         if result.status != "ok":
-            raise Fails(f"{name}: {result.status}: {result.reason}")
+            raise CheckError(f"{name}: {result.status}: {result.reason}")
         if train(spec, teachers)[0] != result:
-            raise Fails(f"{name}: a second training ended elsewhere")
+            raise CheckError(f"{name}: a second training ended elsewhere")
         return
-    raise NotApplicable("; ".join(reasons))
+    raise NotApplicableError("; ".join(reasons))
 
 
 def _places_to_train() -> list[tuple[str, tuple[str, ...]]]:

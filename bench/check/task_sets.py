@@ -9,8 +9,8 @@ from torch import Tensor
 
 from bench.catalogue import build
 from bench.check.outcomes import (
-    Fails,
-    NotApplicable,
+    CheckError,
+    NotApplicableError,
     generators,
     require_same_generators,
     short_run,
@@ -40,7 +40,7 @@ def data(variant: str) -> None:
         for name in built.inputs:
             column = built.splits[split][name]
             if column.is_floating_point() and not column.isfinite().all():
-                raise Fails(f"the {split} split's {name} is not finite everywhere")
+                raise CheckError(f"the {split} split's {name} is not finite everywhere")
 
 
 def same_data(variant: str) -> None:
@@ -48,7 +48,7 @@ def same_data(variant: str) -> None:
     before = generators()
     one, other = build(variant).fingerprint, build(variant).fingerprint
     if one != other:
-        raise Fails("its data differs: draw it from a generator with a seed of its own")
+        raise CheckError("its data differs: draw it from a generator with a seed of its own")
     require_same_generators(before, "draw from a generator of its own")
 
 
@@ -57,15 +57,17 @@ def described(variant: str) -> None:
     built = build(variant)
     empty = [name for name, text in vars(built.card).items() if not text.strip()]
     if empty:
-        raise Fails(f"its card says nothing of {empty[0]}")
+        raise CheckError(f"its card says nothing of {empty[0]}")
     if "quick" not in built.protocols:
-        raise Fails(f"it has no protocol 'quick', which is the default: it has {', '.join(built.protocols)}")
+        raise CheckError(f"it has no protocol 'quick', which is the default: it has {', '.join(built.protocols)}")
     for name, protocol in built.protocols.items():
         if protocol.name != name:
-            raise Fails(f"its protocol '{name}' is called '{protocol.name}'")
+            raise CheckError(f"its protocol '{name}' is called '{protocol.name}'")
     quick = built.protocols["quick"]
-    if quick.steps < 10 * quick.epoch_steps:
-        raise Fails(f"'quick' has {quick.steps} steps of epochs of {quick.epoch_steps}: rules by epoch need ten epochs")
+    if quick.steps < 10 * quick.steps_per_epoch:
+        raise CheckError(
+            f"'quick' has {quick.steps} steps of epochs of {quick.steps_per_epoch}: rules by epoch need ten epochs"
+        )
 
 
 def networks(variant: str) -> None:
@@ -75,14 +77,14 @@ def networks(variant: str) -> None:
         network = _network(variant, built, tasks)
         outputs = network({name: _batch(built)[name] for name in built.inputs})
         if set(outputs.predictions) != set(tasks):
-            raise Fails(f"asked for {', '.join(tasks)} it predicts {', '.join(outputs.predictions)}")
+            raise CheckError(f"asked for {', '.join(tasks)} it predicts {', '.join(outputs.predictions)}")
         if set(outputs.taps) != set(tasks):
-            raise Fails(f"asked for {', '.join(tasks)} it has taps of {', '.join(outputs.taps) or 'none'}")
+            raise CheckError(f"asked for {', '.join(tasks)} it has taps of {', '.join(outputs.taps) or 'none'}")
         own = set(network.parameters())
         if not network.shared or not {parameter for _, parameter in network.shared} < own:
-            raise Fails("network.shared should be some of the network's parameters, and not all of them")
+            raise CheckError("network.shared should be some of the network's parameters, and not all of them")
         if not any(network.last is parameter for _, parameter in network.shared):
-            raise Fails("network.last should be one of network.shared")
+            raise CheckError("network.last should be one of network.shared")
 
 
 def same_start(variant: str) -> None:
@@ -93,9 +95,9 @@ def same_start(variant: str) -> None:
     for tasks in [names[::-1], *((name,) for name in names)]:
         for name, value in _network(variant, built, tasks).state_dict().items():
             if name not in whole:
-                raise Fails(f"the network of {', '.join(tasks)} has {name}, which that of all tasks has not")
+                raise CheckError(f"the network of {', '.join(tasks)} has {name}, which that of all tasks has not")
             if not torch.equal(value, whole[name]):
-                raise Fails(f"{name} starts differently in the network of {', '.join(tasks)}")
+                raise CheckError(f"{name} starts differently in the network of {', '.join(tasks)}")
 
 
 def losses(variant: str) -> None:
@@ -109,12 +111,12 @@ def losses(variant: str) -> None:
         prediction, target = predictions[task.name], batch[task.target]
         total, count = task.loss(prediction.float(), target)
         if total.dim() or count.dim() or not total.isfinite() or count < 0:
-            raise Fails(f"{task.name}: the loss is {total}, {count}, and should be two numbers, total and count")
+            raise CheckError(f"{task.name}: the loss is {total}, {count}, and should be two numbers, total and count")
         parts = [task.loss(prediction[s].detach().float(), target[s]) for s in (slice(0, 5), slice(5, None))]
         for name, value, own in (("total", total.item(), 0), ("count", count.item(), 1)):
             summed = sum(part[own].item() for part in parts)
             if abs(summed - value) > 1e-4 * abs(value) + 1e-6:
-                raise Fails(
+                raise CheckError(
                     f"{task.name}: the {name} of two parts of a batch is {summed:.6g}, of the whole {value:.6g}"
                 )
         found = torch.autograd.grad(total, list(network.parameters()), retain_graph=True, allow_unused=True)
@@ -122,28 +124,28 @@ def losses(variant: str) -> None:
         reached = [there or gradients[p] is not None for there, p in zip(reached, shared, strict=True)]
         heads = [gradient for parameter, gradient in gradients.items() if all(parameter is not p for p in shared)]
         if all(gradient is None for gradient in heads):
-            raise Fails(f"{task.name}: the loss reaches no parameter of a head")
+            raise CheckError(f"{task.name}: the loss reaches no parameter of a head")
     for (name, _), there in zip(network.shared, reached, strict=True):
         if not there:
-            raise Fails(f"no loss reaches the shared parameter {name}")
+            raise CheckError(f"no loss reaches the shared parameter {name}")
 
 
-def cut(variant: str) -> None:
-    """Everything shared reaches the heads through the cut."""
+def features(variant: str) -> None:
+    """Everything shared reaches the heads through the features."""
     built, batch = build(variant), _batch(build(variant))
     network = _network(variant, built, task_names(built))
     outputs = network({name: batch[name] for name in built.inputs})
-    if outputs.cut is None:
-        raise NotApplicable("it has no cut")
+    if outputs.features is None:
+        raise NotApplicableError("it has no features")
     total = torch.stack([t.loss(outputs.predictions[t.name].float(), batch[t.target])[0] for t in built.tasks]).sum()
     shared = [parameter for _, parameter in network.shared]
     differentiate = partial(torch.autograd.grad, retain_graph=True, allow_unused=True, materialize_grads=True)
     whole = differentiate(total, shared)
-    [into] = differentiate(total, [outputs.cut])
-    through = differentiate(outputs.cut, shared, into)
+    [into] = differentiate(total, [outputs.features])
+    through = differentiate(outputs.features, shared, into)
     for (name, _), one, other in zip(network.shared, whole, through, strict=True):
         if (one - other).norm() > 1e-4 * one.norm() + 1e-12:
-            raise Fails(f"{name} reaches a head past the cut: return the tensor that all heads read, or None")
+            raise CheckError(f"{name} reaches a head past the features: return the tensor that all heads read, or None")
 
 
 def evaluation(variant: str) -> None:
@@ -158,15 +160,15 @@ def evaluation(variant: str) -> None:
     for task in built.tasks:
         one, other = whole[task.name][3:5], alone[task.name]
         if not torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max())):
-            raise Fails(f"{task.name}: an example's prediction depends on the others in its batch")
+            raise CheckError(f"{task.name}: an example's prediction depends on the others in its batch")
         for name, metric in task.metrics.items():
-            accumulator = metric.build()
+            accumulator = metric.factory()
             for part in (slice(0, 20), slice(20, None)):
-                accumulator.update(*task.elements(whole[task.name][part].float(), test[task.target][part]))
+                accumulator.update(*task.metric_inputs(whole[task.name][part].float(), test[task.target][part]))
             if not torch.as_tensor(accumulator.compute()).isfinite():
-                raise Fails(f"{task.name}: its metric {name} is not a number")
-            if not np.isfinite(metric.untrained):
-                raise Fails(f"{task.name}: the untrained score of {name} is {metric.untrained}")
+                raise CheckError(f"{task.name}: its metric {name} is not a number")
+            if not np.isfinite(metric.constant_score):
+                raise CheckError(f"{task.name}: the untrained score of {name} is {metric.constant_score}")
 
 
 def trained_on(variant: str) -> None:
@@ -177,11 +179,11 @@ def trained_on(variant: str) -> None:
         spec = short_run(variant, built, tasks, method)
         result, _, _ = train(spec)
         if result.status != "ok":
-            raise Fails(f"{method} on {', '.join(tasks)}: {result.status}: {result.reason}")
+            raise CheckError(f"{method} on {', '.join(tasks)}: {result.status}: {result.reason}")
         if train(spec)[0] != result:
-            raise Fails(f"{method} on {', '.join(tasks)}: a second training ended elsewhere")
+            raise CheckError(f"{method} on {', '.join(tasks)}: a second training ended elsewhere")
 
 
 CHECKS: tuple[Callable[[str], None], ...] = (
-    *(data, same_data, described, networks, same_start, losses, cut, evaluation, trained_on),
+    *(data, same_data, described, networks, same_start, losses, features, evaluation, trained_on),
 )

@@ -21,10 +21,10 @@ from typing import TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from bench.engine.runs import LOG_LINES, Done, execute, failed
-from bench.forecast import like, seconds_by_likeness
+from bench.forecast import seconds_of_similar, similar
 from bench.plan import Planned
 from bench.records import FINAL, RunRecord, Status
-from bench.store import Store, StoreProblem
+from bench.store import Store, StoreError
 
 Argument = TypeVar("Argument")
 Returned = TypeVar("Returned")
@@ -106,10 +106,10 @@ def _quietly(function: Callable[[Argument], Returned], argument: Argument) -> Re
 
 def longest_first(runs: Sequence[Planned], known: Mapping[str, RunRecord]) -> list[Planned]:
     """Order runs by turn, then by how long the like of them took, as far as records tell, else as planned."""
-    seconds = seconds_by_likeness(known)
+    seconds = seconds_of_similar(known)
 
     def order(planned: Planned) -> tuple[int, float]:
-        return planned.turn, -seconds.get(like(planned.spec), 0.0)
+        return planned.seed_round, -seconds.get(similar(planned.spec), 0.0)
 
     return sorted(runs, key=order)
 
@@ -154,7 +154,7 @@ def _outcome(future: "Future[None]", planned: Planned, store: Store, timeout: fl
         status, reason = "timeout", f"it took more than {timeout:g} s"
     except ProcessExpired as problem:
         status, reason = "crashed", _cause(problem.exitcode)
-    except StoreProblem:  # a full disk, say: no run could leave its record
+    except StoreError:  # a full disk, say: no run could leave its record
         raise
     except Exception as problem:
         status, reason = "crashed", f"{type(problem).__name__}: {problem}"

@@ -16,7 +16,7 @@ from torch import OutOfMemoryError
 from bench.catalogue import PLACES
 from bench.plan import Planned
 from bench.records import Cost, Provenance, Result, RunRecord, Status
-from bench.store import Store, StoreProblem
+from bench.store import Store, StoreError
 
 LOG_LINES = 60
 """How much of a failed run's log its record keeps: a dump of the stack is about 40 lines."""
@@ -48,7 +48,7 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
             devices=int(devices or 1),
             checkpoint=checkpoint if checkpoint_every else None,
         )
-    except StoreProblem:  # a full disk, say, when a checkpoint is written: no failure of this run
+    except StoreError:  # a full disk, say, when a checkpoint is written: no failure of this run
         raise
     except Exception as problem:  # whatever a plug-in may raise: this run's failure, and nobody else's
         if debug:
@@ -76,7 +76,7 @@ def _record(planned: Planned, result: Result, cost: Cost, log: Sequence[str] = (
         method_label=planned.method_label,
         result=result,
         cost=cost,
-        provenance=Provenance(**surroundings(), seeds=planned.seeds),
+        provenance=Provenance(**environment(), seeds=planned.seeds),
         log=tuple(log),
     )
 
@@ -98,7 +98,7 @@ def _missing_teacher(planned: Planned, store: Store) -> str:
 
 
 @cache
-def surroundings() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """Return what made the runs of this process: commit, versions, hardware."""
     packages = ("mtl-bench", "torch", "numpy", "lightning-fabric", "torchmetrics")
     versions = {"python": platform.python_version()}

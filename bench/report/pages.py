@@ -20,8 +20,8 @@ from bench.report.runs import tidy
 from bench.report.table import leaderboard
 from bench.report.text import latex, markdown
 from bench.store import write
-from methods.core.registry import NameProblem
-from tasks.core.problem import DataProblem
+from methods.core.registry import UsageError
+from tasks.core.errors import DataError
 
 FILES = (
     *("leaderboard.csv", "leaderboard.html", "leaderboard.md", "leaderboard.tex"),
@@ -58,7 +58,7 @@ def _published(report: Report) -> dict[str, pd.DataFrame]:
     for board in report.boards:
         try:
             found[board.label] = published(board.label.partition("[")[0].partition("@")[0])
-        except (NameProblem, DataProblem):  # of no such task set; or they did not come along
+        except (UsageError, DataError):  # of no such task set; or they did not come along
             continue
     return found
 

@@ -21,7 +21,7 @@ from bench.records import (
     Score,
     digest,
 )
-from bench.store import StoreProblem
+from bench.store import StoreError
 from tasks.core.protocol import Protocol
 
 Floats = NDArray[np.float64]
@@ -182,28 +182,28 @@ def read_tidy(file: Path) -> list[RunRecord]:
     """Read anybody's tidy file: the columns `NEEDED`, and of the others of `COLUMNS` those that it has.
 
     Raises:
-        StoreProblem: a column is missing, or a line is not what it should be; says which.
+        StoreError: a column is missing, or a line is not what it should be; says which.
     """
     try:
         frame = pd.read_csv(file, dtype={"method": str, "task_set": str, "task": str, "metric": str, "status": str})
     except OSError as problem:
-        raise StoreProblem(f"{file} cannot be read: {problem.strerror}") from None
+        raise StoreError(f"{file} cannot be read: {problem.strerror}") from None
     except ValueError as problem:
-        raise StoreProblem(f"{file} is not a CSV file: {problem}") from None
+        raise StoreError(f"{file} is not a CSV file: {problem}") from None
     missing = [name for name in NEEDED if name not in frame]
     if missing:
-        raise StoreProblem(f"{file} has no column {missing[0]}: it needs {', '.join(NEEDED)}, and may have status")
+        raise StoreError(f"{file} has no column {missing[0]}: it needs {', '.join(NEEDED)}, and may have status")
     for name, usual in (("status", "ok"), ("split", "test")):
         frame[name] = frame[name].fillna(usual) if name in frame else usual
     frame = frame.reindex(columns=COLUMNS)
     frame = frame[frame["split"] == "test"]
     for wrong, why in _faults(frame):
         if wrong.any():
-            raise StoreProblem(f"{file}, line {frame.index[wrong][0] + 2}: {why}")
+            raise StoreError(f"{file}, line {frame.index[wrong][0] + 2}: {why}")
     by_run = frame.groupby(["task_set", "method", "seed"], sort=True)
     records = [record for _, rows in by_run for record in _given(rows)]
     if not any(record.spec.method == STL for record in records):
-        raise StoreProblem(f"{file} has no rows of the method '{STL}': single-task runs are what gains are measured by")
+        raise StoreError(f"{file} has no rows of the method '{STL}': single-task runs are what gains are measured by")
     return records
 
 
@@ -250,7 +250,7 @@ def _record(
     scores: dict[str, dict[str, Score]],
     failed: list[str],
 ) -> RunRecord:
-    protocol = Protocol(name=GIVEN, steps=1, batch_size=1, lr=1, epoch_steps=1, points=1)
+    protocol = Protocol(name=GIVEN, steps=1, batch_size=1, lr=1, steps_per_epoch=1, points=1)
     spec = RunSpec(task_set=task_set, tasks=tasks, method=method, seed=seed, protocol=protocol)
     parts = KeyParts(data="", threads=1, device="", versions={}, upstream={}, sources={})
     status = "ok" if len(scores) == len(tasks) else (failed or ["crashed"])[0]

@@ -99,5 +99,5 @@ def _latex(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """The text on one line, without what would turn its surroundings around."""
+    """The text on one line, without what would turn its environment around."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -7,12 +7,12 @@ of its arguments say what it needs, and so what it costs:
 `losses`    `[K]` this step's losses, on the network's device (with a Gramian: float64, on the CPU)
 `gramian`   `[K, K]` inner products of the task gradients, float64, on the CPU
 `jacobian`  `[K, P]` the task gradients themselves
-`features`  the values of the cut, with the batch axis
+`features`  the tensor through which everything shared reaches the heads, with the batch axis
 ==========  ======================================================================================
 
 All are detached and already reduced over ranks. With the losses alone a step is one backward. A Gramian or Jacobian
 costs K backwards to the shared parameters (`at="shared"`, exact), or K cheap ones through the heads and one through
-the trunk (`at="features"`, measured at the cut), or K short ones and one full (`at="last"`, the last shared layer).
+the trunk (`at="features"`), or K short ones and one full (`at="last"`, at the last shared layer).
 """
 
 import inspect
@@ -38,7 +38,7 @@ SEED: ContextVar[int] = ContextVar("SEED", default=0)
 """The seed of the generators of methods that are being built: set by `methods.create`."""
 
 
-class Diverged(RuntimeError):
+class DivergedError(RuntimeError):
     """A loss, or a task's gradient, is not finite; says at which step, and of which task."""
 
     def __init__(self, what: str, task: int, step: int) -> None:
@@ -49,7 +49,7 @@ class Diverged(RuntimeError):
         return f"the {self.what} of task {self.task} is not finite at step {self.step}"
 
 
-class DoesNotFit(ValueError):
+class DoesNotFitError(ValueError):
     """The rule cannot work on this network or number of tasks; says what it would need."""
 
 
@@ -62,7 +62,7 @@ class Method(nn.Module):
     """
 
     at = "shared"
-    """Where gradients are measured: "shared" parameters, "features" (the cut) or "last" (last shared layer)."""
+    """Where gradients are measured: at the "shared" parameters, the "features", or the "last" shared layer's weight."""
     heads = "plain"
     """What heads get where gradients are measured per task: each its own "plain" gradient, or the "weighted" one.
     A rule of one backward, and one at the last layer, weighs whole losses, the heads included."""
@@ -135,7 +135,7 @@ class Method(nn.Module):
         losses: Sequence[Tensor],
         *,
         shared: Iterable[Tensor | tuple[str, Tensor]],
-        cut: Tensor | None = None,
+        features: Tensor | None = None,
         last: Tensor | None = None,
         inputs: Mapping[str, Tensor] | None = None,
         taps: Sequence[Sequence[Tensor]] | None = None,
@@ -147,7 +147,7 @@ class Method(nn.Module):
             losses: K scalars, one a task, in float32.
             shared: the trunk's parameters, or `named_parameters()` for errors that name them. Parameters private to
                 a task are found in its loss's graph.
-            cut: the tensor through which everything shared reaches the heads, for rules at "features".
+            features: the tensor through which everything shared reaches the heads, for rules at "features".
             last: the last shared layer's weight, for rules at "last".
             inputs, taps: the batch, and K tuples of feature maps, for rules with `extra` terms.
             reduce: `fabric.all_reduce`, on several ranks. Each rank then passes, for R ranks, the losses
@@ -157,8 +157,8 @@ class Method(nn.Module):
             The weights `[K]` that were used, or None of a rule that gives the update itself.
 
         Raises:
-            Diverged: a loss is NaN or infinite or, where gradients are measured, a task's gradient is.
-            DoesNotFit: something that the rule needs was not passed.
+            DivergedError: a loss is NaN or infinite or, where gradients are measured, a task's gradient is.
+            DoesNotFitError: something that the rule needs was not passed.
         """
         losses = list(losses)
         if len(losses) != self.num_tasks:
@@ -178,7 +178,7 @@ class Method(nn.Module):
         apart = extra is not None and (exact or self._passes_heads(extra, heads))
         if extra is not None and apart:
             term, [adaptors] = gradients.rows([extra], trunk, [learnt], keep_graph=True)
-        step = _Step(losses, stacked, values, None if apart else extra, trunk, private, cut, last, reduce)
+        step = _Step(losses, stacked, values, None if apart else extra, trunk, private, features, last, reduce)
 
         if not measures:
             weights: Tensor | None = self._by_losses(step)
@@ -256,7 +256,9 @@ class Method(nn.Module):
     def _at_last(self, step: "_Step") -> Tensor:
         """K short backwards to the last shared layer to measure, then one of the weighted sum."""
         if step.last is None:
-            raise DoesNotFit(f"{self._label()} measures gradients at the last shared layer: pass its weight, last=…")
+            raise DoesNotFitError(
+                f"{self._label()} measures gradients at the last shared layer: pass last=, its weight"
+            )
         matrix, _ = gradients.rows(step.losses, [step.last], keep_graph=True)
         if step.reduce is not None:
             matrix = step.reduce(matrix, reduce_op="mean")
@@ -265,24 +267,24 @@ class Method(nn.Module):
         return weights
 
     def _at_features(self, step: "_Step") -> Tensor | None:
-        """K backwards through the heads to the cut, then one through the trunk."""
-        cut = step.cut
-        if cut is None:
-            raise DoesNotFit(f"{self._label()} needs the cut: pass cut=…, or measure at='shared'")
+        """K backwards through the heads to the features, then one through the trunk."""
+        features = step.features
+        if features is None:
+            raise DoesNotFitError(f"{self._label()} needs the features: pass features=…, or measure at='shared'")
         if step.reduce is not None and "jacobian" in self._needs:
-            raise DoesNotFit(f"{self._label()} reads feature gradients, which several ranks do not share")
-        matrix, own = gradients.rows(step.losses, [cut], step.private, keep_graph=True)
+            raise DoesNotFitError(f"{self._label()} reads feature gradients, which several ranks do not share")
+        matrix, own = gradients.rows(step.losses, [features], step.private, keep_graph=True)
         gramian = gradients.gramian(matrix)
         if step.reduce is not None:
             # A rank's rows are R times those of the whole batch, and the whole batch's columns are all ranks'.
-            ranks = step.reduce(torch.ones((), device=cut.device), reduce_op="sum").item()
-            gramian = step.reduce(gramian.to(cut.device), reduce_op="sum").cpu() / ranks**2
+            ranks = step.reduce(torch.ones((), device=features.device), reduce_op="sum").item()
+            gramian = step.reduce(gramian.to(features.device), reduce_op="sum").cpu() / ranks**2
         result = self._call(step, gramian, matrix)
         weights = None if self._rule == "combine" else result
-        into_cut = (result if weights is None else weights @ matrix.to(weights)).to(cut)  # a cut may be in bfloat16
+        into_features = (result if weights is None else weights @ matrix.to(weights)).to(features)
         self._give_heads(step, own, weights)
         roots, directions = step.added()
-        torch.autograd.backward([cut, *roots], [into_cut.view_as(cut), *directions])
+        torch.autograd.backward([features, *roots], [into_features.view_as(features), *directions])
         return weights
 
     def _at_shared(self, step: "_Step") -> Tensor | None:
@@ -305,15 +307,15 @@ class Method(nn.Module):
 
     def _call(self, step: "_Step", gramian: Tensor | None = None, jacobian: Tensor | None = None) -> Tensor:
         """Call `weigh` or `combine` with what it names, without grad, and check what comes back."""
-        if "features" in self._needs and step.cut is None:
-            raise DoesNotFit(f"{self._label()} reads the features: pass cut=…")
+        if "features" in self._needs and step.features is None:
+            raise DoesNotFitError(f"{self._label()} reads the features: pass features=…")
         if "features" in self._needs and step.reduce is not None:
-            raise DoesNotFit(f"{self._label()} reads the features, which several ranks do not share")
+            raise DoesNotFitError(f"{self._label()} reads the features, which several ranks do not share")
         values = step.values
         if gramian is not None:
             self._check("gradient", gramian.diagonal())
             values = values.to(gramian)  # one copy to the host: K×K problems are solved there, in float64
-        features = None if step.cut is None else step.cut.detach()
+        features = None if step.features is None else step.features.detach()
         available = {"losses": values, "gramian": gramian, "jacobian": jacobian, "features": features}
         with torch.no_grad():
             result: Tensor = getattr(self, self._rule)(**{name: available[name] for name in self._needs})
@@ -345,7 +347,7 @@ class Method(nn.Module):
             if type(part).extra is Method.extra:
                 continue
             if inputs is None or taps is None:
-                raise DoesNotFit(f"{part._label()} adds terms of its own: pass inputs=… and taps=…")
+                raise DoesNotFitError(f"{part._label()} adds terms of its own: pass inputs=… and taps=…")
             terms.append(part.extra(inputs, taps))
         total = torch.stack(terms).sum() if terms else None
         return total if total is not None and total.requires_grad else None
@@ -385,7 +387,7 @@ class Method(nn.Module):
             unseen = losses.new_tensor([self.num_tasks - len(self._private)])
             *values, unseen = reduce(torch.cat([losses, unseen]), reduce_op="mean").unbind()
             if unseen > 0:
-                raise DoesNotFit(
+                raise DoesNotFitError(
                     "a rank cannot know a task's head before it has seen a graph of its loss: "
                     "where a batch has no label let it be total / count.clamp(min=1)"
                 )
@@ -395,7 +397,7 @@ class Method(nn.Module):
 
     def _check(self, what: str, values: Tensor) -> None:
         if not is_finite(values):
-            raise Diverged(what, int((~torch.isfinite(values)).nonzero()[0]), self.steps)
+            raise DivergedError(what, int((~torch.isfinite(values)).nonzero()[0]), self.steps)
 
     def _label(self) -> str:
         return type(self).__name__
@@ -413,7 +415,7 @@ class _Step:
     extra: Tensor | None
     trunk: list[Tensor]
     private: list[list[Tensor]]
-    cut: Tensor | None
+    features: Tensor | None
     last: Tensor | None
     reduce: Reduce | None
 

@@ -33,7 +33,7 @@ _TYPES: dict[str, Any] = {
 }
 
 
-class NameProblem(ValueError):
+class UsageError(ValueError):
     """A name or an option is wrong; the message says what would be right."""
 
 
@@ -151,7 +151,7 @@ class Entry:
         try:
             return Option(kind, REQUIRED if default is None else ast.literal_eval(default))
         except ValueError as problem:
-            raise NameProblem(f"{self.name}: the default of {argument.arg} must be a literal") from problem
+            raise UsageError(f"{self.name}: the default of {argument.arg} must be a literal") from problem
 
     def load(self) -> type:
         """Import the class."""
@@ -237,7 +237,7 @@ class Registry:
         if found is None:  # only now look at what other distributions add, which reads all their metadata
             entries = self.entries()
             if name not in entries:
-                raise NameProblem(f"unknown {self.kind} '{name}'{did_you_mean(name, entries)}")
+                raise UsageError(f"unknown {self.kind} '{name}'{did_you_mean(name, entries)}")
             found = entries[name]
         return found
 
@@ -257,46 +257,46 @@ class Registry:
         for name, option in own.items():
             if option.type is None:
                 kinds = "int, float, str, bool, Literal[…], tuple[…, ...] or one of them | None"
-                raise NameProblem(f"{entry.name}: the option {name} must be annotated as {kinds}")
+                raise UsageError(f"{entry.name}: the option {name} must be annotated as {kinds}")
         return {**own, **self.common(entry)}
 
     def parse(self, variant: str, **options: Any) -> list[Part]:
         """Read a variant, `name[key=value,…]+name[…]`; `options` are those of a variant of one part.
 
         Raises:
-            NameProblem: a name, an option or a value is wrong.
+            UsageError: a name, an option or a value is wrong.
         """
         texts = split(variant, "+")
         if options and len(texts) > 1:
-            raise NameProblem(f"{variant}: give the options of its parts in brackets")
+            raise UsageError(f"{variant}: give the options of its parts in brackets")
         return [self._part(text, options) for text in texts]
 
     def _part(self, text: str, given: Mapping[str, Any]) -> Part:
         name, bracket, inside = text.strip().partition("[")
         if bracket and not inside.endswith("]"):
-            raise NameProblem(f"'{text}': a bracket is not closed; options are written {name}[key=value,…]")
+            raise UsageError(f"'{text}': a bracket is not closed; options are written {name}[key=value,…]")
         entry = self.find(name)
         known = self.options(entry)
         written: dict[str, Any] = dict(given)
         for item in split(inside[:-1], ",") if inside[:-1] else []:
             key, equals, value = item.partition("=")
             if not equals:
-                raise NameProblem(f"'{text}': options are written {name}[key=value,…]")
+                raise UsageError(f"'{text}': options are written {name}[key=value,…]")
             if key.strip() in written:
-                raise NameProblem(f"'{text}': {key.strip()} is given twice")
+                raise UsageError(f"'{text}': {key.strip()} is given twice")
             written[key.strip()] = value.strip()
         values = {key: option.default for key, option in known.items()}
         for key, value in written.items():
             if key not in known:
                 hint = did_you_mean(key, known) if known else f": {name} takes none"
-                raise NameProblem(f"{name} has no option '{key}'{hint}")
+                raise UsageError(f"{name} has no option '{key}'{hint}")
             try:
                 values[key] = known[key].read(value)
             except ValueError as problem:
-                raise NameProblem(f"{name}[{key}={value}]: {problem}") from None
+                raise UsageError(f"{name}[{key}={value}]: {problem}") from None
         missing = [key for key, value in values.items() if value is REQUIRED]
         if missing:
-            raise NameProblem(
+            raise UsageError(
                 f"{name} needs {missing[0]}: write {name}[{missing[0]}=…] ({known[missing[0]].describe()})"
             )
         return Part(entry, values, known)
@@ -305,13 +305,13 @@ class Registry:
         path, _, class_name = name.partition(":")
         file = Path(path)
         if not file.is_file():
-            raise NameProblem(f"{self.kind} '{name}': there is no file {path}")
+            raise UsageError(f"{self.kind} '{name}': there is no file {path}")
         classes = self._classes(file)
         if not class_name and len(classes) == 1:
             class_name = classes[0]
         if class_name not in classes:
             which = f"there is no class {class_name}" if class_name else "name the class"
-            raise NameProblem(f"{self.kind} '{name}': {which}; {path} has {', '.join(classes) or 'none'}")
+            raise UsageError(f"{self.kind} '{name}': {which}; {path} has {', '.join(classes) or 'none'}")
         return Entry(f"{file.as_posix()}:{class_name}", file, class_name, None)
 
 
@@ -363,7 +363,7 @@ def _parsed(file: Path, content: bytes) -> ast.Module:
     try:
         return ast.parse(content)
     except (SyntaxError, ValueError) as problem:
-        raise NameProblem(f"{file} is not Python: {problem}") from problem
+        raise UsageError(f"{file} is not Python: {problem}") from problem
 
 
 def _base_names(lineage: Sequence[ast.ClassDef]) -> set[str]:

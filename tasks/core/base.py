@@ -11,17 +11,17 @@ import torch
 import torchmetrics
 from torch import Tensor, nn
 
-from tasks.core.problem import DataProblem
+from tasks.core.errors import DataError
 from tasks.core.protocol import Protocol
 
 SPLITS = ("train", "validation", "test")
 
 
-Elements = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
-"""`(prediction, target)` -> what a task's metrics accumulate, computed once for all of them."""
+MetricInputs = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+"""`(prediction, target)` -> what a task's metrics accumulate. It is computed once for all of them."""
 
-Builder = Callable[[], torchmetrics.Metric]
-"""Makes an accumulator with `update(*elements)` and `compute()`."""
+Factory = Callable[[], torchmetrics.Metric]
+"""Makes an accumulator with `update(*metric_inputs)` and `compute()`."""
 
 
 def as_they_are(prediction: Tensor, target: Tensor) -> tuple[Tensor, ...]:
@@ -33,10 +33,10 @@ def as_they_are(prediction: Tensor, target: Tensor) -> tuple[Tensor, ...]:
 class Metric:
     """How a task is scored on a whole split."""
 
-    build: Builder
+    factory: Factory
     higher_is_better: bool
-    untrained: float
-    """The test score of a predictor that has not seen the inputs (a constant fitted to the training targets)."""
+    constant_score: float
+    """The test score of a constant predictor, fitted to the training targets without looking at the inputs."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Task:
     loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     """`(prediction, target) -> (total, count)` over the valid elements; (0, 0) where there is none."""
     metrics: Mapping[str, Metric]
-    elements: Elements = as_they_are
+    metric_inputs: MetricInputs = as_they_are
 
 
 class Outputs(NamedTuple):
     """What a network returns."""
 
     predictions: dict[str, Tensor]
-    cut: Tensor | None
+    features: Tensor | None
     """The tensor through which everything shared reaches the heads, if there is one."""
     taps: dict[str, tuple[Tensor, ...]]
     """Per task, the feature maps that distillation reads."""
@@ -108,7 +108,7 @@ class TaskSet(ABC):
         """Return the columns of each split: `{split: {column: [N, …]}}`. The same data whatever a run's seed.
 
         Raises:
-            DataProblem: it cannot be had.
+            DataError: it cannot be had.
         """
 
     @property
@@ -128,11 +128,11 @@ class TaskSet(ABC):
             self._need(split, splits.get(split, {}), self.inputs)
             lengths = {name: len(column) for name, column in splits[split].items()}
             if len(set(lengths.values())) != 1 or 0 in lengths.values():
-                raise DataProblem(f"the {split} split's columns should have one length above 0: {lengths}")
+                raise DataError(f"the {split} split's columns should have one length above 0: {lengths}")
         return {split: {n: c.contiguous() for n, c in splits[split].items()} for split in SPLITS}
 
     def check(self) -> None:
-        """Raise DataProblem unless every task finds its target in every split."""
+        """Raise DataError unless every task finds its target in every split."""
         for split, columns in self.splits.items():
             self._need(split, columns, [task.target for task in self.tasks])
 
@@ -140,7 +140,7 @@ class TaskSet(ABC):
     def _need(split: str, columns: Mapping[str, Tensor], names: Sequence[str]) -> None:
         missing = [name for name in names if name not in columns]
         if missing:
-            raise DataProblem(f"the {split} split lacks the column {missing[0]}: it has {', '.join(columns) or 'none'}")
+            raise DataError(f"the {split} split lacks the column {missing[0]}: it has {', '.join(columns) or 'none'}")
 
     @cached_property
     def fingerprint(self) -> str:

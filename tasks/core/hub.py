@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tasks.core.problem import DataProblem
+from tasks.core.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -66,12 +66,12 @@ class Copy:
     fetched: bool
     """Whether from the hub, so that every row must be there."""
 
-    def problem(self, text: str) -> DataProblem:
+    def problem(self, text: str) -> DataError:
         """Say in one line what is wrong with it."""
-        return DataProblem(f"{self.source.id} in {self.folder}: {text}")
+        return DataError(f"{self.source.id} in {self.folder}: {text}")
 
     def check(self, split: str, columns: Mapping[str, str], rows: int) -> None:
-        """Raise DataProblem unless a split has the declared columns, with their features, and number of rows."""
+        """Raise DataError unless a split has the declared columns, with their features, and number of rows."""
         for name, feature in self.source.columns.items():
             if name not in columns:
                 raise self.problem(f"the {split} split lacks the column {name}: it has {', '.join(columns) or 'none'}")
@@ -85,7 +85,7 @@ class Copy:
         """Read the declared splits of Parquet files into memory, checked.
 
         Raises:
-            DataProblem: they cannot be read, or are not as declared.
+            DataError: they cannot be read, or are not as declared.
         """
         import datasets
 
@@ -126,7 +126,7 @@ class Copy:
 
 
 def require(hub: str, path: str) -> None:
-    """Raise DataProblem, before anything slow is imported, if the data surely cannot be had.
+    """Raise DataError, before anything slow is imported, if the data surely cannot be had.
 
     Args:
         hub: `id@commit`.
@@ -152,7 +152,7 @@ def prepared(source: Source, path: str, build: "Callable[[Copy], Splits]") -> "S
         build: a function or method, whose file and this one are the preprocessing's version.
 
     Raises:
-        DataProblem: the data cannot be had, or is not as declared.
+        DataError: the data cannot be had, or is not as declared.
     """
     from tasks.core.cache import cached
 
@@ -193,7 +193,7 @@ def _snapshot(source: Source) -> Copy:
 
 
 def _ask(source: Source) -> None:
-    """Raise DataProblem unless the hub may be asked, and answers."""
+    """Raise DataError unless the hub may be asked, and answers."""
     flag = next((flag for flag in OFFLINE if os.environ.get(flag, "").upper() in ("1", "ON", "YES", "TRUE")), None)
     if flag is not None:
         raise _out_of_reach(source, f"{flag} is set")
@@ -201,8 +201,8 @@ def _ask(source: Source) -> None:
         raise _out_of_reach(source, "the hub does not answer")
 
 
-def _out_of_reach(source: Source, reason: str) -> DataProblem:
-    return DataProblem(
+def _out_of_reach(source: Source, reason: str) -> DataError:
+    return DataError(
         f"{source.id} (commit {source.commit[:7]}) is not in the hub's cache, and cannot be fetched ({reason}): set "
         "HF_HOME to a cache that has it, name a local folder of its files by [path=…], or take the embedded sets "
         "(--tasks all)"

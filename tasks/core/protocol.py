@@ -2,19 +2,22 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 
 class Protocol(BaseModel):
     """Steps, batch, optimiser and schedule of a run. What is reported is the test split after the last step."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Names of records keep the fields as they were first written; what is added later is left out at its default.
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     name: str
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     lr: float = Field(gt=0)
-    epoch_steps: int = Field(ge=1)
+    steps_per_epoch: int = Field(
+        ge=1, validation_alias=AliasChoices("steps_per_epoch", "epoch_steps"), serialization_alias="epoch_steps"
+    )
     """The length of what epoch-wise rules call an epoch."""
     points: int = Field(default=10, ge=1, le=20)
     """At how many evenly spaced steps the validation split is scored and diagnostics are taken."""

@@ -12,7 +12,8 @@ from tasks.core.base import Network, Outputs
 class EncoderDecoder(Network):
     """Two strides down, one up with a skip; heads of 1×1 convolution and pixel shuffle back to full size.
 
-    The taps are the bottleneck, at a quarter of the image's size, and the last shared map, at half, which is the cut.
+    The taps are the bottleneck, at a quarter of the image's size, and the last shared map, at half, which the heads
+    read (`features`).
     """
 
     def __init__(self, column: str, outputs: Mapping[str, int], widths: tuple[int, int] = (16, 32)) -> None:

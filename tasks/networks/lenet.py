@@ -13,7 +13,7 @@ class LeNet(Network):
     """Two 5×5 convolutions, each pooled by 2, and a shared linear layer; heads of two layers.
 
     Sener & Koltun's network for MultiMNIST (NeurIPS 2018, supplement), without its dropout. The taps are the last
-    convolution's map and the shared features, which are the cut.
+    convolution's map and the shared features.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ def make_record(
         tasks=tasks,
         method=method,
         seed=seed,
-        protocol=Protocol(name=protocol, steps=steps, batch_size=8, lr=0.1, epoch_steps=10),
+        protocol=Protocol(name=protocol, steps=steps, batch_size=8, lr=0.1, steps_per_epoch=10),
         precision=precision,
     )
     facts = {"data": "d", "threads": 1, "device": "cpu", "versions": {"torch": "2"}, "upstream": {}}

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.core.base import DoesNotFit, Method
+from methods.core.base import DoesNotFitError, Method
 from tasks.core.base import Card, Network, Outputs, Task, TaskSet
 from tasks.core.losses import squared_error
-from tasks.core.metrics import normalized_rmse
+from tasks.core.metrics.regression import normalized_rmse
 from tasks.core.protocol import Protocol
 
 # Rules -------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class Pair(Method):
 
     def __init__(self, num_tasks: int) -> None:
         if num_tasks != 2:
-            raise DoesNotFit(f"Pair balances 2 tasks, not {num_tasks}")
+            raise DoesNotFitError(f"Pair balances 2 tasks, not {num_tasks}")
         super().__init__(num_tasks)
 
     def objective(self, losses):
@@ -168,16 +168,16 @@ class _Net(Network):
 
     def forward(self, inputs):
         first = torch.tanh(self.trunk[0](inputs["x"]))
-        cut = torch.tanh(self.trunk[1](first))
-        predictions = {task: head(cut) for task, head in self.heads.items()}
-        return Outputs(predictions, cut, dict.fromkeys(predictions, (first, cut)))
+        features = torch.tanh(self.trunk[1](first))
+        predictions = {task: head(features) for task, head in self.heads.items()}
+        return Outputs(predictions, features, dict.fromkeys(predictions, (first, features)))
 
 
 class Good(TaskSet):
     """Nothing is wrong with it; the others change one thing."""
 
     inputs = ("x",)
-    protocols = {"quick": Protocol(name="quick", steps=40, batch_size=8, lr=0.01, epoch_steps=4)}
+    protocols = {"quick": Protocol(name="quick", steps=40, batch_size=8, lr=0.01, steps_per_epoch=4)}
     card = Card("made up", "MIT", "none", "a toy")
     net = _Net
 
@@ -228,11 +228,11 @@ class Undescribed(Good):
 
 
 class Unnamed(Good):
-    protocols = {"quick": Protocol(name="quack", steps=40, batch_size=8, lr=0.01, epoch_steps=4)}
+    protocols = {"quick": Protocol(name="quack", steps=40, batch_size=8, lr=0.01, steps_per_epoch=4)}
 
 
 class Short(Good):
-    protocols = {"quick": Protocol(name="quick", steps=40, batch_size=8, lr=0.01, epoch_steps=10)}
+    protocols = {"quick": Protocol(name="quick", steps=40, batch_size=8, lr=0.01, steps_per_epoch=10)}
 
 
 class Crowded(Good):
@@ -284,7 +284,7 @@ class _ByNumber(_Net):
     def forward(self, inputs):
         found = super().forward(inputs)
         renamed = dict(zip(self.own, found.predictions.values(), strict=True))
-        return Outputs(renamed, found.cut, dict.fromkeys(renamed, (found.cut,)))
+        return Outputs(renamed, found.features, dict.fromkeys(renamed, (found.features,)))
 
 
 class Renaming(Good):
@@ -320,7 +320,7 @@ class _PastTheCut(_Net):
         return found._replace(predictions={task: value + first[:, :1] for task, value in found.predictions.items()})
 
 
-class PastTheCut(Good):
+class PastTheFeatures(Good):
     net = _PastTheCut
 
 
@@ -344,4 +344,4 @@ class Unscored(Good):
 
 
 class Exploding(Good):
-    protocols = {"quick": Protocol(name="quick", steps=40, batch_size=8, lr=1e30, epoch_steps=4)}
+    protocols = {"quick": Protocol(name="quick", steps=40, batch_size=8, lr=1e30, steps_per_epoch=4)}

@@ -2,7 +2,7 @@
 
 import torch
 
-from methods.core.base import DoesNotFit, Method
+from methods.core.base import DoesNotFitError, Method
 
 
 class Noisy(Method):
@@ -70,7 +70,7 @@ class Pair(Method):
 
     def __init__(self, num_tasks: int) -> None:
         if num_tasks != 2:
-            raise DoesNotFit(f"Pair balances 2 tasks, not {num_tasks}")
+            raise DoesNotFitError(f"Pair balances 2 tasks, not {num_tasks}")
         super().__init__(num_tasks)
 
     def objective(self, losses):

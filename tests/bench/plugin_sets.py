@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from tasks.core.base import Card, Metric, Network, Outputs, Task, TaskSet
 from tasks.core.losses import cross_entropy, squared_error
-from tasks.core.metrics import normalized_rmse
+from tasks.core.metrics.regression import normalized_rmse
 from tasks.core.protocol import Protocol
 
 EXAMPLES = {"train": 60, "validation": 40, "test": 50}
@@ -32,7 +32,7 @@ class _Seen:
 class _Net(Network):
     """Has dropout and batch normalisation; keeps its first weights and a note of every forward."""
 
-    def __init__(self, tasks: Sequence[str], dropout: float, norm: bool, cut: bool) -> None:
+    def __init__(self, tasks: Sequence[str], dropout: float, norm: bool, features: bool) -> None:
         super().__init__()
         first = nn.Linear(
             6,
@@ -51,7 +51,7 @@ class _Net(Network):
             for task in tasks
         }
         self.heads = nn.ModuleDict(heads)
-        self.cut = cut
+        self.features = features
         self.seen: list[_Seen] = []
         self.initial: dict[str, Tensor] = {}
 
@@ -72,7 +72,7 @@ class _Net(Network):
         predictions = {task: head(features) for task, head in self.heads.items()}
         return Outputs(
             predictions,
-            features if self.cut else None,
+            features if self.features else None,
             dict.fromkeys(predictions, (hidden, features)),
         )
 
@@ -82,7 +82,7 @@ class Wobbly(TaskSet):
 
     inputs = ("x", "id")
     protocols = {
-        "epochs": Protocol(name="epochs", steps=24, batch_size=8, lr=0.01, epoch_steps=8, points=3),
+        "epochs": Protocol(name="epochs", steps=24, batch_size=8, lr=0.01, steps_per_epoch=8, points=3),
     }
     card = Card("made up", "MIT", "none", "a toy")
 
@@ -90,10 +90,10 @@ class Wobbly(TaskSet):
         self,
         dropout: float = 0.5,
         norm: bool = True,
-        cut: bool = True,
+        features: bool = True,
         poison: Literal["none", "train", "test", "inputs"] = "none",
     ) -> None:
-        self.dropout, self.norm, self.cut, self.poison = dropout, norm, cut, poison
+        self.dropout, self.norm, self.features, self.poison = dropout, norm, features, poison
         self.built: list[_Net] = []
 
     def load(self) -> dict[str, dict[str, Tensor]]:
@@ -125,10 +125,10 @@ class Wobbly(TaskSet):
                 "kind",
                 "kind",
                 cross_entropy,
-                {"accuracy": Metric(accuracy, higher_is_better=True, untrained=0.4)},
+                {"accuracy": Metric(accuracy, higher_is_better=True, constant_score=0.4)},
             ),
         )
 
     def network(self, tasks: Sequence[str]) -> Network:
-        self.built.append(_Net(tasks, self.dropout, self.norm, self.cut))
+        self.built.append(_Net(tasks, self.dropout, self.norm, self.features))
         return self.built[-1]

@@ -6,8 +6,8 @@ import pytest
 import bench
 from bench.api import report
 from bench.records import STL
-from bench.store import Store, StoreProblem
-from methods import NameProblem
+from bench.store import Store, StoreError
+from methods import UsageError
 
 SMALL = {"tasks": "scales[tasks=2]", "protocol": "smoke", "accelerator": "cpu"}
 
@@ -94,13 +94,13 @@ def test_pages_are_written_as_each_seed_completes(tmp_path):
     ],
 )
 def test_a_wrong_argument_is_refused_in_words_before_anything_is_written(tmp_path, wrong, said):
-    with pytest.raises(NameProblem, match=said):
+    with pytest.raises(UsageError, match=said):
         bench.run(**{"methods": "equal", "seeds": 1, **SMALL, **wrong}, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_report_of_nothing_is_refused(tmp_path):
-    with pytest.raises(StoreProblem, match="has no records"):
+    with pytest.raises(StoreError, match="has no records"):
         report(tmp_path)
 
 

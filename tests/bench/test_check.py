@@ -11,7 +11,7 @@ from bench.catalogue import task_sets
 from bench.check import check
 from methods.core import registry
 from methods.core.registry import REQUIRED
-from tasks.core.problem import DataProblem
+from tasks.core.errors import DataError
 
 BAD = Path(__file__).with_name("plugin_bad.py")
 
@@ -83,7 +83,7 @@ FAULTS = [
     ("Renaming", "A parameter of one name", "starts differently in the network of two, one"),
     ("Averaging", "Every loss", "one: the total of two parts of a batch is "),
     ("Deaf", "Every loss", "no loss reaches the shared parameter trunk.0.weight"),
-    ("PastTheCut", "Everything shared", "trunk.0.weight reaches a head past the cut"),
+    ("PastTheFeatures", "Everything shared", "trunk.0.weight reaches a head past the features"),
     ("Neighbours", "In evaluation", "one: an example's prediction depends on the others in its batch"),
     ("Unscored", "In evaluation", "one: its metric nrmse is not a number"),
     ("Exploding", "Single-task networks", ": diverged: "),
@@ -134,7 +134,7 @@ def test_what_another_distribution_adds_is_tried_by_name(tmp_path, monkeypatch):
 
 
 def test_data_that_cannot_be_had_is_said_at_once(tmp_path):
-    with pytest.raises(DataProblem, match="there is no such folder"):
+    with pytest.raises(DataError, match="there is no such folder"):
         list(check(f"multimnist[path={tmp_path / 'none'}]"))
 
 

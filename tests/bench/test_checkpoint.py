@@ -9,7 +9,7 @@ import methods
 from bench.catalogue import parse_task_set, task_set
 from bench.checkpoint import Checkpoint
 from bench.records import STL, RunSpec
-from bench.store import StoreProblem
+from bench.store import StoreError
 from bench.training import Run, build_network, train
 from methods.core.registry import REQUIRED, canonical
 
@@ -120,5 +120,5 @@ def test_every_kind_of_value_comes_back(tmp_path):
 
 def test_where_it_cannot_be_written_that_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreProblem, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot be written"):
         Checkpoint(tmp_path / "file" / "state", "k", 1).save({})

@@ -340,17 +340,17 @@ def test_an_internal_error_is_one_line_and_exits_5(monkeypatch, tmp_path, capsys
 
 
 def test_debug_shows_the_traceback_of_a_wrong_request(tmp_path):
-    from methods import NameProblem
+    from methods import UsageError
 
-    with pytest.raises(NameProblem):
+    with pytest.raises(UsageError):
         cli.main(["plan", "--methods", "mdga", "--out", str(tmp_path), "--debug"])
 
 
 def test_data_that_cannot_be_had_is_one_line_and_exits_3(monkeypatch, tmp_path, capsys):
-    from tasks.core.base import DataProblem
+    from tasks.core.base import DataError
 
     def fail(*_):
-        raise DataProblem("no such folder: /data")
+        raise DataError("no such folder: /data")
 
     monkeypatch.setattr("bench.plan.make_plan", fail)
     with pytest.raises(SystemExit) as caught:

@@ -14,7 +14,7 @@ from bench.report.analysis import Rules
 from bench.report.comparison import analyse
 from bench.report.findings import conditions, findings
 from bench.report.runs import read_tidy, tidy
-from bench.store import StoreProblem
+from bench.store import StoreError
 
 METRIC = [("only", "score", True)]
 
@@ -327,6 +327,6 @@ def changed(column, value, line=3):
 )
 def test_what_is_wrong_with_a_file_is_said_with_its_line(file, change, said):
     path, _ = file(change)
-    with pytest.raises(StoreProblem) as caught:
+    with pytest.raises(StoreError) as caught:
         read_tidy(path)
     assert said in str(caught.value)

@@ -122,7 +122,7 @@ def test_a_folder_keeps_what_was_measured(plan, tmp_path):
 
 @pytest.fixture
 def session():
-    protocol = Protocol(name="quick", steps=100, batch_size=8, lr=0.1, epoch_steps=10)
+    protocol = Protocol(name="quick", steps=100, batch_size=8, lr=0.1, steps_per_epoch=10)
 
     def make(**seconds):
         both = ("left", "right")

@@ -102,7 +102,7 @@ def test_gradnorm_really_moves_its_weights():
 def test_dwa_weighs_alike_for_two_epochs_and_not_after():
     protocol = task_set("scales[ratio=100,tasks=5]").protocols["smoke"]  # an epoch is 5 steps, a point 10
     first, second = weights("dwa[temperature=2]", "smoke")
-    assert protocol.epoch_steps * 2 == 10
+    assert protocol.steps_per_epoch * 2 == 10
     assert first.tolist() == [1] * 5
     assert second.tolist() != [1] * 5
     assert float(second.sum()) == pytest.approx(5)

@@ -107,10 +107,10 @@ def test_a_crash_is_not_repeated_unless_asked_and_a_divergence_never(call, tmp_p
 
 
 def test_a_rule_that_does_not_fit_the_network_is_skipped_and_the_command_exits_0(call, tmp_path):
-    run = call(tmp_path, "mgda[at=features]", options="[cut=false]")
+    run = call(tmp_path, "mgda[at=features]", options="[features=false]")
     assert run.code == 0
     assert run.records["mgda[at=features]"].result.status == "skipped"
-    assert "needs the cut" in run.board.loc["mgda[at=features]"].note
+    assert "needs the features" in run.board.loc["mgda[at=features]"].note
 
 
 def test_a_rule_that_fits_one_set_is_skipped_on_the_other(rules, sets, tmp_path):
@@ -149,7 +149,7 @@ def test_every_baseline_leaves_weights_that_score_what_its_record_says(quiet, se
         with torch.no_grad():
             prediction = network.eval()(test).predictions[name]
         for metric, score in record.result.scores[name].items():
-            accumulator = toy.task(name).metrics[metric].build()
+            accumulator = toy.task(name).metrics[metric].factory()
             accumulator.update(prediction, test[toy.task(name).target])
             assert float(accumulator.compute()) == pytest.approx(score.value, rel=1e-6)
 

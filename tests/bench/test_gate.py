@@ -24,7 +24,7 @@ from bench.gate import (
 from bench.gate_calibration import STREAMS, Fall, measure, rounded, simulated, write_tables
 from bench.records import STL, Cost, CostRecord, StepCost
 from bench.report.summary import as_json, junit, markdown
-from bench.store import NothingToCompare, Store
+from bench.store import NothingToCompareError, Store
 from tasks.core.protocol import Protocol
 
 METRICS = [("one", "accuracy", True), ("two", "error", False)]
@@ -126,7 +126,7 @@ def test_nothing_comparable_is_said(play, change):
     after = {"nothing": [], "other protocol": play(steps=7)}.get(change)
     if after is None:
         after = [r for r in play(seeds=16) if r.spec.seed >= 8]
-    with pytest.raises(NothingToCompare, match="no run here has the name of one in the baseline"):
+    with pytest.raises(NothingToCompareError, match="no run here has the name of one in the baseline"):
         judged(play(), after)
 
 
@@ -213,7 +213,7 @@ def test_the_committed_tables_are_those_that_the_program_writes(own, tmp_path):
 def costly(records, forward=1.0, teacher=0.0, step_bytes=1000, seconds=1.0):
     cost = Cost(step_seconds=0.01, passes={"forward": forward, "heads": 1.0, "trunk": 1.0, "teacher": teacher})
     changed = [r.model_copy(update={"cost": cost}) if r.spec.method == "mgda" else r for r in records]
-    protocol = Protocol(name="quick", steps=100, batch_size=8, lr=0.1, epoch_steps=10)
+    protocol = Protocol(name="quick", steps=100, batch_size=8, lr=0.1, steps_per_epoch=10)
     steps = [
         StepCost(method=m, tasks=("one", "two"), step_seconds=s, allocated_bytes=b, peak_bytes=10)
         for m, s, b in (("equal", 1.0, 1000), ("mgda", seconds, step_bytes))
@@ -318,7 +318,7 @@ def test_a_baseline_is_not_made_of_a_partial_run(play, change, said):
     asked = [
         r.model_copy(update={"provenance": r.provenance.model_copy(update={"seeds": tuple(range(8))})}) for r in play()
     ]
-    with pytest.raises(NothingToCompare, match=said):
+    with pytest.raises(NothingToCompareError, match=said):
         make_baseline(change(asked), [], "a test")
 
 
@@ -335,7 +335,7 @@ def test_a_variant_that_does_not_fit_a_task_set_is_no_failure(play):
 
 
 def test_a_baseline_is_not_made_of_a_failed_run(play):
-    with pytest.raises(NothingToCompare, match="a run of mgda on digits failed"):
+    with pytest.raises(NothingToCompareError, match="a run of mgda on digits failed"):
         make_baseline(play(failed=[("mgda", 3)]), [], "a test")
 
 
@@ -343,7 +343,7 @@ def test_a_baseline_is_not_made_of_a_failed_run(play):
 def test_what_is_no_baseline_is_said(tmp_path, content):
     if content is not None:
         (tmp_path / "baseline.json").write_text(content)
-    with pytest.raises(NothingToCompare, match=r"baseline.json (cannot be read|is not a baseline)"):
+    with pytest.raises(NothingToCompareError, match=r"baseline.json (cannot be read|is not a baseline)"):
         read_baseline(tmp_path / "baseline.json")
 
 

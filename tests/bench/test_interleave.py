@@ -9,7 +9,7 @@ import pytest
 from bench import cli, interleave
 from bench.interleave import slowdowns
 from bench.records import STL
-from methods.core.registry import NameProblem
+from methods.core.registry import UsageError
 
 PROJECT = Path(interleave.__file__).parents[1]
 KNOWN = [
@@ -116,5 +116,5 @@ def test_a_base_that_cannot_is_said(checkout, smoke, capsys):
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path, two):
-    with pytest.raises(NameProblem, match=r"there is no bench/interleave.py; name a checkout"):
+    with pytest.raises(UsageError, match=r"there is no bench/interleave.py; name a checkout"):
         slowdowns(tmp_path, two, [("toy", "equal")], lambda label: None)

@@ -15,8 +15,8 @@ import pytest
 from bench.evidence.delta import mean_rank
 from bench.literature import COLUMNS, DELTAS, Literature, checks, half_unit, literature, published, read
 from bench.records import STL
-from methods import NameProblem
-from tasks.core.problem import DataProblem
+from methods import UsageError
+from tasks.core.errors import DataError
 
 PROJECT = Path(__file__).parents[2]
 FOUND = literature()
@@ -224,7 +224,7 @@ def test_published_gives_one_task_set_or_says_what_there_is():
     assert set(rows["task_set"]) == {"office31"}
     line = rows[(rows["method"] == "dbmtl") & (rows["metric"] == "delta_task")].iloc[0]
     assert (line["value"], line["number"], line["spread"], line["higher_is_better"]) == ("+1.05", 1.05, "0.20", True)
-    with pytest.raises(NameProblem, match="'office-31': did you mean 'office31'"):
+    with pytest.raises(UsageError, match="'office-31': did you mean 'office31'"):
         published("office-31")
 
 
@@ -275,7 +275,7 @@ def test_a_spoilt_file_is_refused_with_the_line(copied, name, before, after, sai
     text = file.read_text("utf-8")
     assert before in text
     file.write_text(text.replace(before, after, 1), "utf-8")
-    with pytest.raises(DataProblem, match=said.replace("(", r"\(")):
+    with pytest.raises(DataError, match=said.replace("(", r"\(")):
         read(copied)
 
 
@@ -283,13 +283,13 @@ def test_a_number_that_is_there_twice_is_refused(copied):
     file = copied / "results.csv"
     lines = file.read_text("utf-8").splitlines(keepends=True)
     file.write_text("".join([*lines, lines[1]]), "utf-8")
-    with pytest.raises(DataProblem, match=f"line {len(lines) + 1}: this number is there twice"):
+    with pytest.raises(DataError, match=f"line {len(lines) + 1}: this number is there twice"):
         read(copied)
 
 
 def test_a_file_that_is_not_there_is_said(copied):
     (copied / "errata.csv").unlink()
-    with pytest.raises(DataProblem, match=r"errata\.csv of the published tables cannot be read"):
+    with pytest.raises(DataError, match=r"errata\.csv of the published tables cannot be read"):
         read(copied)
 
 

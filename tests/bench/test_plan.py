@@ -10,7 +10,7 @@ import methods
 from bench.plan import Request, make_plan, parse_seeds
 from bench.records import STL, Result, RunRecord
 from bench.store import Store
-from methods.core.registry import REQUIRED, NameProblem, Registry
+from methods.core.registry import REQUIRED, Registry, UsageError
 
 REQUEST = Request(methods="mgda", tasks="scales[tasks=2]", seeds="1", protocol="smoke", accelerator="cpu")
 
@@ -72,7 +72,7 @@ def test_seeds_are_how_many_or_which(text, seeds):
 
 @pytest.mark.parametrize("text", ["0", "", " ", "abc", "-1", "5-3", "1,,2", "1.5", "3-x", "--", "1e3", "²"])
 def test_wrong_seeds_are_refused_with_what_would_be_right(text):
-    with pytest.raises(NameProblem, match=r"write how many \(8\), a range \(100-107\) or a list"):
+    with pytest.raises(UsageError, match=r"write how many \(8\), a range \(100-107\) or a list"):
         parse_seeds(text)
 
 
@@ -136,7 +136,7 @@ def test_all_methods_are_those_that_need_no_option(plan):
 
 
 def test_a_required_option_left_out_is_refused(plan, rules):
-    with pytest.raises(NameProblem, match="needs strength"):
+    with pytest.raises(UsageError, match="needs strength"):
         plan(methods=f"{rules}:Stated")
     assert plan(methods=f"{rules}:Stated[strength=2]")[-1].method_label.endswith("Stated[strength=2]")
 
@@ -224,7 +224,7 @@ def test_a_baseline_without_its_weights_is_to_be_made(plan, fulfil, store):
 
 def test_a_rule_that_fits_no_set_is_a_usage_error_with_the_reasons(plan, rules):
     with pytest.raises(
-        NameProblem, match=r"Pair fits none of the task sets: scales.tasks=3.: Pair balances 2 tasks, not 3"
+        UsageError, match=r"Pair fits none of the task sets: scales.tasks=3.: Pair balances 2 tasks, not 3"
     ):
         plan(methods=f"{rules}:Pair", tasks="scales[tasks=3]")
 
@@ -257,7 +257,7 @@ def test_a_rule_that_fits_one_set_is_planned_on_all(plan, rules, tasks):
     ],
 )
 def test_a_wrong_request_is_answered_with_what_would_be_right(plan, wrong, said):
-    with pytest.raises(NameProblem, match=said.replace("[", r"\[")):
+    with pytest.raises(UsageError, match=said.replace("[", r"\[")):
         plan(**wrong)
 
 

@@ -19,7 +19,7 @@ PARTS = {
     "upstream": {"teacher": "k"},
     "sources": {"bench.training": "s", "methods.mgda": "m"},
 }
-PROTOCOL = {"name": "p", "steps": 10, "batch_size": 4, "lr": 0.1, "epoch_steps": 5}
+PROTOCOL = {"name": "p", "steps": 10, "batch_size": 4, "lr": 0.1, "steps_per_epoch": 5}
 
 
 def spec(protocol=(), **changed):
@@ -36,7 +36,7 @@ CHANGES = [
     {"precision": "bf16-mixed"},
     {"schema_version": 99},
     *({"protocol": {name: value}} for name, value in [
-        *[("name", "q"), ("steps", 11), ("batch_size", 5), ("lr", 0.2), ("epoch_steps", 4)],
+        *[("name", "q"), ("steps", 11), ("batch_size", 5), ("lr", 0.2), ("steps_per_epoch", 4)],
         *[("points", 9), ("weight_decay", 0.1), ("schedule", "constant"), ("threads", 2)],
     ]),
 ]  # fmt: skip
@@ -119,7 +119,7 @@ def test_a_spec_and_a_record_are_frozen_and_take_no_unknown_field(made):
         {"steps": 0},
         {"batch_size": 0},
         {"lr": 0.0},
-        {"epoch_steps": 0},
+        {"steps_per_epoch": 0},
         {"points": 0},
         {"points": 21},
         {"threads": 0},

@@ -164,9 +164,9 @@ def test_a_method_that_always_failed_stays_in_the_table_last_and_without_gain(ru
 
 def test_a_skipped_run_is_no_failure(runs, records):
     """A rule that does not fit a task set has not failed on it (reference, preface: skipped is missing)."""
-    board = leaderboard([*records, *runs("pair", {0: None}, status="skipped", reason="needs the cut")])
+    board = leaderboard([*records, *runs("pair", {0: None}, status="skipped", reason="needs the features")])
     found = row(board, "pair")
-    assert (found["failed"], found["note"]) == (0, "skipped: needs the cut")
+    assert (found["failed"], found["note"]) == (0, "skipped: needs the features")
 
 
 def test_degenerate_steps_are_added_up(records):

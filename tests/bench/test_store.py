@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.records import SCHEMA
-from bench.store import Store, StoreProblem, write
+from bench.store import Store, StoreError, write
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_write_that_is_cut_short_leaves_the_old_file_and_no_other(tmp_path, cr
     file = tmp_path / "a.json"
     write(file, b"old")
     crash(kind)
-    with pytest.raises((Killed, KeyboardInterrupt, StoreProblem)):
+    with pytest.raises((Killed, KeyboardInterrupt, StoreError)):
         write(file, b"new")
     assert file.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.json"]
@@ -95,7 +95,7 @@ def test_a_write_that_is_cut_short_leaves_the_old_file_and_no_other(tmp_path, cr
 
 def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, crash):
     crash(OSError(28, "No space left on device"))
-    with pytest.raises(StoreProblem, match=r"a\.json cannot be written: No space left on device"):
+    with pytest.raises(StoreError, match=r"a\.json cannot be written: No space left on device"):
         write(tmp_path / "a.json", b"new")
 
 
@@ -106,7 +106,7 @@ def test_a_read_only_folder_is_one_line_that_names_the_file(tmp_path, monkeypatc
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(StoreProblem, match=r"a\.json cannot be written: Permission denied"):
+    with pytest.raises(StoreError, match=r"a\.json cannot be written: Permission denied"):
         write(tmp_path / "a.json", b"new")
 
 
@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(StoreProblem, match="cannot be written: Permission denied"):
+    with pytest.raises(StoreError, match="cannot be written: Permission denied"):
         write(tmp_path / "deeper" / "a.json", b"new")
 
 
@@ -225,7 +225,7 @@ def test_a_record_under_a_wrong_name_is_set_aside(refused, file):
 def test_a_record_of_a_newer_schema_is_refused_and_stays(store, file):
     """It may hold what this version would lose."""
     edit(file, "schema_version", value=SCHEMA + 1)
-    with pytest.raises(StoreProblem, match=rf"{file.name} has schema {SCHEMA + 1}.*install the newer"):
+    with pytest.raises(StoreError, match=rf"{file.name} has schema {SCHEMA + 1}.*install the newer"):
         store.records()
     assert file.exists()
 
@@ -250,14 +250,14 @@ def test_a_record_of_the_first_schema_is_upgraded(store):
 def test_a_folder_in_a_records_place_is_refused_in_one_line(store, file):
     file.unlink()
     file.mkdir()
-    with pytest.raises(StoreProblem, match=f"{file.name} cannot be read: Is a directory"):
+    with pytest.raises(StoreError, match=f"{file.name} cannot be read: Is a directory"):
         store.records()
 
 
 @pytest.mark.parametrize("inside", ["", "deeper", "deeper/still"])
 def test_a_folder_that_is_a_file_is_refused_at_once(tmp_path, inside):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreProblem, match="file is a file: name a folder"):
+    with pytest.raises(StoreError, match="file is a file: name a folder"):
         Store(tmp_path / "file" / inside)
 
 

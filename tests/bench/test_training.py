@@ -496,15 +496,15 @@ def test_a_test_score_that_is_no_number_is_a_divergence_and_names_the_metric(obs
 
 
 def test_a_rule_that_does_not_fit_the_network_is_skipped_with_its_reason(observe):
-    result = observe("mgda[at=features]", options="cut=false").result
+    result = observe("mgda[at=features]", options="features=false").result
     assert result.status == "skipped"
-    assert "needs the cut" in result.reason
+    assert "needs the features" in result.reason
 
 
 def test_a_network_without_a_cut_trains_otherwise_alike(observe):
     assert alike(observe("mgda").initial, observe("mgda").initial)
-    with_cut, without = observe("equal"), observe("equal", options="cut=false")
-    assert without.result.status == with_cut.result.status == "ok"
+    with_features, without = observe("equal"), observe("equal", options="features=false")
+    assert without.result.status == with_features.result.status == "ok"
 
 
 def test_bf16_runs_and_scores_nearly_as_float32(observe):
@@ -518,7 +518,7 @@ def test_bf16_runs_and_scores_nearly_as_float32(observe):
 def test_two_ranks_score_as_one(sets):
     """With unequal numbers of labels; without dropout and batch statistics, which ranks do not share."""
     variant = canonical([parse_task_set(f"{sets}[dropout=0.0,norm=false]")])
-    recipe = Protocol(name="two", steps=20, batch_size=8, lr=0.01, epoch_steps=5, points=4)
+    recipe = Protocol(name="two", steps=20, batch_size=8, lr=0.01, steps_per_epoch=5, points=4)
     spec = RunSpec(task_set=variant, tasks=TASKS, method="mgda", seed=0, protocol=recipe)
     one, _, _ = train(spec)
     two, _, _ = train(spec, accelerator="cpu", devices=2)

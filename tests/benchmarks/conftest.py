@@ -6,7 +6,7 @@ import pytest
 import torch
 from pytest_benchmark.utils import ALLOWED_COLUMNS
 
-from bench.engine.runs import surroundings
+from bench.engine.runs import environment
 
 COMMIT = ("id", "dirty")
 KEPT = ("group", "name", "fullname", "params", "extra_info")
@@ -20,7 +20,7 @@ def one_thread():
 
 def pytest_benchmark_generate_machine_info(config):
     """In the place of the usual one, which names the host."""
-    around = surroundings()
+    around = environment()
     versions = {**around["versions"], "torchjd": importlib.metadata.version("torchjd")}
     return {**around["hardware"], "versions": versions}
 

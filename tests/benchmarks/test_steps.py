@@ -133,7 +133,7 @@ def own_step(problem, variant):
     def step():
         outputs, losses = problem.forward()
         given = {"inputs": problem.inputs, "taps": list(outputs.taps.values())}
-        method.backward(losses, shared=shared, cut=outputs.cut, last=network.last, **given)
+        method.backward(losses, shared=shared, features=outputs.features, last=network.last, **given)
         problem.optimizer.step()
         if method.overrides("after_step"):
             with torch.no_grad():
@@ -162,7 +162,7 @@ def jacobian_descent(problem, aggregator):
 
     def step():
         outputs, losses = problem.forward()
-        autojac.mtl_backward(losses, features=outputs.cut)
+        autojac.mtl_backward(losses, features=outputs.features)
         autojac.jac_to_grad(trunk, aggregator)
         problem.optimizer.step()
         problem.optimizer.zero_grad()

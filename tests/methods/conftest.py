@@ -65,15 +65,15 @@ class Network(nn.Module):
         return self.trunk[-2].weight
 
     def forward(self, part=slice(None), ranks=1):
-        cut = self.trunk(self.inputs[part])
-        hidden = [hidden(cut) for hidden in self.hidden]
+        features = self.trunk(self.inputs[part])
+        hidden = [hidden(features) for hidden in self.hidden]
         losses = []
         for k, head in enumerate(self.heads):
             errors = head(hidden[k]).flatten(1).mean(1) - self.targets[k][part]
             total = (10.0 ** (k % 3 - 1) * errors**2 * self.valid[k][part]).sum()
             losses.append(ranks * total / self.valid[k].sum())
-        taps, private_taps = [(cut,) for _ in hidden], [(own,) for own in hidden]
-        return SimpleNamespace(losses=losses, cut=cut, taps=taps, private_taps=private_taps)
+        taps, private_taps = [(features,) for _ in hidden], [(own,) for own in hidden]
+        return SimpleNamespace(losses=losses, features=features, taps=taps, private_taps=private_taps)
 
     def give(self, method, outputs=None, **changed):
         """Let the method have all that a network can give, and return its weights."""
@@ -81,7 +81,7 @@ class Network(nn.Module):
         given = {
             "losses": outputs.losses,
             "shared": self.trunk.parameters(),
-            "cut": outputs.cut,
+            "features": outputs.features,
             "last": self.last,
             "inputs": {"x": self.inputs},
             "taps": outputs.taps,

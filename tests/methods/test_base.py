@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import methods
-from methods.core.base import Diverged, DoesNotFit, Method
+from methods.core.base import DivergedError, DoesNotFitError, Method
 
 
 class Ones(Method):
@@ -143,11 +143,11 @@ def test_the_number_of_losses_must_be_that_of_the_tasks(network):
         network().give(Ones(2))
 
 
-@pytest.mark.parametrize(("at", "lacks", "says"), [("features", "cut", "cut="), ("last", "last", "last=")])
+@pytest.mark.parametrize(("at", "lacks", "says"), [("features", "features", "features="), ("last", "last", "last=")])
 def test_a_rule_says_what_it_needs_to_be_passed(network, at, lacks, says):
     method = Ones(3)
     method.at = at
-    with pytest.raises(DoesNotFit, match=says) as refusal:
+    with pytest.raises(DoesNotFitError, match=says) as refusal:
         network().give(method, **{lacks: None})
     assert "\n" not in str(refusal.value)
     assert "Ones" in str(refusal.value)
@@ -159,15 +159,15 @@ def test_a_rule_that_reads_features_needs_the_cut(network):
             return features.new_ones(3)
 
     network().give(Reading(3))
-    with pytest.raises(DoesNotFit, match="cut="):
-        network().give(Reading(3), cut=None)
+    with pytest.raises(DoesNotFitError, match="features="):
+        network().give(Reading(3), features=None)
 
 
 @pytest.mark.parametrize("lacks", ["inputs", "taps"])
 def test_a_rule_with_extra_terms_needs_inputs_and_taps(network, distil, lacks):
     method = Ones(3)
     method.added.append(distil(3))
-    with pytest.raises(DoesNotFit, match=r"Distil.*inputs=.*taps=") as refusal:
+    with pytest.raises(DoesNotFitError, match=r"Distil.*inputs=.*taps=") as refusal:
         network().give(method, **{lacks: None})
     assert "\n" not in str(refusal.value)
 
@@ -214,7 +214,7 @@ def test_a_loss_that_is_not_finite_says_which_and_when(network, at, value):
         net.give(method)
     outputs = net()
     outputs.losses[1] = outputs.losses[1] * 0 + value
-    with pytest.raises(Diverged, match=r"loss of task 1.*step 4") as diverged:
+    with pytest.raises(DivergedError, match=r"loss of task 1.*step 4") as diverged:
         net.give(method, outputs)
     assert (diverged.value.what, diverged.value.task, diverged.value.step) == ("loss", 1, 4)
 
@@ -226,7 +226,7 @@ def test_a_gradient_that_is_not_finite_says_which_and_when(network, at):
     net.give(method)
     outputs = net()
     outputs.losses[2] = (outputs.losses[2] * 0).sqrt()  # finite, with an infinite slope
-    with pytest.raises(Diverged) as diverged:
+    with pytest.raises(DivergedError) as diverged:
         net.give(method, outputs)
     assert (diverged.value.what, diverged.value.task, diverged.value.step) == ("gradient", 2, 1)
 
@@ -234,7 +234,7 @@ def test_a_gradient_that_is_not_finite_says_which_and_when(network, at):
 def test_of_several_losses_that_are_not_finite_the_first_is_named(network):
     outputs = (net := network())()
     outputs.losses[1:] = [outputs.losses[1] * float("inf"), outputs.losses[2] * float("nan")]
-    with pytest.raises(Diverged, match="task 1"):
+    with pytest.raises(DivergedError, match="task 1"):
         net.give(Ones(3), outputs)
 
 
@@ -245,12 +245,12 @@ def test_after_a_gradient_that_was_not_measured_the_next_step_diverges(network):
     outputs.losses[2] = (outputs.losses[2] * 0).sqrt()
     net.give(method, outputs)
     optimizer.step()
-    with pytest.raises(Diverged):
+    with pytest.raises(DivergedError):
         net.give(method)
 
 
 def test_divergence_passes_from_a_worker_to_its_parent():
-    error = pickle.loads(pickle.dumps(Diverged("loss", 1, 7)))
+    error = pickle.loads(pickle.dumps(DivergedError("loss", 1, 7)))
     assert (error.what, error.task, error.step) == ("loss", 1, 7)
 
 

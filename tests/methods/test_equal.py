@@ -14,7 +14,7 @@ def test_it_is_one_plain_backward_of_the_sum(network):
 
 def test_it_takes_nothing_but_losses_and_trunk(network):
     net = network()
-    nothing = dict.fromkeys(("cut", "last", "inputs", "taps"))
+    nothing = dict.fromkeys(("features", "last", "inputs", "taps"))
     net.give(methods.create("equal", num_tasks=3), **nothing)
     assert all(parameter.grad is not None for parameter in net.parameters())
 

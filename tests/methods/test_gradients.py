@@ -135,7 +135,7 @@ def test_a_rule_is_given_autograds_gradients_detached(net, at):
             return torch.ones(3)
 
     outputs = net()
-    place = {"shared": list(net.trunk.parameters()), "features": [outputs.cut], "last": [net.last]}[at]
+    place = {"shared": list(net.trunk.parameters()), "features": [outputs.features], "last": [net.last]}[at]
     rows = [torch.autograd.grad(loss, place, retain_graph=True) for loss in outputs.losses]
     jacobian = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
     net.give(Watching(WEIGHTS["ones"], at), outputs)
@@ -143,7 +143,7 @@ def test_a_rule_is_given_autograds_gradients_detached(net, at):
     torch.testing.assert_close(seen["jacobian"], jacobian, rtol=1e-6, atol=0)
     torch.testing.assert_close(seen["gramian"], jacobian.double() @ jacobian.double().T, rtol=1e-6, atol=0)
     torch.testing.assert_close(seen["losses"], torch.stack(outputs.losses).detach().double())
-    assert torch.equal(seen["features"], outputs.cut)
+    assert torch.equal(seen["features"], outputs.features)
     assert seen["gramian"].dtype == torch.float64
     assert seen["gramian"].device.type == "cpu"
     assert not any(value.requires_grad for value in seen.values())
@@ -229,11 +229,11 @@ def test_a_batch_without_any_label_gives_zeros(network, route):
 
 @pytest.mark.parametrize("at", MEASURED)
 def test_weights_keep_their_precision_under_autocast(network, at):
-    """The cut is in bfloat16 there, which has three digits."""
+    """The features are in bfloat16 there, which has three digits."""
     net, weights = network(), (0.3, 1.7, 0.123456)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = net()
-    assert outputs.cut.dtype == torch.bfloat16
+    assert outputs.features.dtype == torch.bfloat16
     outputs.losses = [loss.float() for loss in outputs.losses]
     own = [net.gradients(loss) for loss in outputs.losses]
     returned = net.give(Measured(weights, at, "weighted"), outputs)

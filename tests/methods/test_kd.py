@@ -52,7 +52,7 @@ def losses_of(student, heads, inputs):
 
 def backward(method, student, heads, inputs):
     losses, taps = losses_of(student, heads, inputs)
-    return method.backward(losses, shared=student.named_parameters(), cut=taps[0][1], inputs=inputs, taps=taps)
+    return method.backward(losses, shared=student.named_parameters(), features=taps[0][1], inputs=inputs, taps=taps)
 
 
 def distance(adaptor, feature, target):
@@ -211,11 +211,11 @@ def test_a_saved_method_goes_on_bit_for_bit(kind, inputs):
 
 
 def test_what_is_missing_is_said():
-    with pytest.raises(methods.DoesNotFit, match="kd needs teachers: pass teachers"):
+    with pytest.raises(methods.DoesNotFitError, match="kd needs teachers: pass teachers"):
         methods.create("kd", num_tasks=2)
-    with pytest.raises(methods.DoesNotFit, match="3 distillation weights were given for 2 tasks"):
+    with pytest.raises(methods.DoesNotFitError, match="3 distillation weights were given for 2 tasks"):
         methods.create("kd[weight=1:2:3]", num_tasks=2, teachers=[Features(), Features()])
-    with pytest.raises(methods.DoesNotFit, match="1 teachers were given for 2 tasks"):
+    with pytest.raises(methods.DoesNotFitError, match="1 teachers were given for 2 tasks"):
         methods.create("kd", num_tasks=2, teachers=[Features()])
-    with pytest.raises(methods.NameProblem, match="only one can balance"):
+    with pytest.raises(methods.UsageError, match="only one can balance"):
         methods.create("mgda+uncertainty", num_tasks=2)

@@ -146,7 +146,7 @@ def test_forty_tasks(linear, optimality, normalize):
 def test_elsewhere_the_hull_is_that_of_the_gradients_there(network, optimality, at):
     net, method = network(), methods.create("mgda", num_tasks=3, at=at)
     outputs = net()
-    place = {"features": outputs.cut, "last": net.last}[at]
+    place = {"features": outputs.features, "last": net.last}[at]
     rows = [torch.autograd.grad(loss, place, retain_graph=True)[0].flatten() for loss in outputs.losses]
     own = [net.gradients(loss) for loss in outputs.losses]
     weights = net.give(method, outputs)

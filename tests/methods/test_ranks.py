@@ -238,7 +238,7 @@ def assert_one_training(alone, first, second):
 def assert_refused(alone, first, second):
     """Alike, and in words: a collective that some ranks do not join would hang."""
     assert "error" not in alone
-    assert first["error"].startswith(("DoesNotFit", "ValueError"))
+    assert first["error"].startswith(("DoesNotFitError", "ValueError"))
     assert first["error"] == second["error"]
 
 
@@ -273,7 +273,7 @@ def test_what_one_rank_cannot_know_is_made_right_or_refused(finished, name):
 @of_kind(diverges=True)
 def test_if_one_rank_diverges_all_say_so(finished, name):
     (error,) = {result["error"] for result in finished[name]}
-    assert error == "Diverged: the loss of task 1 is not finite at step 3"
+    assert error == "DivergedError: the loss of task 1 is not finite at step 3"
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ import torch
 
 import methods
 from methods.core import registry as registry_module
-from methods.core.registry import REQUIRED, NameProblem, canonical, label, split
+from methods.core.registry import REQUIRED, UsageError, canonical, label, split
 
 ROOT = Path(methods.__file__).parents[1]
 
 
 def problem(variant, **options):
     """The one line that a wrong variant is answered with."""
-    with pytest.raises(NameProblem) as raised:
+    with pytest.raises(UsageError) as raised:
         methods.parse(variant, **options)
     message = str(raised.value)
     assert "\n" not in message
@@ -384,7 +384,7 @@ for name, entry in methods.registry.entries().items():
 methods.parse("mgda[normalize=l2]")
 try:
     methods.parse("mdga")
-except methods.NameProblem as problem:
+except methods.UsageError as problem:
     print(problem)
 print([name for name in ("torch", "scipy", "numpy") if name in sys.modules])
 """

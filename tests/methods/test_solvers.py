@@ -11,7 +11,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from methods.core.solvers import min_norm_point
+from methods.core.solvers.min_norm import min_norm_point
 
 moderate = settings(deadline=None, derandomize=True, max_examples=400)
 

@@ -15,10 +15,10 @@ def test_the_update_is_the_weighted_sum(linear):
 
 
 def test_weights_for_another_number_of_tasks_do_not_fit():
-    with pytest.raises(methods.DoesNotFit, match="2 weights were given for 3 tasks"):
+    with pytest.raises(methods.DoesNotFitError, match="2 weights were given for 3 tasks"):
         methods.create("static", num_tasks=3, weights=(1, 2))
 
 
 def test_weights_must_be_given():
-    with pytest.raises(methods.NameProblem, match=r"static needs weights: write static\[weights=…\]"):
+    with pytest.raises(methods.UsageError, match=r"static needs weights: write static\[weights=…\]"):
         methods.create("static", num_tasks=3)

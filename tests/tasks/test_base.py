@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from bench.catalogue import parse_task_set, task_set, task_sets
-from tasks.core.base import SPLITS, DataProblem, Metric, Task, TaskSet
+from tasks.core.base import SPLITS, DataError, Metric, Task, TaskSet
 from tasks.core.losses import squared_error
-from tasks.core.metrics import normalized_rmse
+from tasks.core.metrics.regression import normalized_rmse
 
 BUILT_IN = sorted(task_sets.entries())
 FOLDERS = {"census": "census_folder", "multifashion": "image_folder", "multimnist": "image_folder"}
@@ -67,12 +67,12 @@ def test_good_data_is_taken():
     ],
 )
 def test_data_that_is_not_as_declared_is_refused_in_words(changed, complaint):
-    with pytest.raises(DataProblem, match=complaint):
+    with pytest.raises(DataError, match=complaint):
         Given(**changed).check()
 
 
 def test_a_split_that_is_not_there_is_refused():
-    with pytest.raises(DataProblem, match="the validation split lacks the column x"):
+    with pytest.raises(DataError, match="the validation split lacks the column x"):
         Given({split: columns() for split in ("train", "test")}).check()
 
 
@@ -133,7 +133,7 @@ def test_every_built_in_set_has_a_smoke_protocol_of_twenty_steps(name):
 def test_every_built_in_sets_quick_protocol_has_ten_epochs_or_more(name):
     protocol = task_sets.find(name).load().protocols["quick"]
     assert protocol.name == "quick"
-    assert protocol.steps // protocol.epoch_steps >= 10
+    assert protocol.steps // protocol.steps_per_epoch >= 10
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -181,6 +181,6 @@ def test_every_declared_untrained_score_is_that_of_a_constant_fitted_to_the_trai
             classes = int(train.max()) + 1
             constant = torch.nn.functional.one_hot(train, classes).sum(0).float().expand(len(test), classes)
         for metric in task.metrics.values():
-            accumulator = metric.build()
+            accumulator = metric.factory()
             accumulator.update(constant, test)
-            assert float(accumulator.compute()) == pytest.approx(metric.untrained, rel=1e-6), task.name
+            assert float(accumulator.compute()) == pytest.approx(metric.constant_score, rel=1e-6), task.name

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tasks.census import CATEGORIES, CLASSES, NUMBERS, Census
-from tasks.core.base import DataProblem
+from tasks.core.base import DataError
 
 KAGGLE = (
     "age,workclass,fnlwgt,education,education.num,marital.status,occupation,relationship,race,sex,capital.gain,"
@@ -161,24 +161,24 @@ def test_a_column_without_spread_is_zero(census_folder, tmp_path):
     ],
 )
 def test_other_data_is_refused_in_words(census_folder, tmp_path, before, after, said):
-    with pytest.raises(DataProblem, match=f"scikit-learn/adult-census-income in .*{said}"):
+    with pytest.raises(DataError, match=f"scikit-learn/adult-census-income in .*{said}"):
         Census(changed(census_folder, tmp_path, before, after)).check()
 
 
 def test_a_column_that_is_missing_is_named(one_file):
-    with pytest.raises(DataProblem, match="the train split lacks the column marital-status: it has age, workclass, "):
+    with pytest.raises(DataError, match="the train split lacks the column marital-status: it has age, workclass, "):
         Census(str(one_file(KAGGLE.replace("marital.status", "married")))).check()
 
 
 def test_half_of_the_official_files_is_not_enough(census_folder, tmp_path):
     (tmp_path / "adult-train.csv").write_text((census_folder / "adult-train.csv").read_text())
-    with pytest.raises(DataProblem, match=r"adult\.csv cannot be read"):
+    with pytest.raises(DataError, match=r"adult\.csv cannot be read"):
         Census(str(tmp_path)).check()
 
 
 def test_metrics_of_a_predictor_that_sees_no_input(census):
     """In the four people of the test file, each five times, all but the commonest class is missed."""
-    assert {task.name: task.metrics["macro_recall"].untrained for task in census.tasks} == {
+    assert {task.name: task.metrics["macro_recall"].constant_score for task in census.tasks} == {
         "income": 0.5,
         "marital_status": 0.25,
         "education": 0.25,
@@ -189,7 +189,7 @@ def test_metrics_of_a_predictor_that_sees_no_input(census):
 def test_macro_recall_is_the_mean_share_of_each_class_that_is_found(census):
     draw = np.random.default_rng(0)
     target, found = draw.integers(16, size=500), draw.integers(16, size=500)
-    metric = census.task("education").metrics["macro_recall"].build()
+    metric = census.task("education").metrics["macro_recall"].factory()
     for part in (slice(100), slice(100, 500)):
         metric.update(torch.from_numpy(found[part]), torch.from_numpy(target[part]))
     expected = np.mean([(found[target == c] == c).mean() for c in range(16)])
@@ -207,7 +207,7 @@ def test_the_real_files_are_as_declared(real):
     for column, name in ((14, "income"), (5, "marital-status"), (3, "education")):
         expected = table[column].str.strip(".").map(CLASSES[name].index)
         assert census.splits["test"][name].tolist() == expected.tolist()
-    untrained = {task.name: task.metrics["accuracy"].untrained for task in census.tasks}
+    untrained = {task.name: task.metrics["accuracy"].constant_score for task in census.tasks}
     assert untrained == pytest.approx({"income": 0.764, "marital_status": 0.455, "education": 0.324}, abs=1e-3)
 
 

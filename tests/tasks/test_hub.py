@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tasks.core import hub
-from tasks.core.base import DataProblem
+from tasks.core.base import DataError
 from tasks.core.hub import Copy, Source, prepared
 
 ID = "somebody/digits"
@@ -38,7 +38,7 @@ def load(path="", source=SOURCE, build=labels):
 
 def complaint(*given, **changed):
     """What a load says that cannot work: one line."""
-    with pytest.raises(DataProblem) as caught:
+    with pytest.raises(DataError) as caught:
         load(*given, **changed)
     assert "\n" not in str(caught.value).strip()
     return str(caught.value)
@@ -158,14 +158,14 @@ def test_a_local_folder_may_hold_fewer_rows(image_folder):
 
 def test_an_image_of_another_size_is_named(image_folder):
     copy = Copy(SOURCE, image_folder, fetched=False)
-    with pytest.raises(DataProblem, match="an image is 28×28 of uint8, and should be 32×32 of uint8"):
+    with pytest.raises(DataError, match="an image is 28×28 of uint8, and should be 32×32 of uint8"):
         copy.pixels(copy.read()["test"]["image"], 32, 32)
 
 
 def test_a_colour_image_is_named(image_folder):
     import numpy as np
 
-    with pytest.raises(DataProblem, match="an image is 28×28×3 of uint8"):
+    with pytest.raises(DataError, match="an image is 28×28×3 of uint8"):
         Copy(SOURCE, image_folder, fetched=False).pixels([np.zeros((28, 28, 3), np.uint8)], 28, 28)
 
 
@@ -313,13 +313,13 @@ def test_it_knocks_where_the_client_would(monkeypatch, variables, address):
 
 def test_what_is_required_is_a_folder_or_the_hubs_cache_or_the_hub(image_folder, in_the_hubs_cache, tmp_path):
     hub.require(SOURCE.hub, str(image_folder))
-    with pytest.raises(DataProblem, match="there is no such folder"):
+    with pytest.raises(DataError, match="there is no such folder"):
         hub.require(SOURCE.hub, str(tmp_path / "nowhere"))
-    with pytest.raises(DataProblem, match="is not in the hub's cache"):
+    with pytest.raises(DataError, match="is not in the hub's cache"):
         hub.require(SOURCE.hub, "")
     in_the_hubs_cache(image_folder, ID)
     hub.require(SOURCE.hub, "")
-    with pytest.raises(DataProblem, match="is not in the hub's cache"):
+    with pytest.raises(DataError, match="is not in the hub's cache"):
         hub.require(f"{ID}@{'b' * 40}", "")
 
 
@@ -376,7 +376,7 @@ def stand_in(image_folder):
 
 FETCH = f"""
 import torch
-from tasks.core.base import DataProblem
+from tasks.core.base import DataError
 from tasks.core.hub import Source, prepared
 
 def build(copy):
@@ -390,7 +390,7 @@ print(load("{ID}"))
 print(load("{ID}"))
 try:
     load("nobody/nothing")
-except DataProblem as problem:
+except DataError as problem:
     print(problem)
 """
 

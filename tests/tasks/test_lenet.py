@@ -1,4 +1,4 @@
-"""The LeNet keeps a network's promises: what is shared, where the cut is, what the taps are."""
+"""The LeNet keeps a network's promises: what is shared, where the features is, what the taps are."""
 
 import pytest
 import torch
@@ -52,18 +52,18 @@ def test_the_taps_are_the_last_map_and_the_cut(network, inputs):
     assert outputs.taps.keys() == {"a", "b"}
     for second, shared in outputs.taps.values():
         assert second.shape == (11, 16, 6, 6)
-        assert shared is outputs.cut
+        assert shared is outputs.features
         torch.testing.assert_close(network.trunk["linear"](second.flatten(1)).relu(), shared)
 
 
 def test_all_that_heads_know_comes_through_the_cut(network, inputs):
-    """The trunk's gradient is the cut's, taken back through the trunk."""
+    """The trunk's gradient is the features's, taken back through the trunk."""
     outputs = network(inputs)
     loss = sum(prediction.square().sum() for prediction in outputs.predictions.values())
     trunk = [parameter for _, parameter in network.shared]
     whole = torch.autograd.grad(loss, trunk, retain_graph=True)
-    [into_cut] = torch.autograd.grad(loss, [outputs.cut], retain_graph=True)
-    for expected, found in zip(whole, torch.autograd.grad(outputs.cut, trunk, into_cut), strict=True):
+    [into_features] = torch.autograd.grad(loss, [outputs.features], retain_graph=True)
+    for expected, found in zip(whole, torch.autograd.grad(outputs.features, trunk, into_features), strict=True):
         torch.testing.assert_close(found, expected)
 
 

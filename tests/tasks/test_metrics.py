@@ -6,12 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.metrics import accuracy, normalized_rmse
+from tasks.core.metrics.classification import accuracy
+from tasks.core.metrics.regression import normalized_rmse
 
 
 def accumulate(metric, prediction, target, sizes):
     """The score of a metric that is given chunks of these sizes."""
-    accumulator = metric.build()
+    accumulator = metric.factory()
     for chunk in zip(prediction.split(sizes), target.split(sizes), strict=True):
         accumulator.update(*chunk)
     return float(accumulator.compute())
@@ -38,7 +39,7 @@ def test_nrmse_of_the_training_mean_is_the_untrained_score():
     train, target = torch.randn(50, 3) + 5, torch.randn(30, 3) + 4
     metric = normalized_rmse(train)
     assert not metric.higher_is_better
-    assert accumulate(metric, train.mean(0).expand(30, 3), target, [7, 23]) == pytest.approx(metric.untrained)
+    assert accumulate(metric, train.mean(0).expand(30, 3), target, [7, 23]) == pytest.approx(metric.constant_score)
 
 
 def test_nrmse_of_a_perfect_prediction_is_zero():
@@ -67,7 +68,7 @@ def test_accuracy_is_the_share_of_the_largest_logits_that_are_right(sizes, seed)
 
 def test_untrained_accuracy_is_that_of_the_commonest_training_class_on_the_test_split():
     metric = accuracy(4, train=torch.tensor([2, 2, 1, 0]), test=torch.tensor([2, 1, 1, 1, 1]))
-    assert metric.untrained == pytest.approx(1 / 5)
+    assert metric.constant_score == pytest.approx(1 / 5)
 
 
 def test_each_accumulator_starts_anew():

@@ -1,4 +1,4 @@
-"""The multilayer perceptron keeps a network's promises: what is shared, the cut, the taps."""
+"""The multilayer perceptron keeps a network's promises: what is shared, the features, the taps."""
 
 import pytest
 import torch
@@ -52,13 +52,13 @@ def test_a_network_of_one_hidden_layer_has_one_tap():
 
 
 def test_all_that_heads_know_comes_through_the_cut(network, inputs):
-    """The trunk's gradient is the cut's, taken back through the trunk."""
+    """The trunk's gradient is the features's, taken back through the trunk."""
     outputs = network(inputs)
     loss = sum(prediction.square().sum() for prediction in outputs.predictions.values())
     trunk = [parameter for _, parameter in network.shared]
     whole = torch.autograd.grad(loss, trunk, retain_graph=True)
-    [into_cut] = torch.autograd.grad(loss, [outputs.cut], retain_graph=True)
-    through = torch.autograd.grad(outputs.cut, trunk, into_cut)
+    [into_features] = torch.autograd.grad(loss, [outputs.features], retain_graph=True)
+    through = torch.autograd.grad(outputs.features, trunk, into_features)
     for expected, found in zip(whole, through, strict=True):
         torch.testing.assert_close(found, expected)
 
@@ -66,7 +66,7 @@ def test_all_that_heads_know_comes_through_the_cut(network, inputs):
 def test_predictions_follow_from_the_cut_alone(network, inputs):
     outputs = network(inputs)
     for task, prediction in outputs.predictions.items():
-        torch.testing.assert_close(network.heads[task](outputs.cut), prediction)
+        torch.testing.assert_close(network.heads[task](outputs.features), prediction)
 
 
 def test_heads_start_at_their_scale_times_the_usual_weights():

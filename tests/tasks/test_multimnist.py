@@ -10,8 +10,8 @@ import bench
 from bench.catalogue import task_sets
 from bench.plan import Request, make_plan
 from bench.store import Store
-from methods.core.registry import NameProblem
-from tasks.core.base import DataProblem
+from methods.core.registry import UsageError
+from tasks.core.base import DataError
 from tasks.multifashion import MultiFashion
 from tasks.multimnist import MultiMNIST
 
@@ -104,13 +104,13 @@ def test_the_card_says_what_the_numbers_are_not(made):
 def test_a_folder_of_other_data_is_refused(tmp_path, write_images, pictures):
     images, labels = pictures(20)
     folder = write_images(tmp_path / "small", {"train": (images[:, :8, :8], labels), "test": (images, labels)})
-    with pytest.raises(DataProblem, match=r"ylecun/mnist in .*: an image is 8×8 of uint8, and should be 28×28"):
+    with pytest.raises(DataError, match=r"ylecun/mnist in .*: an image is 8×8 of uint8, and should be 28×28"):
         MultiMNIST(str(folder)).check()
 
 
 def test_a_folder_of_one_image_has_no_validation_split(tmp_path, write_images, pictures):
     folder = write_images(tmp_path / "one", {"train": pictures(1), "test": pictures(1)})
-    with pytest.raises(DataProblem, match="validation split's columns should have one length above 0"):
+    with pytest.raises(DataError, match="validation split's columns should have one length above 0"):
         MultiMNIST(str(folder)).check()
 
 
@@ -140,7 +140,7 @@ def test_the_same_data_elsewhere_is_the_same_run(image_folder, tmp_path):
     assert [(run.spec, run.key) for run in one] == [(run.spec, run.key) for run in other]
     assert {run.task_set_label for run in one} == {"multimnist"}
     assert [run.place for run in other] == [str(tmp_path / "copy")] * 4
-    with pytest.raises(NameProblem, match="multimnist is named with two folders"):
+    with pytest.raises(UsageError, match="multimnist is named with two folders"):
         runs(image_folder, tmp_path / "copy")
 
 

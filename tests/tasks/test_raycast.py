@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tasks import raycast
-from tasks.raycast import CLASSES, IGNORE, build_scenes, cast, pixel_centres, render
+from tasks.rendering import raycast
+from tasks.rendering.raycast import CLASSES, IGNORE, build_scenes, cast, pixel_centres, render
 
 KEYS = ("image", "segmentation", "depth", "normal")
 BOX, CYLINDER, SPHERE = range(3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bench.catalogue import task_set
-from methods.core.registry import NameProblem
+from methods.core.registry import UsageError
 from tasks.scales import Scales
 
 SIGMA = np.geomspace(0.1, 10, 5)
@@ -93,12 +93,12 @@ def test_the_option_tasks_sets_how_many_there_are():
 )
 def test_an_option_out_of_range_is_refused_by_name(variant):
     option = variant[7:-1].partition("=")[0]
-    with pytest.raises(NameProblem, match=option):
+    with pytest.raises(UsageError, match=option):
         task_set(variant)
 
 
 def test_an_infinite_ratio_is_refused_by_name():
-    with pytest.raises(NameProblem, match="ratio"):
+    with pytest.raises(UsageError, match="ratio"):
         task_set("scales[ratio=inf]")
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks import raycast
 from tasks.core.base import SPLITS
+from tasks.rendering import raycast
 from tasks.scenes import Scenes
 
 CLASSES = len(raycast.CLASSES)
@@ -37,10 +37,10 @@ def predicted(scenes):
 def score(scenes, task, metric, prediction, sizes=(7, 1, 22)):
     """The metric, accumulated over uneven batches."""
     task = scenes.task(task)
-    accumulator = task.metrics[metric].build()
+    accumulator = task.metrics[metric].factory()
     target = scenes.splits["test"][task.target]
     for some, those in zip(prediction.split(sizes), target.split(sizes), strict=True):
-        accumulator.update(*task.elements(some, those))
+        accumulator.update(*task.metric_inputs(some, those))
     return float(accumulator.compute())
 
 
@@ -126,16 +126,16 @@ def test_untrained_scores_are_those_of_constants_fitted_to_the_training_split(sc
     commonest = int(labels.bincount().argmax())
     labelled = test["segmentation"][test["segmentation"] >= 0]
     share = float((labelled == commonest).double().mean())
-    assert scenes.task("segmentation").metrics["pixel_accuracy"].untrained == pytest.approx(share)
+    assert scenes.task("segmentation").metrics["pixel_accuracy"].constant_score == pytest.approx(share)
     present = len(labelled.unique())
-    assert scenes.task("segmentation").metrics["miou"].untrained == pytest.approx(share / present, rel=1e-5)
+    assert scenes.task("segmentation").metrics["miou"].constant_score == pytest.approx(share / present, rel=1e-5)
     depth = train["depth"][train["depth"] > 0].mean()
     valid = test["depth"][test["depth"] > 0]
-    assert scenes.task("depth").metrics["absolute"].untrained == pytest.approx(float((valid - depth).abs().mean()))
+    assert scenes.task("depth").metrics["absolute"].constant_score == pytest.approx(float((valid - depth).abs().mean()))
     mean = train["normal"].sum((0, 2, 3))
     normals = test["normal"].movedim(1, -1)[(test["normal"] != 0).any(1)]
     angle = torch.rad2deg(torch.acos((normals @ (mean / mean.norm())).clamp(-1, 1)))
-    assert scenes.task("normals").metrics["mean_angle"].untrained == pytest.approx(float(angle.mean()), rel=1e-4)
+    assert scenes.task("normals").metrics["mean_angle"].constant_score == pytest.approx(float(angle.mean()), rel=1e-4)
 
 
 def test_splits_are_different_rooms_of_one_rendering(scenes):
@@ -158,13 +158,13 @@ def test_the_network_taps_bottleneck_and_last_shared_map_at_any_size(scenes, tas
         bottleneck, shared = outputs.taps[task]
         assert bottleneck.shape[2:] == (height // 4, width // 4)
         assert shared.shape[2:] == (height // 2, width // 2)
-        assert shared is outputs.cut
+        assert shared is outputs.features
     heads = {id(parameter) for parameter in network.heads.parameters()}
     assert {id(p) for p in network.parameters()} == heads | {id(p) for _, p in network.shared}
     loss = sum(prediction.square().mean() for prediction in outputs.predictions.values())
-    through = torch.autograd.grad(loss, outputs.cut, retain_graph=True)
-    by_cut = torch.autograd.grad(outputs.cut, network.last, through, retain_graph=True)
-    torch.testing.assert_close(torch.autograd.grad(loss, network.last), by_cut)
+    through = torch.autograd.grad(loss, outputs.features, retain_graph=True)
+    by_features = torch.autograd.grad(outputs.features, network.last, through, retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(loss, network.last), by_features)
 
 
 @pytest.mark.parametrize("options", [{"height": 30}, {"width": 2}, {"height": 0}])

@@ -1,9 +1,8 @@
-"""The K×K problems behind the gradient rules, solved exactly, in float64, on the host.
+"""The shortest vector in the convex hull of K gradients, solved exactly, in float64, on the host.
 
-Each takes the Gramian `[K, K]` of the task gradients and returns weights `[K]`. Rows of very different lengths are
-the normal case, so every problem is solved for unit rows and the weights are scaled back: no absolute epsilon
-meets a problem that has no scale. The arithmetic is NumPy's and, for two tasks, Python's: on so few numbers the call
-of a function is what takes time.
+Rows of very different lengths are the normal case, so the problem is solved for unit rows and the weights are scaled
+back: no absolute epsilon meets a problem that has no scale. The arithmetic is NumPy's and, for two tasks, Python's: on
+so few numbers the call of a function is what takes time.
 """
 
 import numpy as np

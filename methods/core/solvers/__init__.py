@@ -1,0 +1,1 @@
+"""The K×K problems behind the gradient rules, one file a problem."""

@@ -1,0 +1,38 @@
+"""Metrics of regressions."""
+
+from functools import partial
+
+import torch
+import torchmetrics
+from torch import Tensor
+
+from tasks.core.base import Metric
+
+
+class NormalizedRMSE(torchmetrics.Metric):
+    """RMSE divided by that of the constant predictor `constant` (`[…]`, an example's shape): 1 is no better."""
+
+    higher_is_better = False
+    constant: Tensor
+    squared_error: Tensor
+    constant_error: Tensor
+
+    def __init__(self, constant: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("constant", constant)
+        for state in ("squared_error", "constant_error"):
+            self.add_state(state, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Add examples: prediction and target `[N, …]`."""
+        self.squared_error += (prediction - target).square().sum()
+        self.constant_error += (self.constant - target).square().sum()
+
+    def compute(self) -> Tensor:
+        """Return the ratio."""
+        return (self.squared_error / self.constant_error).sqrt()
+
+
+def normalized_rmse(train: Tensor) -> Metric:
+    """RMSE ÷ RMSE of the training targets' mean (`train`: `[N, …]`). Lower is better; untrained: 1."""
+    return Metric(partial(NormalizedRMSE, train.mean(0)), higher_is_better=False, constant_score=1.0)
