@@ -9,16 +9,21 @@ import itertools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 from lightning_fabric import Fabric
 from torch.profiler import ProfilerActivity, profile
 
+import methods
 from bench.catalogue import PLACES, task_set
 from bench.engine.runs import environment
 from bench.plan import Planned
-from bench.records import STL, CostRecord, RunRecord, RunSpec, StepCost, digest
-from bench.training import Run, batch_order, build_network
+from bench.records import CostRecord, RunRecord, StepCost
+from bench.spec import STL, RunSpec, digest
+from bench.training.loop import Run
+from bench.training.meters import wait
+from bench.training.streams import batch_order, build_network
 
 ROUNDS = 20
 STEPS = 5
@@ -118,17 +123,19 @@ class Steps:
         return [self._seconds(take) for take in self.take]
 
     def _seconds(self, take: Callable[[], None]) -> float:
-        _wait(self.fabric)
+        wait(self.fabric.device)
         begin = time.perf_counter()
         for _ in range(STEPS):
             take()
-        _wait(self.fabric)
+        wait(self.fabric.device)
         return (time.perf_counter() - begin) / STEPS
 
 
 def _build(fabric: Fabric, spec: RunSpec, taught: bool) -> Run:
     singles = [spec.model_copy(update={"method": STL, "tasks": (task,)}) for task in spec.tasks] if taught else []
-    run = Run(fabric, spec, [build_network(single, task_set(spec.task_set)).state_dict() for single in singles])
+    chosen = task_set(spec.task_set)
+    rule = None if spec.method == STL else partial(methods.create, spec.method)
+    run = Run(fabric, spec, chosen, rule, [build_network(single, chosen).state_dict() for single in singles])
     run.hears_epochs = False  # they are measured apart, and must not end inside a round
     return run
 
@@ -145,11 +152,11 @@ def _epoch_seconds(fabric: Fabric, run: Run) -> float:
         return 0.0
     found = []
     for _ in range(3):
-        run.since_epoch.append(run.since_point[-1])
-        _wait(fabric)
+        run.losses_since["epoch"].append(run.losses_since["point"][-1])
+        wait(fabric.device)
         begin = time.perf_counter()
         run.end_epoch()
-        _wait(fabric)
+        wait(fabric.device)
         found.append(time.perf_counter() - begin)
     return min(found) / run.protocol.steps_per_epoch
 
@@ -177,8 +184,3 @@ def _memory(fabric: Fabric, step: Callable[[], None]) -> tuple[int, int]:
         now += event.nbytes()
         peak = max(peak, now)
     return sum(event.nbytes() for event in events if event.nbytes() > 0), peak
-
-
-def _wait(fabric: Fabric) -> None:
-    if fabric.device.type == "cuda":
-        torch.cuda.synchronize()

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence, Set
 
 from bench.plan import Planned
-from bench.records import REFERENCE, STL, RunRecord, RunSpec
+from bench.records import REFERENCE, RunRecord
+from bench.spec import STL, RunSpec
 
 
 def forecast(runs: Sequence[Planned], known: Mapping[str, RunRecord], workers: int | None = None) -> list[str]:

@@ -20,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bench.evidence.delta import per_seed
 from bench.evidence.power import detectable
 from bench.evidence.significance import MINIMUM_SEEDS, Floats, holm, suite_mean, suite_test
-from bench.records import STL, CostRecord, RunRecord
+from bench.records import CostRecord, RunRecord
 from bench.report.costs import relative_costs
 from bench.report.runs import Group, groups
+from bench.spec import STL
 from bench.store import NothingToCompareError, write
 from tasks.core.protocol import Protocol
 

@@ -28,7 +28,7 @@ from bench.gate import (
     read_baseline,
     write_baseline,
 )
-from bench.records import STL
+from bench.spec import STL
 from bench.store import Store, write
 
 SEEDS = (3, 5, 8)
@@ -177,13 +177,11 @@ def _range(rates: Sequence[float]) -> str:
 
 def rounded(before: Baseline) -> Baseline:
     """Make the runs of a baseline once more, from initial weights larger by a millionth."""
-    from bench import training
     from bench.api import run
-
-    build: Any = training.build_network
+    from bench.training.streams import build_network
 
     def larger(*arguments: Any) -> Any:
-        network = build(*arguments)
+        network = build_network(*arguments)
         for parameter in network.parameters():
             parameter.data.mul_(1 + MILLIONTH)
         return network
@@ -191,7 +189,7 @@ def rounded(before: Baseline) -> Baseline:
     methods, tasks = (sorted({cell.asked[name] for cell in before.cells} - {STL}) for name in ("methods", "tasks"))
     [protocol] = {cell.asked["protocol"] for cell in before.cells}
     seeds = sorted({seed for cell in before.cells for seed in cell.seeds})
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(training, "build_network", larger):
+    with tempfile.TemporaryDirectory() as folder, mock.patch("bench.training.loop.build_network", larger):
         run(methods, tasks, seeds, protocol, folder, engine="inline", figures=False)
         store = Store(Path(folder))
         return make_baseline(list(store.records().values()), [], "initial weights larger by a millionth")

@@ -18,8 +18,9 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from bench.gate import SLOWER_IN_TURN, Key
-from bench.records import RunRecord, RunSpec
+from bench.records import RunRecord
 from bench.report.runs import groups
+from bench.spec import RunSpec
 from bench.store import NothingToCompareError
 from methods.core.registry import UsageError
 

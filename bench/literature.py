@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.evidence.delta import Floats, delta_mtl, mean_rank
-from bench.records import STL
+from bench.spec import STL
 from methods.core.registry import UsageError, did_you_mean
 from tasks.core.errors import DataError
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import methods
 from bench.catalogue import PLACES, parse_task_set, task_set, task_sets
-from bench.records import FINAL, REFERENCE, STL, KeyParts, RunRecord, RunSpec
+from bench.records import FINAL, REFERENCE, KeyParts, RunRecord
 from bench.sources import closure
+from bench.spec import STL, RunSpec
 from bench.store import Store
 from methods.core.registry import PLACE, REQUIRED, Part, UsageError, canonical, did_you_mean, label, split
 from tasks.core import hub
@@ -94,7 +95,7 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
             versions={name: importlib.metadata.version(name) for name in ("torch", "numpy")},
             upstream={teacher.spec.name: teacher.key for teacher in teachers},
             sources=closure(
-                ["bench.training", *(entry.module for entry in entries if entry.module)],
+                ["bench.training.loop", *(entry.module for entry in entries if entry.module)],
                 [entry.file for entry in entries if not entry.module],
             ),
         )

@@ -1,21 +1,15 @@
 """What a run is asked to do and what it leaves: plain, frozen, validated data."""
 
-import hashlib
-import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from bench.spec import Cost, Frozen, Result, RunSpec, Status, digest
 from tasks.core.protocol import Protocol
 
 SCHEMA: Literal[2] = 2
-"""Of a stored record. What reads an older one is `upgrade`."""
-STL = "stl"
-"""The variant of a single-task baseline: plain backward, no balancing rule."""
+"""The schema version of stored records. `upgrade` converts older ones."""
 REFERENCE = "equal"
 """The one method that the harness knows by name: every request compares with it."""
 
-Status = Literal["ok", "diverged", "timeout", "out_of_memory", "crashed", "skipped"]
 FINAL: frozenset[Status] = frozenset({"ok", "diverged", "skipped"})
 """Results: another attempt would end the same way. The other statuses may depend on the machine."""
 
@@ -24,31 +18,7 @@ FAILURES: frozenset[Status] = frozenset({"diverged", "timeout", "out_of_memory",
 """Outcomes without scores. (What was skipped is missing.)"""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RunSpec(_Frozen):
-    """One training, as it was asked for."""
-
-    schema_version: int = 1
-    """Of what is asked: a change of it changes every name."""
-    task_set: str
-    """Canonical variant."""
-    tasks: tuple[str, ...]
-    method: str
-    """Canonical variant, or `stl`."""
-    seed: int
-    protocol: Protocol
-    precision: str = "32-true"
-
-    @property
-    def name(self) -> str:
-        """The hash of what was asked."""
-        return digest(self.model_dump(mode="json"))
-
-
-class KeyParts(_Frozen):
+class KeyParts(Frozen):
     """Everything beside the spec that a run's numbers depend on."""
 
     data: str
@@ -78,59 +48,7 @@ class KeyParts(_Frozen):
         return found
 
 
-class Score(_Frozen):
-    """One metric on the test split."""
-
-    value: float | None
-    """None if it is not finite."""
-    higher_is_better: bool
-    untrained: float | None
-
-
-class Point(_Frozen):
-    """What is known after some steps; losses and weights are means since the last point."""
-
-    step: int
-    losses: dict[str, float | None]
-    validation: dict[str, dict[str, float | None]]
-    weights: dict[str, float | None] | None
-    gradient_norms: dict[str, float | None] | None
-    """Of the task gradients with respect to the shared parameters, at this step's batch."""
-    cosines: list[list[float | None]] | None
-    """Between those gradients, in the order of the tasks."""
-    update_ratio: float | None
-    """‖update of the shared parameters‖ ÷ ‖Σ task gradients‖."""
-
-
-class Result(_Frozen):
-    """The outcome: a pure function of the run's key."""
-
-    status: Status
-    reason: str = ""
-    scores: dict[str, dict[str, Score]] = {}
-    """By task and metric."""
-    points: list[Point] = []
-    degenerate: int = 0
-    """Steps at which the rule's definition had no solution."""
-    weights_sha256: str | None = None
-    """Of the file with the trained network, which a baseline leaves beside its record."""
-
-
-class Cost(_Frozen):
-    """What the run took; measured, so never twice the same. Seconds are wall-clock."""
-
-    step_seconds: float | None = None
-    """Mean over the steps, without evaluation and probes."""
-    evaluation_seconds: float = 0.0
-    probe_seconds: float = 0.0
-    total_seconds: float = 0.0
-    passes: dict[str, float] = {}
-    """Per step: forward passes, backward passes through the heads and through the trunk, teachers' forward passes."""
-    peak_memory: int | None = None
-    """Bytes on the GPU."""
-
-
-class Provenance(_Frozen):
+class Provenance(Frozen):
     """Where and with what the run was made."""
 
     commit: str
@@ -140,7 +58,7 @@ class Provenance(_Frozen):
     """Those that were asked for together; empty where that is not known. Seeds added after a look are a new sample."""
 
 
-class RunRecord(_Frozen):
+class RunRecord(Frozen):
     """One run, as it is stored."""
 
     schema_version: Literal[2] = SCHEMA
@@ -157,7 +75,7 @@ class RunRecord(_Frozen):
     """The last lines of what a failed run printed."""
 
 
-class StepCost(_Frozen):
+class StepCost(Frozen):
     """What a step of one method, or of single-task learning, takes."""
 
     method: str
@@ -170,7 +88,7 @@ class StepCost(_Frozen):
     """At most at once, beyond what was there before the step. To some per cent: events of one moment have no order."""
 
 
-class CostRecord(_Frozen):
+class CostRecord(Frozen):
     """The steps of several methods on one task set, measured side by side."""
 
     schema_version: Literal[1] = 1
@@ -194,9 +112,3 @@ def upgrade(document: dict[str, Any]) -> dict[str, Any]:
         provenance = {**document.get("provenance", {}), "seeds": []}
         document = {**document, "schema_version": 2, "provenance": provenance}
     return document
-
-
-def digest(value: Any) -> str:
-    """The first 20 hex digits of the sha256 of canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from bench.records import SCHEMA, CostRecord, RunRecord, digest, upgrade
+from bench.records import SCHEMA, CostRecord, RunRecord, upgrade
+from bench.spec import digest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from bench.catalogue import parse_task_set
-from bench.records import RunSpec
+from bench.spec import RunSpec
 from methods.core.registry import canonical
 from tasks.core.base import TaskSet
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,8 +22,9 @@ from bench.check.outcomes import (
     task_names,
 )
 from bench.checkpoint import Checkpoint
-from bench.records import STL
-from bench.training import build_network, train
+from bench.spec import STL
+from bench.training.loop import train
+from bench.training.streams import build_network
 from methods.core.base import DoesNotFitError, Method
 from methods.core.registry import canonical, did_you_mean
 
@@ -285,13 +287,14 @@ def trains(variant: str) -> None:
         singles = [spec.model_copy(update={"tasks": (task,), "method": STL}) for task in tasks]
         states = [build_network(single, build(name)).state_dict() for single in singles]
         teachers = states if methods.reads_teachers(parts) else []
-        result, _, _ = train(spec, teachers)
+        again = partial(train, spec, partial(build, name), partial(methods.create, spec.method), teachers)
+        result, _, _ = again()
         if result.status == "skipped":
             reasons.append(result.reason)
             continue
         if result.status != "ok":
             raise CheckError(f"{name}: {result.status}: {result.reason}")
-        if train(spec, teachers)[0] != result:
+        if again()[0] != result:
             raise CheckError(f"{name}: a second training ended elsewhere")
         return
     raise NotApplicableError("; ".join(reasons))

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import methods
 from bench.catalogue import build
 from bench.check.outcomes import (
     CheckError,
@@ -16,8 +17,10 @@ from bench.check.outcomes import (
     short_run,
     task_names,
 )
-from bench.records import REFERENCE, STL
-from bench.training import build_network, train
+from bench.records import REFERENCE
+from bench.spec import STL
+from bench.training.loop import train
+from bench.training.streams import build_network
 from tasks.core.base import SPLITS, Network, TaskSet
 
 BATCH = 32
@@ -177,10 +180,12 @@ def trained_on(variant: str) -> None:
     runs = [(task_names(built), REFERENCE), *(((name,), STL) for name in task_names(built))]
     for tasks, method in runs:
         spec = short_run(variant, built, tasks, method)
-        result, _, _ = train(spec)
+        rule = None if method == STL else partial(methods.create, method)
+        again = partial(train, spec, lambda: built, rule)
+        result, _, _ = again()
         if result.status != "ok":
             raise CheckError(f"{method} on {', '.join(tasks)}: {result.status}: {result.reason}")
-        if train(spec)[0] != result:
+        if again()[0] != result:
             raise CheckError(f"{method} on {', '.join(tasks)}: a second training ended elsewhere")
 
 

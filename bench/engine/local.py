@@ -23,13 +23,14 @@ from pebble import ProcessExpired, ProcessPool
 from bench.engine.runs import LOG_LINES, Done, execute, failed
 from bench.forecast import seconds_of_similar, similar
 from bench.plan import Planned
-from bench.records import FINAL, RunRecord, Status
+from bench.records import FINAL, RunRecord
+from bench.spec import Status
 from bench.store import Store, StoreError
 
 Argument = TypeVar("Argument")
 Returned = TypeVar("Returned")
 
-PRELOADED = ["bench.training", "torch._dynamo", "sklearn.datasets", "bench.engine.local"]
+PRELOADED = ["bench.training.loop", "torch._dynamo", "sklearn.datasets", "bench.engine.local"]
 
 
 def run_local(

@@ -7,15 +7,17 @@ import platform
 import subprocess
 import traceback
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from torch import OutOfMemoryError
 
-from bench.catalogue import PLACES
+import methods
+from bench.catalogue import PLACES, task_set
 from bench.plan import Planned
-from bench.records import Cost, Provenance, Result, RunRecord, Status
+from bench.records import Provenance, RunRecord
+from bench.spec import STL, Cost, Result, Status
 from bench.store import Store, StoreError
 
 LOG_LINES = 60
@@ -30,7 +32,7 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
     With `checkpoint_every` it leaves its state after so many steps, and goes on from one that it finds.
     """
     from bench.checkpoint import Checkpoint
-    from bench.training import train
+    from bench.training.loop import train
 
     if planned.place:
         PLACES[planned.spec.task_set] = planned.place
@@ -43,6 +45,8 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
         teachers = [store.weights(name) for name in planned.parts.upstream]
         result, cost, state = train(
             planned.spec,
+            partial(task_set, planned.spec.task_set),
+            None if planned.spec.method == STL else partial(methods.create, planned.spec.method),
             teachers,
             accelerator=accelerator,
             devices=int(devices or 1),

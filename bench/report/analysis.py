@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.evidence.significance import Verdict
-from bench.records import Point
+from bench.spec import Point
 
 Floats = NDArray[np.float64]
 

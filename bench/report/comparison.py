@@ -23,7 +23,7 @@ from bench.evidence.significance import (
     t_interval,
     verdict,
 )
-from bench.records import FAILURES, REFERENCE, STL, CostRecord, RunRecord
+from bench.records import FAILURES, REFERENCE, CostRecord, RunRecord
 from bench.report.analysis import (
     ALPHA,
     USUAL,
@@ -39,6 +39,7 @@ from bench.report.analysis import (
 )
 from bench.report.costs import relative_costs
 from bench.report.runs import GIVEN, SUITE, Group, groups, mixtures
+from bench.spec import STL
 
 NONE = np.array([])
 ZERO = Interval(0.0, np.nan, np.nan)

@@ -7,9 +7,10 @@ from dataclasses import asdict, astuple
 import numpy as np
 import pandas as pd
 
-from bench.records import REFERENCE, STL, CostRecord, RunRecord
+from bench.records import REFERENCE, CostRecord, RunRecord
 from bench.report.analysis import Ratios
 from bench.report.runs import SUITE, Group, groups
+from bench.spec import STL
 
 
 def timings(records: Iterable[RunRecord]) -> pd.DataFrame:

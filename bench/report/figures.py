@@ -25,9 +25,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from bench.evidence.significance import Verdict
-from bench.records import REFERENCE, STL
+from bench.records import REFERENCE
 from bench.report.analysis import ALPHA, Board, Interval, Row
 from bench.report.findings import number, signed
+from bench.spec import STL
 
 Statistic = Literal["mean", "median"]
 STEPS = 9

@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from bench.evidence.significance import Verdict
-from bench.records import REFERENCE, STL
+from bench.records import REFERENCE
 from bench.report.analysis import ALPHA, Board, Comparison, Interval, Row
+from bench.spec import STL
 
 MARKS: dict[Verdict, str] = {
     "better": "▲",

@@ -9,18 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.records import (
-    FAILURES,
-    STL,
-    Cost,
-    KeyParts,
-    Provenance,
-    Result,
-    RunRecord,
-    RunSpec,
-    Score,
-    digest,
-)
+from bench.records import FAILURES, KeyParts, Provenance, RunRecord
+from bench.spec import STL, Cost, Result, RunSpec, Score, digest
 from bench.store import StoreError
 from tasks.core.protocol import Protocol
 

@@ -9,9 +9,10 @@ from dataclasses import asdict
 from xml.etree import ElementTree
 
 from bench.gate import Finding, Outcome, Snapshot, State
-from bench.records import REFERENCE, STL
+from bench.records import REFERENCE
 from bench.report.findings import number, p_value, signed
 from bench.report.text import escape_markdown
+from bench.spec import STL
 
 MARKS: dict[State, str] = {
     **{"regressed": "▼", "suspect": "?", "improved": "▲", "stale": "–", "missing": "✕", "ok": "·", "identical": "="},

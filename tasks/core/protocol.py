@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 
 class Protocol(BaseModel):
@@ -21,8 +21,16 @@ class Protocol(BaseModel):
     """The length of what epoch-wise rules call an epoch."""
     points: int = Field(default=10, ge=1, le=20)
     """At how many evenly spaced steps the validation split is scored and diagnostics are taken."""
-    optimizer: Literal["adam"] = "adam"
-    weight_decay: float = 0.0
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    momentum: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda value: value == 0)
+    """Of "sgd"."""
+    weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     """"cosine" anneals the learning rate to zero at the last step."""
     threads: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _momentum_is_for_sgd(self) -> "Protocol":
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(f"momentum={self.momentum:g} is for optimizer=sgd, not for {self.optimizer}")
+        return self

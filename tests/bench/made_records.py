@@ -1,6 +1,7 @@
 """Records that are made up, for tests and benchmarks that need many and train none."""
 
-from bench.records import STL, Cost, KeyParts, Provenance, Result, RunRecord, RunSpec, Score
+from bench.records import KeyParts, Provenance, RunRecord
+from bench.spec import STL, Cost, Result, RunSpec, Score
 from tasks.core.protocol import Protocol
 
 PASSES = {"forward": 1.0, "heads": 1.0, "trunk": 1.0, "teacher": 0.0}

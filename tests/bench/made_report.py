@@ -6,8 +6,8 @@ import numpy as np
 from scipy.stats import t
 
 from bench.evidence.ranks import cliques, letters, rank_bands
-from bench.records import Point
 from bench.report.analysis import ALPHA, Board, Comparison, Interval, Pairs, Ratios, Report, Row
+from bench.spec import Point
 
 NAMES = ["equal", "uncertainty", "mgda[at=features]", "kd", "gradnorm", "dwa"]
 SETS = {

@@ -5,7 +5,7 @@ import pytest
 
 import bench
 from bench.api import report
-from bench.records import STL
+from bench.spec import STL
 from bench.store import Store, StoreError
 from methods import UsageError
 

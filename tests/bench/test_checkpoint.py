@@ -4,13 +4,15 @@ import typing
 
 import pytest
 import torch
+from trained import train
 
 import methods
 from bench.catalogue import parse_task_set, task_set
 from bench.checkpoint import Checkpoint
-from bench.records import STL, RunSpec
+from bench.spec import STL, RunSpec
 from bench.store import StoreError
-from bench.training import Run, build_network, train
+from bench.training.loop import Run
+from bench.training.streams import build_network
 from methods.core.registry import REQUIRED, canonical
 
 TASKS = ("size", "kind")

@@ -15,9 +15,9 @@ import pytest
 
 import bench
 from bench import cli
-from bench.records import STL
 from bench.report.pages import FILES
 from bench.report.runs import tidy
+from bench.spec import STL
 from bench.store import Store
 
 PROJECT = Path(bench.__file__).parent.parent

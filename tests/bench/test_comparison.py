@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 
 from bench.evidence.power import detectable
-from bench.records import STL
 from bench.report.analysis import Rules
 from bench.report.comparison import analyse
 from bench.report.findings import conditions, findings
 from bench.report.runs import read_tidy, tidy
+from bench.spec import STL
 from bench.store import StoreError
 
 METRIC = [("only", "score", True)]

@@ -5,12 +5,13 @@ import torch
 
 from bench import costs
 from bench.plan import Request, make_plan
-from bench.records import STL, CostRecord, StepCost
+from bench.records import CostRecord, StepCost
 from bench.report.analysis import Ratios
 from bench.report.costs import costs as cost_table
 from bench.report.costs import relative_costs
+from bench.spec import STL
 from bench.store import Store
-from bench.training import Run
+from bench.training.loop import Run
 from tasks.core.protocol import Protocol
 
 
@@ -51,7 +52,7 @@ def test_an_added_backward_is_seen_in_what_is_allocated(plan, monkeypatch):
     step = Run.step
 
     def twice(run, chosen, **more):
-        loss = run._forward({name: column[chosen] for name, column in run.train_split.items()}, run.steps)[1][0]
+        loss = run.forward({name: column[chosen] for name, column in run.data.items()})[1][0]
         torch.autograd.grad(loss, [p for _, p in run.shared])
         step(run, chosen, **more)
 

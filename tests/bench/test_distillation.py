@@ -2,16 +2,16 @@
 
 import pytest
 import torch
+from trained import train
 
 from bench.catalogue import task_set
 from bench.engine.inline import run_inline
 from bench.plan import Request, make_plan
-from bench.records import STL, RunSpec
 from bench.report.comparison import analyse
 from bench.report.costs import relative_costs
 from bench.report.table import leaderboard
+from bench.spec import STL, RunSpec
 from bench.store import Store
-from bench.training import train
 
 ASKED = Request(methods="kd", tasks="scales[tasks=2]", seeds="0-0", protocol="smoke", accelerator="cpu")
 

@@ -9,7 +9,7 @@ import torch
 
 from bench import cli
 from bench.catalogue import task_set
-from bench.records import STL
+from bench.spec import STL
 from bench.store import Store
 
 FAILING = ["Inflating", "Raising", "Hungry"]

@@ -22,8 +22,9 @@ from bench.gate import (
     write_baseline,
 )
 from bench.gate_calibration import STREAMS, Fall, measure, rounded, simulated, write_tables
-from bench.records import STL, Cost, CostRecord, StepCost
+from bench.records import CostRecord, StepCost
 from bench.report.summary import as_json, junit, markdown
+from bench.spec import STL, Cost
 from bench.store import NothingToCompareError, Store
 from tasks.core.protocol import Protocol
 

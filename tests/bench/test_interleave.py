@@ -8,7 +8,7 @@ import pytest
 
 from bench import cli, interleave
 from bench.interleave import slowdowns
-from bench.records import STL
+from bench.spec import STL
 from methods.core.registry import UsageError
 
 PROJECT = Path(interleave.__file__).parents[1]

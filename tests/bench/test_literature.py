@@ -14,7 +14,7 @@ import pytest
 
 from bench.evidence.delta import mean_rank
 from bench.literature import COLUMNS, DELTAS, Literature, checks, half_unit, literature, published, read
-from bench.records import STL
+from bench.spec import STL
 from methods import UsageError
 from tasks.core.errors import DataError
 

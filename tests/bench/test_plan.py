@@ -8,7 +8,8 @@ import pytest
 
 import methods
 from bench.plan import Request, make_plan, parse_seeds
-from bench.records import STL, Result, RunRecord
+from bench.records import RunRecord
+from bench.spec import STL, Result
 from bench.store import Store
 from methods.core.registry import REQUIRED, Registry, UsageError
 

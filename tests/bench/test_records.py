@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bench.records import Cost, KeyParts, Point, Result, RunRecord, RunSpec, Score, digest
+from bench.records import KeyParts, RunRecord
+from bench.spec import Cost, Point, Result, RunSpec, Score, digest
 from tasks.core.protocol import Protocol
 
 PARTS = {

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bench.records import STL, Cost
 from bench.report.comparison import analyse
 from bench.report.costs import timings
 from bench.report.csv import csv_bytes
 from bench.report.pages import FILES, write_pages
 from bench.report.runs import mixtures, tidy
 from bench.report.table import leaderboard as frame_of
+from bench.spec import STL, Cost
 
 STL_VALUES = {0: [0.50, 0.40, 2.0], 1: [0.60, 0.50, 2.5], 2: [0.70, 0.30, 1.5]}
 EQUAL_VALUES = {0: [0.55, 0.44, 1.0], 1: [0.66, 0.40, 2.0], 2: [0.59, 0.36, 1.2]}

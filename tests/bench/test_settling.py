@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bench.evidence.power import detectable
-from bench.records import STL
 from bench.report.comparison import analyse
 from bench.report.power import settling
+from bench.spec import STL
 
 METRIC = [("only", "score", True)]
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from trained import train
 
 from bench.catalogue import parse_task_set, task_set
-from bench.records import STL, RunSpec
-from bench.training import batch_order, build_network, stream, train
+from bench.spec import STL, RunSpec
+from bench.training.streams import batch_order, build_network, stream
 from methods.core.registry import canonical
 from tasks.core.protocol import Protocol
 
@@ -200,7 +201,8 @@ def test_running_statistics_have_seen_every_step_once(observe):
 
 def test_evaluation_is_in_eval_mode_over_the_whole_split_and_training_goes_on_after_it(observe):
     seen = observe("equal").seen
-    evaluated = [s.examples for s in seen if not s.training]
+    first, *evaluated = [s.examples for s in seen if not s.training]
+    assert first == [0]  # which tells how many examples fit into memory at once
     assert evaluated == [list(range(40))] * 3 + [list(range(50))]
     assert all(s.training for s in seen if s.grad)
     assert not any(s.grad for s in seen if not s.training)

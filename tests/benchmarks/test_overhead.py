@@ -4,10 +4,11 @@ import time
 
 import pytest
 import torch
+from trained import train
 
 from bench.catalogue import task_set
-from bench.records import RunSpec
-from bench.training import batch_order, build_network, train
+from bench.spec import RunSpec
+from bench.training.streams import batch_order, build_network
 
 
 def spec(name):

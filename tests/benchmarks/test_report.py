@@ -5,8 +5,9 @@ import pytest
 from made_records import METRICS, make_runs
 from made_report import points
 
-from bench.records import REFERENCE, STL
+from bench.records import REFERENCE
 from bench.report.pages import write_pages
+from bench.spec import STL
 from bench.store import Store
 
 SETS, SEEDS, METHODS = 5, 8, 23

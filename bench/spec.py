@@ -1,0 +1,98 @@
+"""What a training is asked and what it returns, as plain, frozen, validated data."""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.core.protocol import Protocol
+
+STL = "stl"
+"""The variant of a single-task baseline: plain backward, no balancing rule."""
+
+Status = Literal["ok", "diverged", "timeout", "out_of_memory", "crashed", "skipped"]
+
+
+class Frozen(BaseModel):
+    """Validated data that does not change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunSpec(Frozen):
+    """One training, as it was asked for."""
+
+    schema_version: int = 1
+    """The version of the specification itself: raising it renames every run."""
+    task_set: str
+    """Canonical variant."""
+    tasks: tuple[str, ...]
+    method: str
+    """Canonical variant, or `stl`."""
+    seed: int
+    protocol: Protocol
+    precision: str = "32-true"
+
+    @property
+    def name(self) -> str:
+        """The hash of what was asked."""
+        return digest(self.model_dump(mode="json"))
+
+
+class Score(Frozen):
+    """One metric on the test split."""
+
+    value: float | None
+    """None if it is not finite."""
+    higher_is_better: bool
+    untrained: float | None
+
+
+class Point(Frozen):
+    """What is known after some steps; losses and weights are means since the last point."""
+
+    step: int
+    losses: dict[str, float | None]
+    validation: dict[str, dict[str, float | None]]
+    weights: dict[str, float | None] | None
+    gradient_norms: dict[str, float | None] | None
+    """Of the task gradients with respect to the shared parameters, at this step's batch."""
+    cosines: list[list[float | None]] | None
+    """Between those gradients, in the order of the tasks."""
+    update_ratio: float | None
+    """‖update of the shared parameters‖ ÷ ‖Σ task gradients‖."""
+
+
+class Result(Frozen):
+    """The outcome: a pure function of the run's key."""
+
+    status: Status
+    reason: str = ""
+    scores: dict[str, dict[str, Score]] = {}
+    """By task and metric."""
+    points: list[Point] = []
+    degenerate: int = 0
+    """Steps at which the rule's definition had no solution."""
+    weights_sha256: str | None = None
+    """Of the file with the trained network, which a baseline leaves beside its record."""
+
+
+class Cost(Frozen):
+    """What the run took; measured, so never twice the same. Seconds are wall-clock."""
+
+    step_seconds: float | None = None
+    """Mean over the steps, without evaluation and probes."""
+    evaluation_seconds: float = 0.0
+    probe_seconds: float = 0.0
+    total_seconds: float = 0.0
+    passes: dict[str, float] = {}
+    """Per step: forward passes, backward passes through the heads and through the trunk, teachers' forward passes."""
+    peak_memory: int | None = None
+    """Bytes on the GPU."""
+
+
+def digest(value: Any) -> str:
+    """The first 20 hex digits of the sha256 of canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

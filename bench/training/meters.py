@@ -1,0 +1,92 @@
+"""What a run takes, measured from outside: seconds by part, and passes through the network."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from tasks.core.base import Network, Outputs
+
+PARTS = ("training", "probe", "evaluation", "checkpoint")
+"""The parts into which a run's time is divided."""
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done what it was told, so that a clock sees it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@dataclass
+class Clock:
+    """Seconds spent in the parts of a run. One part runs at a time."""
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    part: str = "training"
+    since: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Charge what is done inside to `part`."""
+        before = self.part
+        self.turn(part)
+        try:
+            yield
+        finally:
+            self.turn(before)
+
+    def turn(self, part: str) -> None:
+        """End the current part and begin another."""
+        wait(self.device)
+        now = time.perf_counter()
+        self.seconds[self.part] += now - self.since
+        self.part, self.since = part, now
+
+
+class Passes:
+    """Counts passes from outside, by hooks, whatever a method does."""
+
+    def __init__(self, network: Network, teachers: Sequence[nn.Module]) -> None:
+        self.counts = {"forward": 0, "heads": 0, "trunk": 0, "teacher": 0}
+        self.counting = True
+        self.last_backward = -1
+        network.register_forward_hook(self._forward)
+        # The gradient of the first shared parameter that learns takes a backward through the whole trunk.
+        first = next((parameter for _, parameter in network.shared if parameter.requires_grad), None)
+        if first is not None:
+            self.watch_trunk(first)
+        for teacher in teachers:
+            teacher.register_forward_hook(lambda *_: self._count("teacher"))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count nothing of what is done inside."""
+        before, self.counting = self.counting, False
+        try:
+            yield
+        finally:
+            self.counting = before
+
+    def watch_trunk(self, parameter: Tensor) -> None:
+        """Count a pass through the trunk whenever a gradient of this parameter is computed."""
+        parameter.register_hook(lambda _: self._count("trunk"))
+
+    def _forward(self, network: nn.Module, inputs: object, outputs: Outputs) -> None:
+        self._count("forward")
+        for prediction in outputs.predictions.values():
+            if prediction.requires_grad:
+                prediction.register_hook(self._through_a_head)
+
+    def _through_a_head(self, gradient: Tensor) -> None:
+        # One backward may come through several heads.
+        this = torch._C._current_graph_task_id()
+        if this != self.last_backward:
+            self._count("heads")
+        self.last_backward = this
+
+    def _count(self, what: str) -> None:
+        self.counts[what] += self.counting

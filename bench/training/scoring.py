@@ -1,0 +1,106 @@
+"""Scores a network on a whole split, as many examples at once as a fixed memory allows."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tasks.core.base import Network, Outputs, Task, TaskSet
+
+MEMORY = 1 << 30
+"""Bytes that the tensors of one forward pass may take while a split is scored."""
+MOST = 1024
+"""Examples that are scored at once at most. More is no faster."""
+
+Scores = dict[str, dict[str, float | None]]
+"""Values by task and metric; None stands for a value that is not finite."""
+Columns = Mapping[str, Tensor]
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+def score(
+    network: Network,
+    task_set: TaskSet,
+    tasks: Sequence[Task],
+    split: str,
+    *,
+    at_once: int,
+    device: torch.device,
+    autocast: Autocast,
+) -> tuple[Scores, Tensor]:
+    """Return every metric on the whole split, by task, and the tasks' mean losses `[K]`.
+
+    The network is in eval mode meanwhile, and in train mode afterwards. The number of examples that are scored
+    `at_once` changes the scores by rounding only.
+    """
+    columns = task_set.splits[split]
+    examples = len(next(iter(columns.values())))
+    metrics = {t.name: {n: m.factory().to(device) for n, m in t.metrics.items()} for t in tasks}
+    total = count = torch.zeros(len(tasks), dtype=torch.float64, device=device)
+    network.eval()
+    with torch.no_grad():
+        for start in range(0, examples, at_once):
+            batch = {name: column[start : start + at_once].to(device) for name, column in columns.items()}
+            with autocast():
+                outputs = network({name: batch[name] for name in task_set.inputs})
+            totals, counts = losses(tasks, outputs, batch)
+            total, count = total + torch.stack(totals), count + torch.stack(counts)
+            for task in tasks:
+                inputs = task.metric_inputs(outputs.predictions[task.name].float(), batch[task.target])
+                for metric in metrics[task.name].values():
+                    metric.update(*inputs)
+        scores = {task: {name: number(m.compute()) for name, m in own.items()} for task, own in metrics.items()}
+    network.train()
+    return scores, (total / count.clamp(min=1)).float()
+
+
+def examples_at_once(
+    network: Network, task_set: TaskSet, device: torch.device, autocast: Autocast, memory: int = MEMORY
+) -> int:
+    """Return how many examples may be scored at once, so that the tensors of their forward pass fit into `memory`.
+
+    One example is passed through the network. All that its operations return is added up, in bytes: what lives at the
+    same time is less.
+    """
+    example = {name: task_set.splits["test"][name][:1].to(device) for name in task_set.inputs}
+    network.eval()
+    made = _Bytes()
+    with torch.no_grad(), autocast(), made:
+        network(example)
+    network.train()
+    return max(1, min(MOST, memory // max(1, made.total)))
+
+
+def losses(tasks: Sequence[Task], outputs: Outputs, batch: Columns) -> tuple[list[Tensor], list[Tensor]]:
+    """Return each task's total loss and count on a batch, in float32."""
+    pairs = [task.loss(outputs.predictions[task.name].float(), batch[task.target]) for task in tasks]
+    return [total for total, _ in pairs], [count for _, count in pairs]
+
+
+def number(value: Tensor) -> float | None:
+    """Return a tensor's one value, or None if it is not finite."""
+    return finite(value.item())
+
+
+def finite(value: float) -> float | None:
+    """Return the value, or None if it is NaN or infinite: JSON knows neither."""
+    return value if math.isfinite(value) else None
+
+
+class _Bytes(TorchDispatchMode):
+    """Adds up the bytes of all tensors that operations return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total: int = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, list | tuple) else [result]:
+            if isinstance(tensor, Tensor):
+                self.total += tensor.numel() * tensor.element_size()
+        return result

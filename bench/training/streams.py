@@ -1,0 +1,57 @@
+"""Named streams of random numbers: a seed fixes initial weights, batch order and dropout, the same for every method."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from bench.spec import RunSpec
+from tasks.core.base import Network, TaskSet
+
+
+def stream(seed: int, *names: str) -> int:
+    """Return the seed of a named stream of random numbers: 63 bits of a sha256."""
+    text = "\0".join([str(seed), *names])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+
+
+def build_network(spec: RunSpec, task_set: TaskSet) -> Network:
+    """Build the network of a run and draw its initial weights.
+
+    Every module draws from a stream that is named after it. So a module starts alike whatever the method and whatever
+    the other heads.
+
+    Raises:
+        TypeError: a module has parameters but no `reset_parameters`, by which they could be drawn.
+    """
+    network = task_set.network(spec.tasks)
+    for name, module in network.named_modules():
+        if next(module.parameters(recurse=False), None) is None:
+            continue
+        if not hasattr(module, "reset_parameters"):
+            raise TypeError(f"{type(module).__name__} ({name}) has parameters but no reset_parameters()")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(spec.seed, "init", spec.task_set, name))
+            module.reset_parameters()
+    return network
+
+
+def batch_order(spec: RunSpec, examples: int, *names: str) -> Tensor:
+    """Return the examples of every batch `[steps, batch_size]`: shuffled passes over the data, end to end.
+
+    `names` name a further stream, for rules that take more than one batch a step.
+    """
+    wanted = spec.protocol.steps * spec.protocol.batch_size
+    generator = torch.Generator().manual_seed(stream(spec.seed, "order", spec.task_set, *names))
+    passes = [torch.randperm(examples, generator=generator) for _ in range(-(-wanted // examples))]
+    return torch.cat(passes)[:wanted].view(spec.protocol.steps, spec.protocol.batch_size)
+
+
+def seed_global(seed: int, device: torch.device) -> None:
+    """Seed the generators that dropout on this device draws from.
+
+    `torch.manual_seed` seeds every backend there might be, each with a stack trace: a sixth of a small step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
