@@ -142,7 +142,7 @@ def _build(fabric: Fabric, spec: RunSpec, taught: bool) -> Run:
 
 def _taking(run: Run) -> Callable[[], None]:
     """Take the next step each time; after the last batch of the protocol the first."""
-    order = itertools.cycle(batch_order(run.spec, run.examples))
+    order = itertools.cycle(batch_order(run.spec, run.model.examples("train")))
     return lambda: run.step(next(order))
 
 

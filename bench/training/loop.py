@@ -14,14 +14,15 @@ from torch import Tensor
 from bench.spec import STL, Cost, Point, Result, RunSpec, Score
 from bench.training import probe
 from bench.training.meters import Clock, Passes
+from bench.training.model import Batch, Model
 from bench.training.optimiser import build_optimiser, build_schedule
-from bench.training.scoring import Scores, examples_at_once, finite, losses, score
-from bench.training.streams import batch_order, build_network, seed_global, stream
+from bench.training.problem import StepProblem
+from bench.training.scoring import Scores, finite
+from bench.training.streams import batch_order, dropout_seed, seed_global, stream
 from bench.training.teachers import Teacher
 from methods.core import gradients
 from methods.core.base import DivergedError, DoesNotFitError, Method, is_finite
-from methods.core.gradients import Reduce
-from tasks.core.base import Outputs, Task, TaskSet
+from tasks.core.base import TaskSet
 
 State = dict[str, Tensor]
 Rule = Callable[..., Method]
@@ -79,25 +80,17 @@ class Run:
     def __init__(
         self, fabric: Fabric, spec: RunSpec, task_set: TaskSet, rule: Rule | None, teachers: Sequence[State]
     ) -> None:
-        self.fabric, self.spec, self.protocol, self.task_set = fabric, spec, spec.protocol, task_set
-        self.tasks: list[Task] = [task_set.task(name) for name in spec.tasks]
-        self.network = build_network(spec, task_set).to(fabric.device)
-        self.shared = [(name, p) for name, p in self.network.shared if p.requires_grad]
+        self.spec, self.protocol = spec, spec.protocol
+        self.model = Model(fabric, spec, task_set)
         networks = [
             Teacher(task_set.network((task,)), task, state).to(fabric.device)
             for task, state in zip(spec.tasks, teachers, strict=False)
         ]
         noise = stream(spec.seed, "method", spec.task_set, spec.method)
-        self.method = rule and rule(num_tasks=len(self.tasks), seed=noise, teachers=networks or None).to(fabric.device)
-        self.optimiser = build_optimiser(self.protocol, self.network.parameters())
+        self.method = rule and rule(num_tasks=len(spec.tasks), seed=noise, teachers=networks or None).to(fabric.device)
+        self.optimiser = build_optimiser(self.protocol, self.model.network.parameters())
         self.schedule = build_schedule(self.protocol, self.optimiser)
-        self.dropout = stream(spec.seed, "dropout", spec.task_set)
-        self.ranks = fabric.world_size
-        self.reduce: Reduce | None = fabric.all_reduce if self.ranks > 1 else None  # type: ignore[assignment]
-        self.at_once = examples_at_once(self.network, task_set, fabric.device, fabric.autocast)
-        self.passes, self.clock = Passes(self.network, networks), Clock(fabric.device)
-        self.data = task_set.splits["train"]
-        self.examples = len(next(iter(self.data.values())))
+        self.passes, self.clock = Passes(self.model.network, networks), Clock(fabric.device)
         self.steps = 0
         self.points: list[Point] = []
         # Kept as they come and averaged when asked for: no arithmetic between points.
@@ -105,14 +98,13 @@ class Run:
         self.weights_since: list[Tensor] = []
         self.hears_steps = self.method is not None and self.method.overrides("after_step")
         self.hears_epochs = self.method is not None and self.method.overrides("after_epoch")
-        self.network.train()
 
     def train(self, checkpoint: Checkpoint | None = None) -> None:
         """Take every step of the protocol, from where a checkpoint left off if there is one."""
         protocol = self.protocol
         if checkpoint is not None and (state := checkpoint.load()) is not None:
             self.load_state(state)
-        order = batch_order(self.spec, self.examples)[:, self.fabric.global_rank :: self.ranks]
+        order = batch_order(self.spec, self.model.examples("train"))[:, self.model.own_share]
         points = {-(-protocol.steps * (i + 1) // protocol.points) for i in range(protocol.points)}
         self.clock.turn("training")
         for step in range(self.steps, protocol.steps):
@@ -124,14 +116,16 @@ class Run:
 
     def step(self, chosen: Tensor, *, point: bool = False) -> None:
         """Take one step on the `chosen` training examples; with `point`, probe it and write down what is known then."""
-        batch = {name: column[chosen].to(self.fabric.device) for name, column in self.data.items()}
-        outputs, losses = self.forward(batch)
-        gramian = self._probe(losses) if point else None
-        values = self._reduced(losses)
-        weights = self._backward(losses, values, outputs, batch)
+        batch = self.model.batch("train", chosen)
+        problem = StepProblem(self.model, self.spec, self.optimiser, self.passes, batch, self.steps)
+        gramian = self._probe(problem) if point else None
+        values = self.model.values(problem.forward.losses)
+        weights = self._backward(problem, values)
         ratio = self._update_ratio(gramian) if gramian is not None else None
         self.optimiser.step()
         self.schedule.step()
+        # A task without a label in the batch has no loss at this step.
+        values = values.where(problem.forward.present, torch.nan)
         self.losses_since["point"].append(values)
         if weights is not None:
             self.weights_since.append(weights)
@@ -145,36 +139,26 @@ class Run:
         if point:
             self._point(gramian, ratio)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Outputs, list[Tensor]]:
-        """Return the outputs on a batch as training sees them, and each task's mean loss in float32."""
-        # Dropout takes no generator, so the global one is its alone, and the same at this step for every method.
-        seed_global(self.dropout + self.steps, self.fabric.device)
-        with self.fabric.autocast():
-            outputs: Outputs = self.network({name: batch[name] for name in self.task_set.inputs})
-        totals, counts = losses(self.tasks, outputs, batch)
-        if self.reduce is not None:  # R · total / Σ count: the mean over ranks is the whole batch's loss
-            counts = list((self.reduce(torch.stack(counts).float(), reduce_op="sum") / self.ranks).unbind())
-        means = [total / count.clamp(min=1 / self.ranks) for total, count in zip(totals, counts, strict=True)]
-        return outputs, means
-
     def end_epoch(self) -> None:
         """Tell the method of the steps since the last epoch."""
         assert self.method is not None
         since = self.losses_since["epoch"]
         # The validation losses are on the clock and in the counts: the rule asks for them.
-        self.method.end_epoch(losses=torch.stack(since).mean(0).clone, validation=lambda: self._score("validation")[1])
+        self.method.end_epoch(
+            losses=torch.stack(since).nanmean(0).clone, validation=lambda: self.model.score("validation")[1]
+        )
         since.clear()
 
     def evaluate(self, split: str) -> Scores:
         """Return every metric on a whole split, by task, off the clock and the counts."""
         with self.clock.of("evaluation"), self.passes.paused():
-            return self._score(split)[0]
+            return self.model.score(split)[0]
 
     def state(self) -> dict[str, Any]:
         """Return all that later steps depend on. Batches and dropout follow from seed and step."""
         return {
             "steps": self.steps,
-            "network": self.network.state_dict(),
+            "network": self.model.network.state_dict(),
             "optimizer": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "method": None if self.method is None else self.method.state_dict(),
@@ -187,9 +171,9 @@ class Run:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
-        device = self.fabric.device
+        device = self.model.fabric.device
         self.steps = state["steps"]
-        self.network.load_state_dict(state["network"])
+        self.model.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.method is not None:
@@ -215,7 +199,7 @@ class Run:
                 )
                 for name, metric in task.metrics.items()
             }
-            for task in self.tasks
+            for task in self.model.tasks
         }
         degenerate = self.method.degenerate if self.method is not None else 0
         return Result(status="ok", scores=scores, points=self.points, degenerate=degenerate)
@@ -227,83 +211,56 @@ class Run:
     def cost(self) -> Cost:
         """Return what the run has taken so far."""
         seconds, steps = self.clock.seconds, self.steps
-        cuda = self.fabric.device.type == "cuda"
+        device = self.model.fabric.device
         return Cost(
             step_seconds=seconds["training"] / steps if steps else None,
             evaluation_seconds=seconds["evaluation"],
             probe_seconds=seconds["probe"],
             total_seconds=sum(seconds.values()),
             passes={what: count / steps for what, count in self.passes.counts.items()} if steps else {},
-            peak_memory=torch.cuda.max_memory_allocated(self.fabric.device) if cuda else None,
+            peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
         )
 
-    def _backward(
-        self, losses: list[Tensor], values: Tensor, outputs: Outputs, batch: Mapping[str, Tensor]
-    ) -> Tensor | None:
+    def _backward(self, problem: StepProblem, values: Tensor) -> Tensor | None:
         """Leave this step's gradients in `.grad`; return the weights `[K]` that the method used, if it has any."""
-        if self.method is None:
-            if not is_finite(values):
-                raise DivergedError("loss", 0, self.steps)
-            self.optimiser.zero_grad()
-            losses[0].backward()
-            gradients.average(list(self.network.parameters()), self.reduce)
-            return None
-        return self.method.backward(
-            losses,
-            shared=self.shared,
-            features=outputs.features,
-            last=self.network.last,
-            inputs={name: batch[name] for name in self.task_set.inputs},
-            taps=[outputs.taps[task.name] for task in self.tasks] if outputs.taps else None,
-            reduce=self.reduce,
-        )
+        if self.method is not None:
+            if self.method.rule == "step":
+                self.optimiser.zero_grad()
+            return self.method.step(problem)
+        if not is_finite(values):
+            raise DivergedError("loss", 0, self.steps)
+        self.optimiser.zero_grad()
+        problem.forward.losses[0].backward()
+        gradients.average(list(self.model.network.parameters()), self.model.reduce)
+        return None
 
-    def _losses_now(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def _losses_now(self, batch: Batch) -> Tensor:
         """The same batch's losses `[K]` after the step, under the same dropout, leaving running statistics alone."""
-        before = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        seed_global(dropout_seed(self.spec, self.steps), self.model.fabric.device)
         with torch.no_grad():
-            _, losses = self.forward(batch)
-            for name, buffer in self.network.named_buffers():
-                buffer.copy_(before[name])
-        return self._reduced(losses)
+            return self.model.values(self.model.forward(batch, self.model.buffers()).losses)
 
-    def _reduced(self, losses: Sequence[Tensor]) -> Tensor:
-        """The losses `[K]` over all ranks, detached."""
-        values = torch.stack([loss.detach() for loss in losses])
-        return values if self.reduce is None else self.reduce(values, reduce_op="mean")
-
-    def _probe(self, losses: Sequence[Tensor]) -> Tensor | None:
+    def _probe(self, problem: StepProblem) -> Tensor | None:
         """The Gramian `[K, K]` of the task gradients, off the clock and the counts; None for a baseline."""
         if self.method is None:
             return None
         with self.clock.of("probe"), self.passes.paused():
-            return probe.gradient_gramian(losses, [parameter for _, parameter in self.shared], self.reduce)
+            parameters = [parameter for _, parameter in self.model.shared]
+            return probe.gradient_gramian(problem.forward.losses, parameters, self.model.reduce)
 
     def _update_ratio(self, gramian: Tensor) -> float | None:
         with self.clock.of("probe"):
-            return probe.update_ratio([parameter for _, parameter in self.shared], gramian)
+            return probe.update_ratio([parameter for _, parameter in self.model.shared], gramian)
 
     def _point(self, gramian: Tensor | None, ratio: float | None) -> None:
         """Score the validation split and write down what is known after this step."""
         losses, weights = self.losses_since["point"], self.weights_since
         mean_weights = torch.stack(weights).mean(0) if weights else None
-        means = torch.stack(losses).mean(0)
+        means = torch.stack(losses).nanmean(0)
         validation = self.evaluate("validation")
         self.points.append(probe.point(self.steps, self.spec.tasks, means, mean_weights, gramian, ratio, validation))
         losses.clear()
         weights.clear()
-
-    def _score(self, split: str) -> tuple[Scores, Tensor]:
-        """Score a whole split, on every rank alike."""
-        return score(
-            self.network,
-            self.task_set,
-            self.tasks,
-            split,
-            at_once=self.at_once,
-            device=self.fabric.device,
-            autocast=self.fabric.autocast,
-        )
 
 
 def _train(
@@ -328,5 +285,5 @@ def _train(
         result = run.failed("diverged", what)
     except DoesNotFitError as problem:
         result = run.failed("skipped", str(problem))
-    state = {name: value.cpu().contiguous() for name, value in run.network.state_dict().items()}
+    state = {name: value.cpu().contiguous() for name, value in run.model.network.state_dict().items()}
     return result, run.cost(), state if spec.method == STL and result.status == "ok" else None

@@ -1,6 +1,7 @@
 """Named streams of random numbers: a seed fixes initial weights, batch order and dropout, the same for every method."""
 
 import hashlib
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -36,15 +37,21 @@ def build_network(spec: RunSpec, task_set: TaskSet) -> Network:
     return network
 
 
+@lru_cache(maxsize=8)
 def batch_order(spec: RunSpec, examples: int, *names: str) -> Tensor:
     """Return the examples of every batch `[steps, batch_size]`: shuffled passes over the data, end to end.
 
-    `names` name a further stream, for rules that take more than one batch a step.
+    `names` name a further stream, for rules that take more than one batch a step. It is remembered: do not write to it.
     """
     wanted = spec.protocol.steps * spec.protocol.batch_size
     generator = torch.Generator().manual_seed(stream(spec.seed, "order", spec.task_set, *names))
     passes = [torch.randperm(examples, generator=generator) for _ in range(-(-wanted // examples))]
     return torch.cat(passes)[:wanted].view(spec.protocol.steps, spec.protocol.batch_size)
+
+
+def dropout_seed(spec: RunSpec, step: int) -> int:
+    """Return the seed of the dropout of a step, the same for every method."""
+    return stream(spec.seed, "dropout", spec.task_set) + step
 
 
 def seed_global(seed: int, device: torch.device) -> None:

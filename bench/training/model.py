@@ -1,0 +1,96 @@
+"""What a run trains: its network on its device, and the tasks' losses and scores on a batch or a split."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bench.spec import RunSpec
+from bench.training.scoring import Scores, examples_at_once, losses, score
+from bench.training.streams import build_network
+from methods.core.gradients import Reduce
+from tasks.core.base import Outputs, Task, TaskSet
+
+Batch = Mapping[str, Tensor]
+
+
+class Forward(NamedTuple):
+    """What a batch's pass through the network gives."""
+
+    outputs: Outputs
+    losses: list[Tensor]
+    """K scalars in float32, with their graph; on R ranks R · total / Σ count, whose mean is the whole batch's loss."""
+    present: Tensor
+    """`[K]` booleans: which tasks have a label in the batch, on any rank."""
+
+
+class Model:
+    """A network with its tasks."""
+
+    def __init__(self, fabric: Fabric, spec: RunSpec, task_set: TaskSet) -> None:
+        self.fabric, self.task_set = fabric, task_set
+        self.tasks: list[Task] = [task_set.task(name) for name in spec.tasks]
+        self.network = build_network(spec, task_set).to(fabric.device)
+        self.shared = [(name, p) for name, p in self.network.shared if p.requires_grad]
+        self.private = [[p for p in self.network.private(name) if p.requires_grad] for name in spec.tasks]
+        self.ranks = fabric.world_size
+        self.reduce: Reduce | None = fabric.all_reduce if self.ranks > 1 else None  # type: ignore[assignment]
+        self.own_share = slice(fabric.global_rank, None, self.ranks)
+        """Which examples of a batch are this rank's."""
+        self.at_once = examples_at_once(self.network, task_set, fabric.device, fabric.autocast)
+        self.network.train()
+
+    @cached_property
+    def last(self) -> nn.Parameter:
+        """The weight of the last shared layer."""
+        return self.network.last
+
+    def examples(self, split: str) -> int:
+        """Return the number of examples of a split."""
+        return len(next(iter(self.task_set.splits[split].values())))
+
+    def batch(self, split: str, chosen: Tensor) -> dict[str, Tensor]:
+        """Return the `chosen` examples of a split, on the run's device."""
+        return {name: column[chosen].to(self.fabric.device) for name, column in self.task_set.splits[split].items()}
+
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the columns of a batch that a network may see."""
+        return {name: batch[name] for name in self.task_set.inputs}
+
+    def forward(self, batch: Batch, tensors: Mapping[str, Tensor] | None = None) -> Forward:
+        """Pass a batch through the network. `tensors` take the place of its parameters and buffers of the same names."""
+        with self.fabric.autocast():
+            inputs = self.inputs(batch)
+            outputs: Outputs = (
+                self.network(inputs) if tensors is None else functional_call(self.network, dict(tensors), (inputs,))
+            )
+        totals, counts = losses(self.tasks, outputs, batch)
+        if self.reduce is not None:
+            counts = list((self.reduce(torch.stack(counts).float(), reduce_op="sum") / self.ranks).unbind())
+        means = [total / count.clamp(min=1 / self.ranks) for total, count in zip(totals, counts, strict=True)]
+        return Forward(outputs, means, torch.stack(counts) > 0)
+
+    def values(self, losses: list[Tensor]) -> Tensor:
+        """Return the losses `[K]` over all ranks, detached."""
+        values = torch.stack([loss.detach() for loss in losses])
+        return values if self.reduce is None else self.reduce(values, reduce_op="mean")
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return copies of the network's buffers by name: running statistics, for example."""
+        return {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+
+    def score(self, split: str) -> tuple[Scores, Tensor]:
+        """Return every metric on a whole split, by task, and the mean losses `[K]`; on every rank alike."""
+        return score(
+            self.network,
+            self.task_set,
+            self.tasks,
+            split,
+            at_once=self.at_once,
+            device=self.fabric.device,
+            autocast=self.fabric.autocast,
+        )
