@@ -22,7 +22,7 @@ from bench.records import STL, Cost, Point, Result, RunSpec, Score
 from methods.core import gradients
 from methods.core.base import DivergedError, DoesNotFitError, Method, is_finite
 from methods.core.gradients import Reduce
-from tasks.core.base import Network, Outputs, Task, TaskSet
+from tasks.core.base import Network, Outputs, Task, TaskSet, modules_with_parameters
 
 EVALUATION_BATCH = 1024
 PARTS = ("training", "probe", "evaluation", "checkpoint")
@@ -76,14 +76,10 @@ def build_network(spec: RunSpec, tasks: TaskSet) -> Network:
     """Build the network of a run. Initial weights are drawn per parameter name: whatever the method, whatever the
     other heads, a parameter of one name starts alike."""
     network = tasks.network(spec.tasks)
-    for name, module in network.named_modules():
-        if next(module.parameters(recurse=False), None) is None:
-            continue
-        if not hasattr(module, "reset_parameters"):
-            raise TypeError(f"{type(module).__name__} ({name}) has parameters but no reset_parameters()")
+    for name, module in modules_with_parameters(network):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(spec.seed, "init", spec.task_set, name))
-            module.reset_parameters()
+            module.reset_parameters()  # type: ignore[operator]
     return network
 
 
@@ -139,8 +135,9 @@ class _Passes:
         self.counting = True
         self.last_backward = -1
         network.register_forward_hook(self._forward)
-        # The gradient of the first shared parameter takes a backward through the whole trunk.
-        network.shared[0][1].register_hook(lambda _: self._count("trunk"))
+        # The gradient of the first shared parameter that learns takes a backward through the whole trunk.
+        learning = (parameter for _, parameter in network.shared if parameter.requires_grad)
+        next(learning).register_hook(lambda _: self._count("trunk"))
 
         for teacher in teachers:
             teacher.register_forward_hook(lambda *_: self._count("teacher"))
@@ -313,7 +310,9 @@ class Run:
         return outputs, losses
 
     def _totals(self, outputs: Outputs, batch: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        pairs = [task.loss(outputs.predictions[task.name].float(), batch[task.target]) for task in self.tasks]
+        pairs = [
+            task.total_and_count(outputs.predictions[task.name].float(), batch[task.target]) for task in self.tasks
+        ]
         return [total for total, _ in pairs], [count for _, count in pairs]
 
     def _backward(
