@@ -351,7 +351,7 @@ class Run:
             return None
         self.passes.counting = False
         with self.clock.of("probe"):
-            matrix, _ = gradients.rows(losses, [parameter for _, parameter in self.shared], keep_graph=True)
+            matrix, _ = gradients.rows(losses, [p for _, p in self.shared if p.requires_grad], keep_graph=True)
             if self.reduce is not None:
                 matrix = self.reduce(matrix, reduce_op="mean")
             gramian = gradients.gramian(matrix)

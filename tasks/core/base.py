@@ -129,10 +129,12 @@ class Network(nn.Module, ABC):
 
     def private(self, task: str) -> list[nn.Parameter]:
         """The parameters that only this task's head has, frozen ones too."""
-        heads = self._part("heads").named_children()
-        others = {p for name, head in heads if name != task for p in head.parameters()}
-        others |= {parameter for _, parameter in self.shared}
-        return [p for p in self._part("heads").get_submodule(task).parameters() if p not in others]
+        heads = dict(self._part("heads").named_children())
+        if task not in heads:
+            raise TypeError(f"{type(self).__name__}.heads should have a head '{task}', or override private")
+        others = {parameter for _, parameter in self.shared}
+        others |= {parameter for name, head in heads.items() if name != task for parameter in head.parameters()}
+        return [parameter for parameter in heads[task].parameters() if parameter not in others]
 
     def _part(self, name: str) -> nn.Module:
         if name not in self._modules:
