@@ -271,7 +271,9 @@ def _require(holds: bool, what: str, right: str, given: object) -> None:
     """Raise TypeError unless something is what it should be."""
     if holds:
         return
-    if isinstance(given, type):
+    if given is None:
+        found = "None"
+    elif isinstance(given, type):
         found = f"the class {given.__name__}"
     else:
         kind = type(given).__name__

@@ -14,9 +14,7 @@ def cross_entropy(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: the shapes do not belong together.
         IndexError: a class is neither −1 nor one of the C.
     """
-    if prediction.dim() < 2 or (prediction.shape[0], *prediction.shape[2:]) != target.shape:
-        shapes = f"logits {list(prediction.shape)} and classes {list(target.shape)}"
-        raise ValueError(f"{shapes} should have the shapes [N, C, …] and [N, …]")
+    require_logits(prediction, target)
     total = functional.cross_entropy(prediction, target, ignore_index=IGNORE, reduction="sum")
     return total, (target != IGNORE).sum()
 
@@ -37,3 +35,10 @@ def require_same_shape(prediction: Tensor, target: Tensor) -> None:
     if prediction.shape != target.shape:
         shapes = f"prediction {list(prediction.shape)} and target {list(target.shape)}"
         raise ValueError(f"{shapes} should have the same shape")
+
+
+def require_logits(prediction: Tensor, target: Tensor) -> None:
+    """Raise ValueError unless prediction and target are logits `[N, C, …]` and classes `[N, …]`."""
+    if prediction.dim() < 2 or (prediction.shape[0], *prediction.shape[2:]) != target.shape:
+        shapes = f"logits {list(prediction.shape)} and classes {list(target.shape)}"
+        raise ValueError(f"{shapes} should have the shapes [N, C, …] and [N, …]")

@@ -13,6 +13,7 @@ from tasks.core.base import (
     SPLITS,
     Card,
     Network,
+    Outputs,
     Task,
     TaskSet,
     modules_with_parameters,
@@ -81,7 +82,7 @@ def _predictions(task_set: TaskSet, names: tuple[str, ...]) -> dict[str, Tensor]
     """What a network of these tasks, in evaluation, predicts for the first training examples, in float32."""
     network = task_set.network(names)
     if not isinstance(network, Network):
-        raise TypeError(f"network() should return a Network, not {type(network).__name__}")
+        raise TypeError(f"network() should return a Network, not a value of type {type(network).__name__}")
     modules_with_parameters(network)
     if not any(parameter.requires_grad for _, parameter in network.shared):
         raise ValueError("every parameter of the network's trunk is frozen, so there is nothing to balance")
@@ -89,6 +90,8 @@ def _predictions(task_set: TaskSet, names: tuple[str, ...]) -> dict[str, Tensor]
         network.private(name)
     train = task_set.splits["train"]
     outputs = network.eval()({name: train[name][:EXAMPLES] for name in task_set.inputs})
+    if not isinstance(outputs, Outputs):
+        raise TypeError(f"its network should return Outputs, not a value of type {type(outputs).__name__}")
     missing = [name for name in names if name not in outputs.predictions]
     if missing:
         found = ", ".join(outputs.predictions) or "nothing"
@@ -141,6 +144,9 @@ def _try_metrics(task: Task, prediction: Tensor, target: Tensor) -> None:
             if not isinstance(accumulator, torchmetrics.Metric):
                 kind = type(accumulator).__name__
                 raise TypeError(f"its factory should make a torchmetrics.Metric, not a value of type {kind}")
+            if accumulator.higher_is_better not in (None, metric.higher_is_better):
+                kind, says = type(accumulator).__name__, accumulator.higher_is_better
+                raise ValueError(f"higher_is_better is {metric.higher_is_better}, but {kind} itself says {says}")
             accumulator.update(*elements)
             score = accumulator.compute()
             if not isinstance(score, Tensor) or score.numel() != 1:
