@@ -3,7 +3,9 @@
 from functools import cache
 from typing import TYPE_CHECKING
 
+from bench.blame import blame, place_in
 from methods.core.registry import PLACE, Part, Registry, UsageError, canonical
+from tasks.core.errors import in_words
 
 if TYPE_CHECKING:
     from tasks.core.base import TaskSet
@@ -38,19 +40,35 @@ def _built(variant: str, place: str) -> "TaskSet":
 
 
 def build(variant: str) -> "TaskSet":
-    """Build a task set from its variant.
+    """Build a task set from its variant, and try its parts on each other.
 
     Raises:
-        UsageError: a name or an option is wrong.
+        UsageError: a name or an option is wrong, or the set is not declared as it should be, or its code raises.
         DataError: the data cannot be had, or is not what the set declares.
+    """
+    from tasks.core.trial import try_out  # with torch, which a wrong name need not pay for
+
+    built = construct(variant)
+    with blame(parse_task_set(variant).entry):
+        built.check()
+        try_out(built)
+    return built
+
+
+def construct(variant: str) -> "TaskSet":
+    """Make the object of a task set, whose data is not loaded yet.
+
+    Raises:
+        UsageError: a name or an option is wrong, or the set's file or constructor raises.
     """
     part = parse_task_set(variant)
     values = dict(part.values)
     if place := values.get(PLACE) or PLACES.get(canonical([part])):
         values[PLACE] = place
-    try:
-        built: TaskSet = part.entry.load()(**values)
-    except ValueError as problem:
-        raise UsageError(str(problem)) from problem
-    built.check()
-    return built
+    with blame(part.entry):
+        kind = part.entry.load()
+        try:
+            made: TaskSet = kind(**values)
+        except ValueError as problem:  # what it has against an option
+            raise UsageError(f"{in_words(problem)}{place_in(part.entry.file, problem)}") from problem
+    return made

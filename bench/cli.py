@@ -350,7 +350,9 @@ def check_command(
         detail = f": {finding.detail}" if finding.detail else ""
         _out().print(f"{marks[finding.outcome]}{finding.what}{detail}", markup=False, highlight=False, soft_wrap=True)
         outcomes[finding.outcome] += 1
-    _out().print(f"{outcomes['fails']} of {outcomes.total()} checks fail", highlight=False)
+    tried = outcomes["ok"] + outcomes["fails"]
+    aside = f", {outcomes['does not apply']} not applicable" if outcomes["does not apply"] else ""
+    _out().print(f"passed: {outcomes['ok']} of {tried}{aside}", highlight=False)
     return FAILED_RUNS if outcomes["fails"] else OK
 
 

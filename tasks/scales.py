@@ -19,6 +19,8 @@ DIFFERENCE = 0.5
 NOISE = 0.3
 COUNTS = {"train": 1_000, "validation": 1_000, "test": 2_000}
 DATA_SEED = 0
+MOST_TASKS = 1_000
+"""More would only take memory."""
 
 
 class Scales(TaskSet):
@@ -53,6 +55,8 @@ class Scales(TaskSet):
     def __init__(self, tasks: int = 5, ratio: float = 100.0) -> None:
         if tasks < 2:
             raise ValueError(f"tasks={tasks}: scales needs at least 2")
+        if tasks > MOST_TASKS:
+            raise ValueError(f"tasks={tasks}: scales takes at most {MOST_TASKS}")
         if not 0 < ratio < math.inf:
             raise ValueError(f"ratio={ratio}: the ratio of scales is a number above 0")
         self.sigma = np.geomspace(ratio**-0.5, ratio**0.5, tasks)

@@ -23,6 +23,8 @@ from tasks.rendering import raycast
 
 COUNTS = {"train": 1_300, "validation": 200, "test": 500}
 DATA_SEED = 0
+MOST_PIXELS = 288 * 384
+"""The size at which papers use NYUv2. The rooms take 8 GB there, and more would take more."""
 
 
 class Scenes(TaskSet):
@@ -58,6 +60,8 @@ class Scenes(TaskSet):
         for name, size in (("height", height), ("width", width)):
             if size < 4 or size % 4:
                 raise ValueError(f"{name}={size}: scenes needs a multiple of 4")
+        if height * width > MOST_PIXELS:
+            raise ValueError(f"height={height}, width={width}: scenes takes at most {MOST_PIXELS:,} pixels (288×384)")
         self.height, self.width = height, width
 
     def load(self) -> dict[str, dict[str, Tensor]]:

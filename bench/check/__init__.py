@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import methods
-from bench.catalogue import PLACES, parse_task_set
+from bench.catalogue import PLACES, construct, parse_task_set
 from bench.catalogue import task_sets as registry
 from methods.core.registry import PLACE, UsageError, canonical, did_you_mean
 from tasks.core import hub
-from tasks.core.errors import DataError
+from tasks.core.errors import DataError, in_words
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,11 @@ def check(variant: str) -> Iterator[Finding]:
 
     Raises:
         UsageError: there is neither of this name, or an option is wrong.
-        DataError: the data of the task set cannot be had.
+        DataError: the data of the task set is not where it should be.
     """
     is_task_set = _is_task_set(variant)
+    if is_task_set:
+        construct(variant)
     # Imported here, because they import torch, which a wrong name need not pay for.
     from bench.check import rules, task_sets
     from bench.check.outcomes import CheckError, NotApplicableError
@@ -42,10 +44,13 @@ def check(variant: str) -> Iterator[Finding]:
             yield Finding(what, "does not apply", str(why))
         except CheckError as why:
             yield Finding(what, "fails", str(why))
-        except (UsageError, DataError):  # nothing was tried
-            raise
-        except Exception as problem:  # whatever somebody's code may raise
-            yield Finding(what, "fails", f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}")
+        except (UsageError, DataError) as why:
+            if not is_task_set:  # nothing was tried
+                raise
+            yield Finding(what, "fails", str(why))
+            return  # what cannot be built can be tried no further
+        except (Exception, SystemExit) as problem:  # whatever somebody's code may raise
+            yield Finding(what, "fails", in_words(problem))
         else:
             yield Finding(what, "ok")
 

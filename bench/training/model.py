@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bench.spec import RunSpec
-from bench.training.scoring import Scores, examples_at_once, losses, score
+from bench.training.scoring import Scores, examples_at_once, losses, score, stacked
 from bench.training.streams import build_network
 from methods.core.gradients import Reduce
 from tasks.core.base import Outputs, Task, TaskSet
@@ -24,8 +24,8 @@ class Forward(NamedTuple):
     outputs: Outputs
     losses: list[Tensor]
     """K scalars in float32, with their graph; on R ranks R · total / Σ count, whose mean is the whole batch's loss."""
-    present: Tensor
-    """`[K]` booleans: which tasks have a label in the batch, on any rank."""
+    present: Tensor | None
+    """`[K]` booleans: which tasks have a label in the batch, on any rank. None where all are known to have one."""
 
 
 class Model:
@@ -70,9 +70,17 @@ class Model:
             )
         totals, counts = losses(self.tasks, outputs, batch)
         if self.reduce is not None:
-            counts = list((self.reduce(torch.stack(counts).float(), reduce_op="sum") / self.ranks).unbind())
-        means = [total / count.clamp(min=1 / self.ranks) for total, count in zip(totals, counts, strict=True)]
-        return Forward(outputs, means, torch.stack(counts) > 0)
+            summed = self.reduce(stacked(counts, self.fabric.device).float(), reduce_op="sum")
+            counts = list((summed / self.ranks).unbind())
+        least = 1 / self.ranks
+        means = [
+            total / (count.clamp(min=least) if isinstance(count, Tensor) else max(count, least))
+            for total, count in zip(totals, counts, strict=True)
+        ]
+        # Where the counts are plain numbers, nothing need be asked of the device.
+        plain = not any(isinstance(count, Tensor) for count in counts)
+        present = None if plain and all(counts) else stacked(counts, self.fabric.device) > 0
+        return Forward(outputs, means, present)
 
     def values(self, losses: list[Tensor]) -> Tensor:
         """Return the losses `[K]` over all ranks, detached."""

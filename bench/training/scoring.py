@@ -48,7 +48,7 @@ def score(
             with autocast():
                 outputs = network({name: batch[name] for name in task_set.inputs})
             totals, counts = losses(tasks, outputs, batch)
-            total, count = total + torch.stack(totals), count + torch.stack(counts)
+            total, count = total + torch.stack(totals), count + stacked(counts, device)
             for task in tasks:
                 inputs = task.metric_inputs(outputs.predictions[task.name].float(), batch[task.target])
                 for metric in metrics[task.name].values():
@@ -75,10 +75,15 @@ def examples_at_once(
     return max(1, min(MOST, memory // max(1, made.total)))
 
 
-def losses(tasks: Sequence[Task], outputs: Outputs, batch: Columns) -> tuple[list[Tensor], list[Tensor]]:
-    """Return each task's total loss and count on a batch, in float32."""
+def losses(tasks: Sequence[Task], outputs: Outputs, batch: Columns) -> tuple[list[Tensor], list[Tensor | float]]:
+    """Return each task's total loss on a batch, in float32, and the number of its labels."""
     pairs = [task.loss(outputs.predictions[task.name].float(), batch[task.target]) for task in tasks]
     return [total for total, _ in pairs], [count for _, count in pairs]
+
+
+def stacked(counts: Sequence[Tensor | float], device: torch.device) -> Tensor:
+    """Return the counts `[K]` in float64."""
+    return torch.stack([torch.as_tensor(count, dtype=torch.float64, device=device) for count in counts])
 
 
 def number(value: Tensor) -> float | None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bench.spec import RunSpec
-from tasks.core.base import Network, TaskSet
+from tasks.core.base import Network, TaskSet, modules_with_parameters
 
 
 def stream(seed: int, *names: str) -> int:
@@ -26,14 +26,10 @@ def build_network(spec: RunSpec, task_set: TaskSet) -> Network:
         TypeError: a module has parameters but no `reset_parameters`, by which they could be drawn.
     """
     network = task_set.network(spec.tasks)
-    for name, module in network.named_modules():
-        if next(module.parameters(recurse=False), None) is None:
-            continue
-        if not hasattr(module, "reset_parameters"):
-            raise TypeError(f"{type(module).__name__} ({name}) has parameters but no reset_parameters()")
+    for name, module in modules_with_parameters(network):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(spec.seed, "init", spec.task_set, name))
-            module.reset_parameters()
+            module.reset_parameters()  # type: ignore[operator]
     return network
 
 

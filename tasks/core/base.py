@@ -1,10 +1,12 @@
 """The contract of a task set: its tasks, data, network and protocols."""
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -16,6 +18,9 @@ from tasks.core.protocol import Protocol
 
 SPLITS = ("train", "validation", "test")
 
+Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | float]]
+"""`(prediction, target)` -> `(total, count)`: the sum of the loss over the elements that have a label, and their
+number, which is a tensor or a plain number."""
 
 MetricInputs = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 """`(prediction, target)` -> what a task's metrics accumulate. It is computed once for all of them."""
@@ -31,25 +36,65 @@ def as_they_are(prediction: Tensor, target: Tensor) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class Metric:
-    """How a task is scored on a whole split."""
+    """How a task is scored on a whole split.
+
+    Raises:
+        TypeError: a field has the wrong type.
+        ValueError: the constant predictor's score is infinite.
+    """
 
     factory: Factory
     higher_is_better: bool
     constant_score: float
-    """The test score of a constant predictor, fitted to the training targets without looking at the inputs."""
+    """The test score of a constant predictor, fitted to the training targets without looking at the inputs. NaN where
+    no test target has a label; such a task set is refused when it is built."""
+
+    def __post_init__(self) -> None:
+        _require(callable(self.factory), "a metric's factory", "a function without arguments", self.factory)
+        _require(isinstance(self.higher_is_better, bool), "higher_is_better", "True or False", self.higher_is_better)
+        number = isinstance(self.constant_score, Real) and not isinstance(self.constant_score, bool)
+        _require(number, "constant_score", "a number", self.constant_score)
+        if math.isinf(self.constant_score):
+            raise ValueError(f"constant_score should be a finite number, not {self.constant_score}")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to predict."""
+    """One thing to predict.
+
+    Raises:
+        TypeError: a field has the wrong type; the message names the task and the metric.
+        ValueError: the name is empty, or there is no metric.
+    """
 
     name: str
     target: str
     """The column of the data that the loss and the metrics compare the prediction with."""
-    loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    """`(prediction, target) -> (total, count)` over the valid elements; (0, 0) where there is none."""
+    loss: Loss
+    """`(prediction, target) -> (total, count)` over the elements with a label; (0, 0) where there is none. A NaN in a
+    target means "no label" if the loss leaves it out, so that its total stays finite; else the data is refused."""
     metrics: Mapping[str, Metric]
     metric_inputs: MetricInputs = as_they_are
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.name, str), "a task's name", "text", self.name)
+        if not self.name.strip():
+            raise ValueError("a task's name should not be empty")
+        of = f"task '{self.name}': "
+        _require(isinstance(self.target, str), f"{of}target", "the name of a column", self.target)
+        _require(callable(self.loss), f"{of}loss", "a function of prediction and target", self.loss)
+        _require(callable(self.metric_inputs), f"{of}metric_inputs", "a function", self.metric_inputs)
+        _require(isinstance(self.metrics, Mapping), f"{of}metrics", "a dictionary of Metrics by name", self.metrics)
+        if not self.metrics:
+            raise ValueError(f"{of}metrics should have at least one entry")
+        for name, metric in self.metrics.items():
+            _require(isinstance(name, str), f"{of}a metric's name", "text", name)
+            _require(isinstance(metric, Metric), f"{of}metric '{name}'", "a Metric", metric)
+
+    def total_and_count(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Call the loss on a prediction `[N, …]` and a target `[N, …]`; return its total and its count, both `[]`."""
+        total, count = self.loss(prediction, target)
+        return total, count if isinstance(count, Tensor) else total.new_tensor(count)
 
 
 class Outputs(NamedTuple):
@@ -63,21 +108,56 @@ class Outputs(NamedTuple):
 
 
 class Network(nn.Module, ABC):
-    """A trunk with a head per task. Every module with parameters has `reset_parameters`, by which it is initialised."""
+    """A trunk with a head per task: `self.trunk`, and `self.heads`, a ModuleDict with the tasks' names.
+
+    A network of another structure (each task with its own attention, say) overrides `shared`, `last` and `private`.
+    Every module with parameters has `reset_parameters`, by which it is initialised.
+    """
 
     @property
-    @abstractmethod
     def shared(self) -> list[tuple[str, nn.Parameter]]:
-        """The trunk's parameters with their names."""
+        """The trunk's parameters with their names, frozen ones too."""
+        return list(self._part("trunk").named_parameters(prefix="trunk"))
 
     @property
-    @abstractmethod
     def last(self) -> nn.Parameter:
-        """The weight of the last shared layer."""
+        """The weight of the last shared layer: the trunk's last parameter that learns and has two axes or more."""
+        learning = [parameter for _, parameter in self.shared if parameter.requires_grad]
+        if not learning:
+            raise ValueError("every parameter of the network's trunk is frozen, so there is nothing to balance")
+        return next((parameter for parameter in reversed(learning) if parameter.dim() > 1), learning[-1])
+
+    def private(self, task: str) -> list[nn.Parameter]:
+        """The parameters that only this task's head has, frozen ones too."""
+        heads = dict(self._part("heads").named_children())
+        if task not in heads:
+            raise TypeError(f"{type(self).__name__}.heads should have a head '{task}', or override private")
+        others = {parameter for _, parameter in self.shared}
+        others |= {parameter for name, head in heads.items() if name != task for parameter in head.parameters()}
+        return [parameter for parameter in heads[task].parameters() if parameter not in others]
+
+    def _part(self, name: str) -> nn.Module:
+        if name not in self._modules:
+            raise TypeError(f"{type(self).__name__} should have self.{name}, or override shared, last and private")
+        return self.get_submodule(name)
 
     @abstractmethod
     def forward(self, inputs: Mapping[str, Tensor]) -> Outputs:
         """Predict every task from columns with one first axis."""
+
+
+def modules_with_parameters(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the modules of a network that have parameters of their own, with their names.
+
+    Raises:
+        TypeError: one has no `reset_parameters`, so that its initial weights cannot be drawn.
+    """
+    found = [(n, m) for n, m in network.named_modules() if next(m.parameters(recurse=False), None) is not None]
+    for name, module in found:
+        if not hasattr(module, "reset_parameters"):
+            what = f"{type(module).__name__} ({name or 'the network itself'})"
+            raise TypeError(f"{what} has parameters but no reset_parameters(), which draws its initial weights")
+    return found
 
 
 @dataclass(frozen=True)
@@ -123,18 +203,32 @@ class TaskSet(ABC):
     @cached_property
     def splits(self) -> dict[str, dict[str, Tensor]]:
         """The loaded data, checked: three splits, each with the inputs, all columns of one length above 0."""
+        named = isinstance(self.inputs, tuple | list) and all(isinstance(name, str) for name in self.inputs)
+        _require(named, "inputs", "a tuple of the names of columns", self.inputs)
         splits = self.load()
+        _require(isinstance(splits, Mapping), "what load() returns", "a dictionary of splits", splits)
         for split in SPLITS:
-            self._need(split, splits.get(split, {}), self.inputs)
-            lengths = {name: len(column) for name, column in splits[split].items()}
+            columns = splits.get(split, {})
+            _require(isinstance(columns, Mapping), f"the {split} split", "a dictionary of columns", columns)
+            self._need(split, columns, self.inputs)
+            for name, column in columns.items():
+                _require(isinstance(column, Tensor), f"the {split} split's column {name}", "a tensor", column)
+                if not column.dim():
+                    raise DataError(f"the {split} split's column {name} is a single number, not one per example")
+            lengths = {name: len(column) for name, column in columns.items()}
             if len(set(lengths.values())) != 1 or 0 in lengths.values():
                 raise DataError(f"the {split} split's columns should have one length above 0: {lengths}")
         return {split: {n: c.contiguous() for n, c in splits[split].items()} for split in SPLITS}
 
     def check(self) -> None:
-        """Raise DataError unless every task finds its target in every split."""
+        """Raise DataError unless every task finds its target in every split, and every input is finite.
+
+        Whether the targets suit the losses is seen with a network: `tasks.core.trial`.
+        """
         for split, columns in self.splits.items():
             self._need(split, columns, [task.target for task in self.tasks])
+            for name in self.inputs:
+                require_finite(split, name, columns[name])
 
     @staticmethod
     def _need(split: str, columns: Mapping[str, Tensor], names: Sequence[str]) -> None:
@@ -155,3 +249,33 @@ class TaskSet(ABC):
     def task(self, name: str) -> Task:
         """Return the task of this name."""
         return {task.name: task for task in self.tasks}[name]
+
+
+def rows_not_finite(column: Tensor) -> Tensor:
+    """The numbers `[n]` of the rows of a column `[N, …]` with a NaN or an infinity."""
+    if column.sum().isfinite():  # the usual case, at a tenth of the time
+        return torch.empty(0, dtype=torch.long)
+    return (~column.isfinite()).reshape(len(column), -1).any(1).nonzero()[:, 0]
+
+
+def require_finite(split: str, name: str, column: Tensor) -> None:
+    """Raise DataError if a column `[N, …]` has a NaN or an infinity; the message says where the first one is."""
+    rows = rows_not_finite(column)
+    if len(rows):
+        row = column[rows[0]].flatten()
+        value = row[~row.isfinite()][0].item()
+        raise DataError(f"the {split} split's column {name} should be finite: it is {value} in row {int(rows[0])}")
+
+
+def _require(holds: bool, what: str, right: str, given: object) -> None:
+    """Raise TypeError unless something is what it should be."""
+    if holds:
+        return
+    if given is None:
+        found = "None"
+    elif isinstance(given, type):
+        found = f"the class {given.__name__}"
+    else:
+        kind = type(given).__name__
+        found = f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+    raise TypeError(f"{what} should be {right}, not {found}")

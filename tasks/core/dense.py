@@ -1,18 +1,25 @@
-"""Depth and surface normals per pixel: losses, and what their metrics read. Invalid pixels have a target of zero."""
+"""Depth and surface normals per pixel: losses, and what their metrics read. Invalid pixels have a target of zero.
+
+All of them raise ValueError if prediction and target have unlike shapes.
+"""
 
 import torch
 import torchmetrics
 from torch import Tensor
 
+from tasks.core.losses import require_same_shape
+
 
 def depth_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Absolute error of depths `[N, 1, H, W]`, over the pixels whose target is above 0 (valid). Unit: the target's."""
+    require_same_shape(prediction, target)
     valid = target > 0
     return ((prediction - target).abs() * valid).sum(), valid.sum()
 
 
 def normal_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """1 − cosine of directions `[N, 3, H, W]` with unit normals, over the pixels whose target is not zero (valid)."""
+    require_same_shape(prediction, target)
     valid = (target != 0).any(1)
     return ((1 - cosine(prediction, target)) * valid).sum(), valid.sum()
 
@@ -25,12 +32,14 @@ def cosine(prediction: Tensor, target: Tensor) -> Tensor:
 
 def valid_depths(prediction: Tensor, target: Tensor) -> tuple[Tensor, ...]:
     """Predicted and true depths `[n]` where the target is above 0."""
+    require_same_shape(prediction, target)
     valid = target > 0
     return prediction[valid], target[valid]
 
 
 def angles(prediction: Tensor, target: Tensor) -> tuple[Tensor, ...]:
     """Degrees `[n]` between directions `[N, 3, …]` and unit normals, where the target is not zero."""
+    require_same_shape(prediction, target)
     valid = (target != 0).any(1)
     return (torch.rad2deg(torch.acos(cosine(prediction, target)[valid].clamp(-1, 1))),)
 

@@ -8,12 +8,37 @@ IGNORE = -1
 
 
 def cross_entropy(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of logits `[N, C, …]` with classes `[N, …]`; class −1 is unlabelled. Unit: nats."""
+    """Cross-entropy of logits `[N, C, …]` with classes `[N, …]`; class −1 is unlabelled. Unit: nats.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+        IndexError: a class is neither −1 nor one of the C.
+    """
+    require_logits(prediction, target)
     total = functional.cross_entropy(prediction, target, ignore_index=IGNORE, reduction="sum")
     return total, (target != IGNORE).sum()
 
 
-def squared_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared error of `[N, …]`, summed over all axes but the first; counted per example."""
+def squared_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, int]:
+    """Squared error of `[N, …]`, summed over all axes but the first; counted per example.
+
+    Raises:
+        ValueError: prediction and target have unlike shapes.
+    """
+    require_same_shape(prediction, target)
     total = functional.mse_loss(prediction, target, reduction="sum")
-    return total, total.new_tensor(len(target))
+    return total, len(target)  # a plain number: on a GPU a tensor of it would be a copy from the host
+
+
+def require_same_shape(prediction: Tensor, target: Tensor) -> None:
+    """Raise ValueError if prediction and target have unlike shapes: torch would broadcast some of them."""
+    if prediction.shape != target.shape:
+        shapes = f"prediction {list(prediction.shape)} and target {list(target.shape)}"
+        raise ValueError(f"{shapes} should have the same shape")
+
+
+def require_logits(prediction: Tensor, target: Tensor) -> None:
+    """Raise ValueError unless prediction and target are logits `[N, C, …]` and classes `[N, …]`."""
+    if prediction.dim() < 2 or (prediction.shape[0], *prediction.shape[2:]) != target.shape:
+        shapes = f"logits {list(prediction.shape)} and classes {list(target.shape)}"
+        raise ValueError(f"{shapes} should have the shapes [N, C, …] and [N, …]")

@@ -30,16 +30,6 @@ class EncoderDecoder(Network):
         )
         self.heads = nn.ModuleDict({name: nn.Conv2d(wide, 4 * size, 1) for name, size in outputs.items()})
 
-    @property
-    def shared(self) -> list[tuple[str, nn.Parameter]]:
-        """The trunk's parameters with their names."""
-        return list(self.trunk.named_parameters(prefix="trunk"))
-
-    @property
-    def last(self) -> nn.Parameter:
-        """The weight of the last shared convolution."""
-        return self.trunk["up"][0].weight  # type: ignore[no-any-return, index]
-
     def forward(self, inputs: Mapping[str, Tensor]) -> Outputs:
         """Predict `[N, outputs, H, W]` per task from the column `[N, 3, H, W]`; H and W are multiples of 4."""
         half = self.trunk["down1"](inputs[self.column])

@@ -41,16 +41,6 @@ class LeNet(Network):
             }
         )
 
-    @property
-    def shared(self) -> list[tuple[str, nn.Parameter]]:
-        """The trunk's parameters with their names."""
-        return list(self.trunk.named_parameters(prefix="trunk"))
-
-    @property
-    def last(self) -> nn.Parameter:
-        """The weight of the shared linear layer."""
-        return self.trunk["linear"].weight  # type: ignore[return-value]
-
     def forward(self, inputs: Mapping[str, Tensor]) -> Outputs:
         """Predict `[N, outputs]` per task from the column `[N, 1, side, side]` of bytes."""
         image = inputs[self.column] / 255

@@ -35,16 +35,6 @@ class MLP(Network):
         self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.heads = nn.ModuleDict({name: Head(sizes[-1], size, head_scale) for name, size in outputs.items()})
 
-    @property
-    def shared(self) -> list[tuple[str, nn.Parameter]]:
-        """The trunk's parameters with their names."""
-        return list(self.trunk.named_parameters(prefix="trunk"))
-
-    @property
-    def last(self) -> nn.Parameter:
-        """The weight of the last hidden layer."""
-        return self.trunk[-1].weight  # type: ignore[return-value]
-
     def forward(self, inputs: Mapping[str, Tensor]) -> Outputs:
         """Predict `[N, outputs]` per task from the column `[N, sizes[0]]`."""
         hidden = [inputs[self.column]]

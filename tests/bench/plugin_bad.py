@@ -1,10 +1,11 @@
 """Rules and task sets with one fault each, for the tests of `check`: each must be found by the check that is for it."""
 
 import random
+import time
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from methods.core.base import DoesNotFitError, Method
 from tasks.core.base import Card, Network, Outputs, Task, TaskSet
@@ -158,14 +159,6 @@ class _Net(Network):
         self.trunk = nn.ModuleList([nn.Linear(4, 6), nn.Linear(6, 6)])
         self.heads = nn.ModuleDict({task: nn.Linear(6, 1) for task in tasks})
 
-    @property
-    def shared(self):
-        return list(self.trunk.named_parameters(prefix="trunk"))
-
-    @property
-    def last(self):
-        return self.trunk[-1].weight
-
     def forward(self, inputs):
         first = torch.tanh(self.trunk[0](inputs["x"]))
         features = torch.tanh(self.trunk[1](first))
@@ -281,6 +274,9 @@ class _ByNumber(_Net):
         self.bias = nn.Linear(1, 1)
         self.bias.reset_parameters = lambda: nn.init.constant_(self.bias.weight, len(tasks))
 
+    def private(self, task):
+        return list(self.heads[str(self.own.index(task))].parameters())
+
     def forward(self, inputs):
         found = super().forward(inputs)
         renamed = dict(zip(self.own, found.predictions.values(), strict=True))
@@ -313,7 +309,7 @@ class Deaf(Good):
     net = _Deaf
 
 
-class _PastTheCut(_Net):
+class _PastTheFeatures(_Net):
     def forward(self, inputs):
         found = super().forward(inputs)
         first = found.taps[next(iter(found.taps))][0]
@@ -321,7 +317,7 @@ class _PastTheCut(_Net):
 
 
 class PastTheFeatures(Good):
-    net = _PastTheCut
+    net = _PastTheFeatures
 
 
 class _Neighbours(_Net):
@@ -335,12 +331,133 @@ class Neighbours(Good):
 
 
 class Unscored(Good):
-    """The targets of the test split are not numbers."""
+    """One target is the same for every test example, and so is the mean of the training targets."""
 
-    def load(self) -> dict[str, dict[str, Tensor]]:
+    def load(self):
         splits = super().load()
-        splits["test"]["one"][:] = float("nan")
+        splits["train"]["one"][:] = splits["test"]["one"][:] = 1.0
         return splits
+
+
+class _Overlapping(_Net):
+    def private(self, task):
+        return [*super().private(task), self.last]
+
+
+class Overlapping(Good):
+    net = _Overlapping
+
+
+class _FirstLayerFrozen(_Net):
+    def __init__(self, tasks):
+        super().__init__(tasks)
+        self.trunk[0].requires_grad_(False)
+        next(iter(self.heads.values())).bias.requires_grad_(False)
+
+
+class FirstLayerFrozen(Good):
+    """Nothing is wrong with it: a part of its trunk was trained before."""
+
+    net = _FirstLayerFrozen
+
+
+class _AllFrozen(_Net):
+    def __init__(self, tasks):
+        super().__init__(tasks)
+        self.trunk.requires_grad_(False)
+
+
+class AllFrozen(Good):
+    net = _AllFrozen
+
+
+class RarelyLabelled(Good):
+    """Nothing is wrong with it: the first examples have no label, and the loss counts in plain numbers."""
+
+    def load(self):
+        splits = super().load()
+        for columns in splits.values():
+            columns["one"][:-3] = float("nan")
+        return splits
+
+    @property
+    def tasks(self):
+        def labelled(prediction, target):
+            there = ~target[:, 0].isnan()
+            return prediction[there], target[there]
+
+        def loss(prediction, target):
+            prediction, target = labelled(prediction, target)
+            return squared_error(prediction, target)[0], len(target)
+
+        nrmse = normalized_rmse(self.splits["train"]["one"][-3:])
+        return (Task("one", "one", loss, {"nrmse": nrmse}, labelled), super().tasks[1])
+
+
+class Unlabelled(RarelyLabelled):
+    def load(self):
+        splits = super().load()
+        splits["validation"]["one"][:] = float("nan")
+        return splits
+
+
+class Flat(Good):
+    """Targets without the axis that predictions have."""
+
+    def load(self):
+        return {split: own | {"one": own["one"][:, 0]} for split, own in super().load().items()}
+
+
+class FlatForTorch(Flat):
+    """The same, with a loss of torch's, which only warns."""
+
+    @property
+    def tasks(self):
+        def loss(prediction, target):
+            return nn.functional.l1_loss(prediction, target, reduction="sum"), len(target)
+
+        return tuple(Task(task.name, task.target, loss, task.metrics) for task in super().tasks)
+
+
+class Undeclared(Good):
+    """A function in the place of a metric."""
+
+    @property
+    def tasks(self):
+        return (Task("one", "one", squared_error, {"nrmse": normalized_rmse}),)
+
+
+class Miscalling(Good):
+    @property
+    def tasks(self):
+        return (Task("one", "one", squared_error, {"nrmse": normalized_rmse()}),)
+
+
+class NotConstructed(Good):
+    def __init__(self):
+        self.names = ("one", "two")[2]
+
+
+class Quitting(Good):
+    def network(self, tasks):
+        raise SystemExit(0)
+
+
+class Unattended(Good):
+    """A network that cannot be given initial weights."""
+
+    def network(self, tasks):
+        network = _Net(tasks)
+        network.trunk.append(nn.MultiheadAttention(6, 1))
+        return network
+
+
+class Slow(Good):
+    def load(self):
+        print("loading", flush=True)
+        for _ in range(600):
+            time.sleep(0.1)
+        return super().load()
 
 
 class Exploding(Good):

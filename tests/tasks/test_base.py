@@ -1,10 +1,14 @@
 """What every task set must give, and how a wrong one is refused."""
 
+import re
+
 import pytest
 import torch
+from torch import nn
+from torchmetrics import MeanSquaredError
 
 from bench.catalogue import parse_task_set, task_set, task_sets
-from tasks.core.base import SPLITS, DataError, Metric, Task, TaskSet
+from tasks.core.base import SPLITS, DataError, Metric, Network, Task, TaskSet
 from tasks.core.losses import squared_error
 from tasks.core.metrics.regression import normalized_rmse
 
@@ -74,6 +78,156 @@ def test_data_that_is_not_as_declared_is_refused_in_words(changed, complaint):
 def test_a_split_that_is_not_there_is_refused():
     with pytest.raises(DataError, match="the validation split lacks the column x"):
         Given({split: columns() for split in ("train", "test")}).check()
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"train": [columns()]}, "the train split should be a dictionary of columns, not a list"),
+        ({"test": columns(y=[1.0, 2.0, 3.0])}, "the test split's column y should be a tensor, not a list"),
+        ({"test": columns(y=torch.tensor(3.0))}, "the test split's column y is a single number, not one per example"),
+    ],
+)
+def test_data_of_another_form_is_refused_in_words(changed, complaint):
+    with pytest.raises((TypeError, DataError), match=complaint):
+        Given(**changed).check()
+
+
+def test_inputs_that_are_one_name_and_no_tuple_are_refused():
+    given = Given()
+    given.inputs = "x"
+    with pytest.raises(TypeError, match="inputs should be a tuple of the names of columns, not a str"):
+        given.check()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("split", SPLITS)
+def test_an_input_that_is_not_finite_is_refused_with_its_place(split, value):
+    x = torch.ones(3, 2)
+    x[1, 1] = value
+    with pytest.raises(DataError, match=f"the {split} split's column x should be finite: it is {value} in row 1"):
+        Given(**{split: columns(x=x)}).check()
+
+
+def test_large_inputs_whose_sum_overflows_are_finite():
+    Given(train=columns(x=torch.full((3, 2), 3e38))).check()
+
+
+GOOD = {"factory": MeanSquaredError, "higher_is_better": False, "constant_score": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"factory": MeanSquaredError()}, None),
+        ({"factory": "mse"}, "a metric's factory should be a function without arguments, not a str"),
+        ({"higher_is_better": "no"}, "higher_is_better should be True or False, not a str"),
+        ({"higher_is_better": 0}, "higher_is_better should be True or False, not an int"),
+        ({"constant_score": None}, "constant_score should be a number, not None"),
+        ({"constant_score": True}, "constant_score should be a number, not a bool"),
+        ({"constant_score": torch.tensor(1.0)}, "constant_score should be a number, not a Tensor"),
+        ({"constant_score": float("inf")}, "constant_score should be a finite number, not inf"),
+    ],
+)
+def test_a_metric_checks_its_fields(changed, complaint):
+    if complaint is None:
+        Metric(**GOOD | changed)
+    else:
+        with pytest.raises((TypeError, ValueError), match=complaint):
+            Metric(**GOOD | changed)
+
+
+class Net(Network):
+    """A trunk whose last parameters are those of a norm, and two heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.BatchNorm1d(3))
+        self.heads = nn.ModuleDict({"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)})
+
+    def forward(self, inputs):
+        raise NotImplementedError
+
+
+FIT = {"name": "x", "target": "y", "loss": squared_error, "metrics": {"mse": Metric(**GOOD)}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"name": 3}, "a task's name should be text, not an int"),
+        ({"name": " "}, "a task's name should not be empty"),
+        ({"target": torch.ones(3)}, "task 'x': target should be the name of a column, not a Tensor"),
+        ({"loss": "mse"}, "task 'x': loss should be a function of prediction and target, not a str"),
+        ({"metric_inputs": 3}, "task 'x': metric_inputs should be a function, not an int"),
+        ({"metrics": [Metric(**GOOD)]}, "task 'x': metrics should be a dictionary of Metrics by name, not a list"),
+        ({"metrics": {}}, "task 'x': metrics should have at least one entry"),
+        ({"metrics": {3: Metric(**GOOD)}}, "task 'x': a metric's name should be text, not an int"),
+        ({"metrics": {"a": normalized_rmse}}, "task 'x': metric 'a' should be a Metric, not a function"),
+        ({"metrics": {"a": Net}}, "task 'x': metric 'a' should be a Metric, not the class Net"),
+        ({"metrics": {"a": MeanSquaredError()}}, "task 'x': metric 'a' should be a Metric, not a MeanSquaredError"),
+    ],
+)  # fmt: skip
+def test_a_task_checks_its_fields_and_names_task_and_metric(changed, complaint):
+    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(complaint)}$"):
+        Task(**FIT | changed)
+
+
+@pytest.mark.parametrize("count", [3, 3.0, torch.tensor(3)])
+def test_a_loss_may_count_in_a_tensor_or_a_plain_number(count):
+    task = Task(**FIT | {"loss": lambda prediction, target: ((prediction - target).sum(), count)})
+    total, counted = task.total_and_count(torch.ones(3, 1), torch.zeros(3, 1))
+    assert (total.item(), counted.item()) == (3, 3)
+    assert isinstance(counted, torch.Tensor)
+
+
+def same(found, expected):
+    return len(found) == len(expected) and all(one is other for one, other in zip(found, expected, strict=True))
+
+
+def test_a_network_derives_what_is_shared_and_private_from_trunk_and_heads():
+    network = Net()
+    assert [name for name, _ in network.shared] == [f"trunk.{name}" for name, _ in network.trunk.named_parameters()]
+    assert same([parameter for _, parameter in network.shared], list(network.trunk.parameters()))
+    assert network.last is network.trunk[1].weight
+    assert same(network.private("a"), [network.heads["a"].weight, network.heads["a"].bias])
+
+
+def test_what_heads_have_in_common_or_from_the_trunk_is_private_to_none():
+    network = Net()
+    network.heads["a"].weight = network.heads["b"].weight
+    assert same(network.private("a"), [network.heads["a"].bias])
+    assert same(network.private("b"), [network.heads["b"].bias])
+    network.heads["a"].bias = network.trunk[2].bias
+    assert network.private("a") == []
+
+
+def test_frozen_parameters_are_shared_and_private_but_never_the_last():
+    network = Net()
+    network.trunk[1].requires_grad_(False)
+    network.heads["a"].requires_grad_(False)
+    assert len(network.shared) == 6
+    assert len(network.private("a")) == 2
+    assert network.last is network.trunk[0].weight
+
+
+def test_the_last_of_a_trunk_without_matrices_is_its_last_parameter():
+    network = Net()
+    network.trunk = nn.Sequential(nn.BatchNorm1d(3))
+    assert network.last is network.trunk[0].bias
+
+
+@pytest.mark.parametrize("part", ["trunk", "heads"])
+def test_a_network_without_trunk_or_heads_says_what_to_do(part):
+    network = Net()
+    delattr(network, part)
+    with pytest.raises(TypeError, match=rf"Net should have self\.{part}, or override shared, last and private"):
+        network.private("a")
+
+
+def test_a_task_without_a_head_says_what_to_do():
+    with pytest.raises(TypeError, match=r"Net\.heads should have a head 'c', or override private"):
+        Net().private("c")
 
 
 def test_columns_come_contiguous():

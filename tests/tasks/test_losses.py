@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.dense import angles, depth_error, normal_error, valid_depths
 from tasks.core.losses import cross_entropy, squared_error
 
 
@@ -85,3 +86,24 @@ def test_totals_and_counts_add_up_over_any_split_of_a_batch(seed, cut, loss):
     parts = [loss(prediction[part], target[part]) for part in (slice(cut), slice(cut, None))]
     assert sum(part[0].item() for part in parts) == pytest.approx(total.item(), rel=1e-5, abs=1e-6)
     assert sum(part[1].item() for part in parts) == count.item()
+
+
+def shapes(*axes):
+    return st.lists(st.sampled_from(axes), min_size=1, max_size=4).map(tuple)
+
+
+@pytest.mark.parametrize("function", [squared_error, depth_error, normal_error, valid_depths, angles])
+@given(one=shapes(1, 2, 3), other=shapes(1, 2, 3))
+def test_unlike_shapes_are_an_error_and_never_broadcast(function, one, other):
+    if one != other:
+        with pytest.raises(ValueError, match="should have the same shape"):
+            function(torch.ones(one), torch.ones(other))
+
+
+@given(logits=shapes(1, 2, 3), target=shapes(1, 2, 3))
+def test_logits_and_classes_whose_shapes_do_not_belong_together_are_an_error(logits, target):
+    if len(logits) < 2 or (logits[0], *logits[2:]) != target:
+        with pytest.raises(ValueError, match=r"should have the shapes \[N, C, …\] and \[N, …\]"):
+            cross_entropy(torch.ones(logits), torch.zeros(target, dtype=torch.long))
+    else:
+        assert cross_entropy(torch.ones(logits), torch.zeros(target, dtype=torch.long))[1] > 0

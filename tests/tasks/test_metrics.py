@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.metrics.classification import accuracy
+from tasks.core.metrics.classification import accuracy, classes, macro_recall
 from tasks.core.metrics.regression import normalized_rmse
 
 
@@ -75,3 +75,44 @@ def test_each_accumulator_starts_anew():
     metric = accuracy(2, torch.tensor([0]), torch.tensor([0]))
     accumulate(metric, torch.eye(2), torch.tensor([1, 0]), [2])
     assert accumulate(metric, torch.eye(2), torch.tensor([0, 1]), [2]) == 1
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "complaint"),
+    [
+        ((4, 1), (4,), "should have the same shape"),
+        ((4,), (4, 1), "should have the same shape"),
+        ((4, 2), (4, 1), "should have the same shape"),
+        ((4, 2), (4, 2), r"an example's target has the shape \[2\], and in training \[1\]"),
+    ],
+)
+def test_nrmse_never_broadcasts(prediction, target, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        normalized_rmse(torch.randn(9, 1)).factory().update(torch.ones(prediction), torch.ones(target))
+
+
+@pytest.mark.parametrize("metric", [accuracy, macro_recall])
+@pytest.mark.parametrize(("prediction", "target"), [((4, 3), (4, 1)), ((4, 3), (4, 3)), ((4, 3), (1,)), ((4,), (4,))])
+def test_metrics_of_classes_refuse_logits_that_do_not_belong_to_the_classes(metric, prediction, target):
+    made = metric(3, torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2]))
+    with pytest.raises(ValueError, match=r"should have the shapes \[N, C, …\] and \[N, …\]"):
+        made.factory().update(torch.ones(prediction), torch.zeros(target).long())
+
+
+@pytest.mark.parametrize(("prediction", "target"), [((4,), (1,)), ((4,), (4, 1)), ((1,), (4,))])
+def test_metrics_of_classes_refuse_classes_of_another_shape(prediction, target):
+    made = macro_recall(3, torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2]))
+    with pytest.raises(ValueError, match="should have the same shape"):
+        made.factory().update(torch.zeros(prediction).long(), torch.zeros(target).long())
+
+
+def test_the_likeliest_classes_want_logits_of_the_targets_shape():
+    with pytest.raises(ValueError, match="should have the shapes"):
+        classes(torch.ones(4, 3), torch.zeros(4, 1))
+
+
+def test_macro_recall_leaves_out_what_is_unlabelled():
+    train, test = torch.tensor([2, 2, 1, -1, -1, -1]), torch.tensor([0, 1, 2, -1])
+    metric = macro_recall(3, train, test)
+    assert metric.constant_score == pytest.approx(1 / 3)
+    assert accumulate(metric, torch.tensor([0, 1, 1, 1]), test, [2, 2]) == pytest.approx(2 / 3)

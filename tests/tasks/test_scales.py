@@ -89,7 +89,7 @@ def test_the_option_tasks_sets_how_many_there_are():
 
 @pytest.mark.parametrize(
     "variant",
-    ["scales[tasks=1]", "scales[tasks=0]", "scales[ratio=0]", "scales[ratio=-4]"],
+    ["scales[tasks=1]", "scales[tasks=0]", "scales[tasks=1001]", "scales[ratio=0]", "scales[ratio=-4]"],
 )
 def test_an_option_out_of_range_is_refused_by_name(variant):
     option = variant[7:-1].partition("=")[0]

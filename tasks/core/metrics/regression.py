@@ -7,6 +7,7 @@ import torchmetrics
 from torch import Tensor
 
 from tasks.core.base import Metric
+from tasks.core.losses import require_same_shape
 
 
 class NormalizedRMSE(torchmetrics.Metric):
@@ -24,7 +25,15 @@ class NormalizedRMSE(torchmetrics.Metric):
             self.add_state(state, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add examples: prediction and target `[N, …]`."""
+        """Add examples: prediction and target `[N, …]`.
+
+        Raises:
+            ValueError: prediction and target have unlike shapes, or the training targets had another one.
+        """
+        require_same_shape(prediction, target)
+        if self.constant.shape != target.shape[1:]:
+            shapes = f"{list(target.shape[1:])}, and in training {list(self.constant.shape)}"
+            raise ValueError(f"an example's target has the shape {shapes}: they should be the same")
         self.squared_error += (prediction - target).square().sum()
         self.constant_error += (self.constant - target).square().sum()
 

@@ -1,0 +1,38 @@
+"""Turns what a plug-in raises into one line that names the plug-in and the place in its file."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from methods.core.registry import Entry, UsageError
+from tasks.core.errors import DataError, in_words
+
+
+@contextmanager
+def blame(entry: Entry) -> Iterator[None]:
+    """Say whatever is raised inside as a fault of this plug-in. Ctrl-C stays what it is.
+
+    Raises:
+        DataError: the plug-in's data is not what it declares, or cannot be had.
+        UsageError: anything else.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except DataError as problem:
+        raise DataError(f"{entry.name}: {in_words(problem)}") from problem
+    except (Exception, SystemExit) as problem:
+        raise UsageError(f"{entry.name}: {in_words(problem)}{place_in(entry.file, problem)}") from problem
+
+
+def place_in(file: Path, problem: BaseException | None) -> str:
+    """Say where in a file an exception, or what caused it, came from: ` (file.py:38)`; nothing if not from there."""
+    found = ""
+    while problem is not None:
+        for frame in traceback.extract_tb(problem.__traceback__):
+            if Path(frame.filename).resolve() == file.resolve():
+                found = f" ({file.name}:{frame.lineno})"
+        problem = problem.__cause__
+    return found
