@@ -10,11 +10,12 @@ class DWA(Method):
     """Weigh a task by how slowly its loss fell between the last two epochs: w = K softmax(r / T).
 
     Paper: Liu, Johns & Davison, CVPR 2019 (MTAN), Eq. 7; r_k = L_k(t−1) / L_k(t−2), of the epochs' mean unweighted
-    losses; weights 1 in the first two epochs; T = 2. Scale: Σ w = K. A mean loss of zero gives no ratio: such a task
-    counts as one that has not changed, r_k = 1.
+    losses; weights 1 in the first two epochs; T = 2. Scale: Σ w = K. A mean loss of zero, or one below zero, gives no
+    ratio: such a task counts as one that has not changed, r_k = 1, and the step as degenerate.
     """
 
     invariant = frozenset({"permutation"})
+    per_task = ("epochs",)
 
     def __init__(self, num_tasks: int, temperature: float = 2.0) -> None:
         super().__init__(num_tasks)
@@ -26,7 +27,9 @@ class DWA(Method):
         before, last = self.get_buffer("epochs").to(losses)
         if before.isnan().any():
             return torch.ones_like(losses)
-        ratio = torch.where(before > 0, last / before, torch.ones_like(losses))
+        has_ratio = (before > 0) & (last >= 0)
+        self.degenerate += not has_ratio.all()
+        ratio = torch.where(has_ratio, last / before, torch.ones_like(losses))
         return self.num_tasks * torch.softmax(ratio / self.temperature, dim=0)
 
     def after_epoch(self, losses: Tensor) -> None:

@@ -1,7 +1,5 @@
 """GradNorm."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -16,37 +14,41 @@ class GradNorm(Method):
     α = 1.5, as the paper's NYUv2 runs. The weights apply to whole losses, heads included. They have their own Adam:
     at a network's rate (1e-4) they stay at 1, as in public codes; 0.025 is the rate that Nash-MTL's code gives to what
     a rule learns. The paper does not keep weights positive; here they are at least 1e-4. Scale: Σ w = K.
+    A loss of zero at first has no training rate, which counts as 1, and a rate below zero counts as 0; such steps are
+    degenerate.
     """
 
     at = "last"
     invariant = frozenset({"permutation"})
+    per_task = ("weights", "first")
 
     def __init__(self, num_tasks: int, alpha: float = 1.5, lr: float = 0.025) -> None:
         super().__init__(num_tasks)
         self.alpha = alpha
         self.weights = nn.Parameter(torch.ones(num_tasks))
         self.register_buffer("first", torch.full((num_tasks,), torch.nan))
-        """The first batch's losses `[K]`."""
+        """Each task's loss `[K]` in the first batch that has a label of it."""
         self.optimizer = torch.optim.Adam([self.weights], lr=lr)
-        self.optimizer.register_step_post_hook(self._renormalise)
 
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         first = self.get_buffer("first")
         if first.isnan().any():
-            first.copy_(losses)
+            first.copy_(torch.where(first.isnan(), losses.to(first), first))
+        self._renormalise()
         used = self.weights.detach().clone()
         lengths = gramian.diagonal().sqrt()
         norms = used.to(lengths) * lengths
         start = first.to(losses)
         rate = torch.where(start > 0, losses / start, torch.ones_like(losses))
         mean = rate.mean()
-        self.degenerate += bool((start <= 0).any() or mean <= 0)
+        self.degenerate += bool((start <= 0).any() or (losses < 0).any() or mean <= 0)
         relative = rate / mean if mean > 0 else torch.ones_like(rate)
         target = norms.mean() * relative.clamp(min=0) ** self.alpha
         self.weights.grad = (torch.sign(norms - target) * lengths).to(self.weights)
         return used
 
-    def _renormalise(self, *_: Any) -> None:
+    def _renormalise(self) -> None:
+        """Make what Adam's last step left weights again. (Not by a hook of the optimiser: a copy would lose it.)"""
         with torch.no_grad():
             self.weights.clamp_(min=1e-4)
             self.weights.mul_(self.num_tasks / self.weights.sum())

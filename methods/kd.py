@@ -26,8 +26,9 @@ class KD(Equal):
     normals).
 
     Teachers are modules that turn the inputs into their taps: in a harness the single-task networks of seed
-    `teacher_seed`, by default the run's own, so that teacher and student start alike. They are in eval mode, or with
-    `mode=train` see batch statistics, as in the authors' code. What the K teachers cost to train comes on top. (On
+    `teacher_seed`, by default the run's own, so that teacher and student start alike. They are put in eval mode before
+    each pass, or with `mode=train` see batch statistics, as in the authors' code. A distance needs no label, so that a
+    task without one in a batch is distilled all the same. What the K teachers cost to train comes on top. (On
     `scenes` at `quick` teachers of one other seed served better than the run's own: starting alike does not flatter.)
     """
 
@@ -58,8 +59,16 @@ class KD(Equal):
         self.register_load_state_dict_pre_hook(self._build_as_saved)
 
     def extra(self, inputs: Mapping[str, Tensor], taps: Sequence[Sequence[Tensor]]) -> Tensor:
+        for teacher in self.teachers:  # a teacher may be a child of a module that was put in train mode since
+            if any(module.training for module in teacher.modules()):
+                teacher.eval()
         with torch.no_grad(), _batch_statistics(self.teachers if self.mode == "train" else ()):
             targets = [teacher(inputs) for teacher in self.teachers]
+        for k, (own, theirs) in enumerate(zip(taps, targets, strict=True)):
+            _require_maps(own, f"taps[{k}]")
+            _require_maps(theirs, f"what teacher {k} returns")
+            if len(own) != len(theirs):
+                raise DoesNotFitError(f"task {k} has {len(own)} taps, and its teacher returns {len(theirs)}")
         if not self.adaptors:
             self._build(taps, targets)
         terms = []
@@ -103,6 +112,11 @@ def _batch_statistics(teachers: Sequence[nn.Module]) -> Iterator[None]:
     finally:
         for norm, (mean, variance) in zip(norms, running, strict=True):
             norm.running_mean, norm.running_var = mean, variance
+
+
+def _require_maps(maps: object, what: str) -> None:
+    if not isinstance(maps, tuple | list):
+        raise DoesNotFitError(f"{what} should be a tuple of feature maps, not a {type(maps).__name__}: write (map,)")
 
 
 def _distance(adaptor: Tensor, feature: Tensor, target: Tensor) -> Tensor:

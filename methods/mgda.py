@@ -15,7 +15,8 @@ class MGDA(Method):
     that of gradients divided by their norm (`l2`), their loss, or both (`loss+`, the official sample); the weights
     then apply to the gradients as they are. Scale: weights on the simplex. A zero gradient is itself the shortest
     vector, so the shared update is zero; a gradient that cannot be divided (norm or loss not positive) gets
-    weight 0 and the rest is balanced without it.
+    weight 0, the rest is balanced without it, and the step counts as degenerate. Heads get their plain gradients, as in
+    the paper's Algorithm 2; the authors' code weighs whole losses, which is `heads=weighted`.
     """
 
     invariant = frozenset({"permutation"})
@@ -23,6 +24,8 @@ class MGDA(Method):
     def __init__(self, num_tasks: int, normalize: Literal["none", "l2", "loss", "loss+"] = "none") -> None:
         super().__init__(num_tasks)
         self.normalize = normalize
+        if normalize in ("l2", "loss+"):
+            self.zero_gradients = "left out"
 
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         divisor = gramian.new_ones(len(gramian))

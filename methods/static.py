@@ -1,4 +1,4 @@
-"""Weights that somebody chose."""
+"""Fixed weights: linear scalarisation."""
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ class Static(Method):
     The baseline that balancing has to beat (Xin et al., NeurIPS 2022; Kurin et al., NeurIPS 2022), with weights from a
     grid, say, chosen on the validation split. Scale: the weights are taken as they are.
     """
+
+    per_task = ("weights",)
 
     def __init__(self, num_tasks: int, weights: tuple[float, ...]) -> None:
         super().__init__(num_tasks)

@@ -13,9 +13,12 @@ class Uncertainty(Method):
     included, as in the code of MTAN (Liu et al. 2019); Kendall's own form has no ½ on classification losses.
     The s_k start at `init` and have their own Adam, at the rate of Nash-MTL's code, without weight decay: at a
     network's rate they hardly move. At rest s_k = log l_k, where the update is ½ Σ g_k / l_k.
+    For a loss of zero or less (a log-likelihood, say) the objective has no minimum in s_k: the weight would grow
+    without bound. There s_k gets no gradient and stays about where it is, and the step counts as degenerate.
     """
 
     invariant = frozenset({"permutation"})
+    per_task = ("log_variance",)
 
     def __init__(self, num_tasks: int, lr: float = 0.025, init: float = 0.0) -> None:
         super().__init__(num_tasks)
@@ -23,4 +26,8 @@ class Uncertainty(Method):
         self.optimizer = torch.optim.Adam([self.log_variance], lr=lr)
 
     def objective(self, losses: Tensor) -> Tensor:
-        return 0.5 * (torch.exp(-self.log_variance) * losses + self.log_variance).sum()
+        variance: Tensor = self.log_variance
+        if not (losses > 0).all():
+            self.degenerate += 1
+            variance = torch.where(losses > 0, variance, variance.detach())
+        return 0.5 * (torch.exp(-variance) * losses + variance).sum()

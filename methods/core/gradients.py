@@ -1,31 +1,82 @@
-"""Gradients of K losses: measured one backward per task, compared, averaged over ranks."""
+"""Gradients of K losses: which parameters they reach, measured one backward per task, compared, averaged over ranks."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
+
+from .errors import DoesNotFitError
 
 Reduce = Callable[..., Tensor]
 """`reduce(tensor, reduce_op="mean" | "sum") -> tensor` over ranks, as `lightning.Fabric.all_reduce`."""
 
+_LEAF = type(get_gradient_edge(torch.zeros((), requires_grad=True)).node)
+"""The type of the node that stands for a leaf in a graph."""
 
-def leaves(loss: Tensor) -> dict[Tensor, None]:
-    """Return the leaf tensors (parameters) that the graph of `loss` reaches, in the graph's order.
+_HIDING = ("CheckpointFunctionBackward", "CheckpointFunction")
+"""Nodes of re-entrant checkpoints: they build the graph of what they run only when they are differentiated."""
 
-    A dictionary for its order, which a set has not: ranks put gradients end to end in it.
+
+def reached(roots: Sequence[Tensor], barrier: Tensor | None = None) -> tuple[dict[Tensor, int], int]:
+    """Find the leaf tensors (parameters) that the graphs of some scalars reach, in one walk of all graphs together.
+
+    Args:
+        roots: the scalars. A root without a graph reaches nothing.
+        barrier: a tensor at which the walk stops.
+
+    Returns:
+        The leaves, each with the set of roots that reach it as bits (bit k: root k), and the set of roots that meet
+        the barrier. The order of the leaves is that of the graph, so that ranks find them in the same order.
+
+    Raises:
+        DoesNotFitError: a graph has a re-entrant checkpoint, which hides what lies behind it.
     """
-    found: dict[Tensor, None] = {}
+    stop = None if barrier is None else (barrier.grad_fn, barrier.output_nr)
+    leaves: dict[Tensor, int] = {}
+    bits: dict[object, int] = {}
+    met = 0
+    for k, root in enumerate(roots):
+        node = root.grad_fn
+        if node is None:
+            if root.requires_grad:
+                leaves[root] = leaves.get(root, 0) | 1 << k
+        elif (node, root.output_nr) == stop:
+            met |= 1 << k
+        else:
+            bits[node] = bits.get(node, 0) | 1 << k
+    # First the nodes, each after all that it leads to; then, from the roots on, what leads to each.
+    order = []
     seen = set()
-    nodes = [loss.grad_fn] if loss.grad_fn is not None else []
-    while nodes:
-        node = nodes.pop()
+    stack: list[tuple[object, object]] = [(node, None) for node in reversed(bits)]
+    while stack:
+        node, edges = stack.pop()
+        if edges is not None:
+            order.append((node, edges))
+            continue
         if node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):  # AccumulateGrad: the node that stands for a leaf
-            found[node.variable] = None
-        nodes.extend(parent for parent, _ in node.next_functions if parent is not None)
-    return found
+        edges = node.next_functions  # type: ignore[attr-defined]
+        if type(node).__name__ in _HIDING:
+            raise DoesNotFitError("a re-entrant checkpoint hides parameters: use `use_reentrant=False`")
+        stack.append((node, edges))
+        for edge in edges:
+            child = edge[0]
+            if child is not None and child not in seen and edge != stop:
+                stack.append((child, None))
+    for node, edges in reversed(order):
+        own = bits[node]
+        if type(node) is _LEAF:
+            leaf = node.variable  # type: ignore[attr-defined]
+            leaves[leaf] = leaves.get(leaf, 0) | own
+        for edge in edges:  # type: ignore[attr-defined]
+            if edge == stop:
+                met |= own
+            elif edge[0] is not None:
+                bits[edge[0]] = bits.get(edge[0], 0) | own
+    return leaves, met
 
 
 def rows(
@@ -38,13 +89,21 @@ def rows(
     """Differentiate each loss with one backward of its own.
 
     Returns the matrix `[K, P]` whose row k is ∂losses[k]/∂`at`, flattened in the order of `at`, and for each
-    task the gradients of its `private` parameters, which the same backward yields. A loss that needs no gradient
-    (a batch without a label of that task) has a row of zeros. The graph is kept for a later pass if
-    `keep_graph`.
+    task the gradients of its `private` parameters, which the same backward yields. The matrix has the widest type of
+    what is differentiated, at least float32. A loss that needs no gradient (a batch without a label of that task) has
+    a row of zeros. The graph is kept for a later pass if `keep_graph`.
+
+    Raises:
+        DoesNotFitError: a gradient is sparse.
     """
     private = private or [()] * len(losses)
+    kind = torch.float32
+    for tensor in at:
+        if tensor.dtype != kind:
+            kind = torch.promote_types(kind, tensor.dtype)
     # Written row by row into one buffer: at its peak this holds K + 1 gradients, a list and its `cat` 2K.
-    matrix = at[0].new_empty(len(losses), sum(tensor.numel() for tensor in at))
+    matrix = losses[0].new_empty(len(losses), sum(tensor.numel() for tensor in at), dtype=kind)
+    final = max((k for k, loss in enumerate(losses) if loss.requires_grad), default=-1)
     own: list[list[Tensor]] = []
     for k, loss in enumerate(losses):
         if not loss.requires_grad:
@@ -54,11 +113,21 @@ def rows(
         found = torch.autograd.grad(
             loss,
             [*at, *private[k]],
-            retain_graph=keep_graph or k < len(losses) - 1,
+            retain_graph=keep_graph or k < final,
             allow_unused=True,
             materialize_grads=True,
         )
-        torch.cat([gradient.reshape(-1) for gradient in found[: len(at)]], out=matrix[k])
+        try:
+            if at:  # not of a trunk that is frozen
+                torch.cat([gradient.reshape(-1) for gradient in found[: len(at)]], out=matrix[k])
+        except RuntimeError:
+            sparse = [list(g.shape) for g in found[: len(at)] if g.layout is not torch.strided]
+            if not sparse:
+                raise
+            raise DoesNotFitError(
+                f"the gradient of a shared parameter of shape {sparse[0]} is sparse, and rows of a Jacobian are dense: "
+                "build the embedding with sparse=False"
+            ) from None
         own.append(list(found[len(at) :]))
     return matrix, own
 
@@ -80,21 +149,44 @@ def gramian(matrix: Tensor) -> Tensor:
 
 
 def split(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Cut `[P]` into views of the parameters' shapes."""
+    """Cut `[P]` into parts of the parameters' shapes and types: views where the type is the same."""
     parts = flat.split([parameter.numel() for parameter in parameters])
-    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
+    return [part.view_as(parameter).to(parameter.dtype) for part, parameter in zip(parts, parameters, strict=True)]
 
 
 def assign(parameters: Sequence[Tensor], flat: Tensor) -> None:
-    """Make `.grad` of the parameters views into `flat` `[P]`."""
+    """Make `.grad` of the parameters the parts of `flat` `[P]`."""
     for parameter, part in zip(parameters, split(flat, parameters), strict=True):
         parameter.grad = part
 
 
-def average(parameters: Sequence[Tensor], reduce: Reduce | None) -> None:
+def add(parameters: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+    """Add gradients to `.grad` of the parameters.
+
+    A gradient that becomes `.grad` has memory of its own: autograd may return one tensor for two parameters, or one
+    value expanded to a shape, and whoever scales gradients in place (clipping) would then scale them twice.
+    """
+    taken = set()
+    for parameter, gradient in zip(parameters, found, strict=True):
+        if parameter.grad is not None:
+            gradient = parameter.grad + gradient
+        elif gradient.layout is torch.strided:
+            if gradient.stride() != parameter.stride() or gradient.data_ptr() in taken:
+                gradient = torch.empty_like(parameter).copy_(gradient)
+            taken.add(gradient.data_ptr())
+        parameter.grad = gradient
+
+
+def average(parameters: Iterable[Tensor], reduce: Reduce | None) -> None:
     """Average `.grad` of the parameters over ranks, in one collective. One that is missing is so on every rank."""
-    present = [parameter for parameter in parameters if parameter.grad is not None]
-    if reduce is None or not present:
+    if reduce is None:
         return
-    flat = torch.cat([p.grad.reshape(-1) for p in present if p.grad is not None])
-    assign(present, reduce(flat, reduce_op="mean"))
+    present = [parameter for parameter in parameters if parameter.grad is not None]
+    if present:
+        flat = torch.cat([p.grad.reshape(-1) for p in present if p.grad is not None])
+        assign(present, reduce(flat, reduce_op="mean"))
+
+
+def is_finite(values: Tensor) -> bool:
+    """Whether all values are finite: one number is copied from the device, unless it is not finite."""
+    return math.isfinite(values.sum()) or bool(torch.isfinite(values).all())

@@ -172,12 +172,22 @@ def test_a_rule_with_extra_terms_needs_inputs_and_taps(network, distil, lacks):
     assert "\n" not in str(refusal.value)
 
 
-def test_a_shared_parameter_that_no_loss_reaches_is_named(network):
+@pytest.mark.parametrize("at", ["losses", "shared", "last"])
+def test_a_shared_parameter_that_no_loss_reaches_has_no_gradient(network, at):
+    """As a layer that is dropped at this step."""
     net, lonely = network(), nn.Parameter(torch.ones(9, 2))
-    with pytest.raises(ValueError, match=r"lonely\.weight.*\[9, 2\]"):
-        net.give(Ones(3), shared=[*net.trunk.named_parameters(), ("lonely.weight", lonely)])
-    with pytest.raises(ValueError, match=r"shared\[4\].*\[9, 2\]"):
-        net.give(Ones(3), shared=[*net.trunk.parameters(), lonely])
+    method = Drawing(3) if at == "losses" else Ones(3)
+    method.at = at
+    lonely.grad = torch.ones(9, 2)
+    net.give(method, shared=[*net.trunk.parameters(), lonely])
+    assert lonely.grad is None
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("rule", [Ones, Drawing])
+def test_if_no_loss_reaches_anything_shared_one_parameter_is_named(network, rule):
+    with pytest.raises(DoesNotFitError, match=r"no loss reaches .*lonely\.weight"):
+        network().give(rule(3), shared=[("lonely.weight", nn.Parameter(torch.ones(9, 2)))])
 
 
 def test_a_shared_parameter_that_one_loss_reaches_is_enough(network):
@@ -188,10 +198,27 @@ def test_a_shared_parameter_that_one_loss_reaches_is_enough(network):
     torch.testing.assert_close(only.grad, outputs.losses[1].detach())
 
 
-def test_no_shared_parameter_at_all_is_refused(network):
+@pytest.mark.parametrize("rule", [Ones, Drawing])
+def test_no_shared_parameter_at_all_is_refused(network, rule):
+    with pytest.raises(DoesNotFitError, match="shared="):
+        network().give(rule(3), shared=iter(()))
+
+
+def test_a_frozen_trunk_leaves_nothing_to_measure(network):
     net = network()
-    with pytest.raises(ValueError, match="shared="):
+    with pytest.raises(DoesNotFitError, match=r"every shared parameter is frozen.*Ones") as refusal:
         net.give(Ones(3), shared=net.trunk.requires_grad_(False).parameters())
+    assert "\n" not in str(refusal.value)
+
+
+def test_over_a_frozen_trunk_a_rule_of_losses_trains_the_heads(network):
+    net = network()
+    net.trunk.requires_grad_(False)
+    outputs = net()
+    expected = torch.autograd.grad(outputs.losses[1], net.heads[1].weight, retain_graph=True)[0]
+    net.give(methods.create("equal", num_tasks=3), outputs)
+    torch.testing.assert_close(net.heads[1].weight.grad, expected)
+    assert all(parameter.grad is None for parameter in net.trunk.parameters())
 
 
 @pytest.mark.parametrize("shape", [[2], [3, 1]])
@@ -389,7 +416,7 @@ def test_training_goes_on_from_a_state_bit_for_bit(network, distil, carries):
     other, restored = fresh(2)
     other.load_state_dict(saved["net"])
     restored.load_state_dict(saved["method"])
-    assert (restored.steps, restored.degenerate) == (5, 5)
+    assert (restored.steps, restored.degenerate, restored.absent) == (5, 5, 0)
     for one, two in zip(train(other, restored, 5), expected, strict=True):
         assert torch.equal(one, two)
     for one, two in ((other, net), (restored, method)):

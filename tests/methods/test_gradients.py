@@ -13,6 +13,8 @@ WEIGHTS = {"ones": (1.0, 1.0, 1.0), "arbitrary": (0.3, -2.0, 17.0)}
 
 
 class Measured(Method):
+    per_task = ("weights",)
+
     def __init__(self, weights, at="shared", heads="plain"):
         super().__init__(len(weights))
         self.weights, self.at, self.heads = torch.tensor(weights), at, heads
@@ -27,6 +29,8 @@ class Blind(Measured):
 
 
 class Minimised(Method):
+    per_task = ("weights",)
+
     def __init__(self, weights):
         super().__init__(len(weights))
         self.weights = torch.tensor(weights)
@@ -189,20 +193,42 @@ def test_frozen_parameters_are_left_alone(network, route):
     assert all(parameter.grad is not None for parameter in net.parameters() if parameter.requires_grad)
 
 
-@pytest.mark.parametrize("count", ["constant", "clamped"])
+def own_parts(net):
+    """The lists of each task's own parameters, as a harness knows them."""
+    return [[*hidden.parameters(), *head.parameters()] for hidden, head in zip(net.hidden, net.heads, strict=True)]
+
+
+NO_LABEL = {
+    "none": lambda loss: None,
+    "constant": lambda loss: torch.tensor(0.0) / torch.tensor(0).clamp(min=1),
+    "clamped": lambda loss: loss * 0 / torch.tensor(0).clamp(min=1),
+}
+
+
+@pytest.mark.parametrize("says", [False, True])
+@pytest.mark.parametrize("knows", [False, True])
+@pytest.mark.parametrize("count", NO_LABEL)
 @pytest.mark.parametrize("route", [*ROUTES, "combine"])
-def test_a_batch_without_a_tasks_label_moves_its_head_by_nothing(network, route, count):
+def test_a_batch_without_a_tasks_label_moves_its_head_by_nothing(network, route, count, knows, says):
+    """Where the loop passes the private parameters their gradient is zero, and where they are found there is none."""
     net = network()
     method = Summed(3) if route == "combine" else rule(route, WEIGHTS["ones"])
-    net.give(method)
+    given = {"private": own_parts(net)} if knows else {}
+    net.give(method, **given)
     outputs = net()
     others = net.gradients(outputs.losses[0] + outputs.losses[2])
-    total = torch.tensor(0.0) if count == "constant" else outputs.losses[1] * 0
-    outputs.losses[1] = total / torch.tensor(0).clamp(min=1)
-    net.give(method, outputs)
+    outputs.losses[1] = NO_LABEL[count](outputs.losses[1])
+    weights = net.give(method, outputs, present=[True, False, True] if says else None, **given)
+    reached = count == "clamped" and not says  # a loss with a graph is a present one, with a gradient of zero
+    own = own_parts(net)[1]
+    assert all((parameter.grad is not None) == (knows or reached) for parameter in own)
+    assert not any(parameter.grad.any() for parameter in own if parameter.grad is not None)
+    for parameter in own:
+        parameter.grad = torch.zeros_like(parameter)
     net.assert_gradients(others)
-    own = [*net.hidden[1].parameters(), *net.heads[1].parameters()]
-    assert not any(parameter.grad.any() for parameter in own)
+    assert method.absent == (not reached)
+    if weights is not None:
+        assert weights.tolist() == [1, reached, 1]
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -210,7 +236,7 @@ def test_a_first_batch_without_a_tasks_label_does_not_hide_its_head(network, rou
     net = network()
     method = rule(route, WEIGHTS["ones"])
     outputs = net()
-    outputs.losses[1] = torch.tensor(0.0)
+    outputs.losses[1] = None
     net.give(method, outputs)
     outputs = net()
     expected = net.gradients(sum(outputs.losses))
@@ -218,13 +244,17 @@ def test_a_first_batch_without_a_tasks_label_does_not_hide_its_head(network, rou
     net.assert_gradients(expected)
 
 
-@pytest.mark.parametrize("route", ROUTES)
-def test_a_batch_without_any_label_gives_zeros(network, route):
+@pytest.mark.parametrize("knows", [False, True])
+@pytest.mark.parametrize("route", [*ROUTES, "combine"])
+def test_a_batch_without_any_label_moves_nothing(network, route, knows):
     net = network()
-    method = rule(route, WEIGHTS["ones"])
+    method = Summed(3) if route == "combine" else rule(route, WEIGHTS["ones"])
     net.give(method)
-    net.give(method, losses=[torch.tensor(0.0)] * 3)
-    assert not any(parameter.grad.any() for parameter in net.parameters())
+    weights = net.give(method, losses=[None] * 3, **({"private": own_parts(net)} if knows else {}))
+    assert all((parameter.grad is not None) == knows for parameter in net.parameters())
+    assert not any(parameter.grad.any() for parameter in net.parameters() if knows)
+    assert weights is None if route == "combine" else weights.tolist() == [0, 0, 0]
+    assert (method.steps, method.absent, method.degenerate) == (2, 1, 0)
 
 
 @pytest.mark.parametrize("at", MEASURED)
@@ -248,8 +278,8 @@ def test_leaves_are_what_a_loss_reaches_and_learns():
     used, unused, frozen = (nn.Parameter(torch.ones(2)) for _ in range(3))
     frozen.requires_grad_(False)
     loss = (used * frozen).sum() + (unused.detach() * used).sum()
-    assert set(gradients.leaves(loss)) == {used}
-    assert set(gradients.leaves(torch.tensor(1.0))) == set()
+    assert set(gradients.reached([loss])[0]) == {used}
+    assert gradients.reached([torch.tensor(1.0)]) == ({}, 0)
 
 
 def test_leaves_come_in_an_order_that_another_process_shares():
@@ -257,5 +287,5 @@ def test_leaves_come_in_an_order_that_another_process_shares():
     parameters = [nn.Parameter(torch.ones(1)) for _ in range(200)]
     order = torch.randperm(200, generator=torch.Generator().manual_seed(0)).tolist()
     shuffled = [parameters[i] for i in order]  # neither the order of their addresses nor its reverse
-    found = [id(leaf) for leaf in gradients.leaves(torch.stack([p.sum() for p in shuffled]).sum())]
+    found = [id(leaf) for leaf in gradients.reached([torch.stack([p.sum() for p in shuffled]).sum()])[0]]
     assert found in ([id(p) for p in shuffled], [id(p) for p in reversed(shuffled)])

@@ -1,5 +1,7 @@
 """GradNorm, against its objective differentiated by autograd and by hand."""
 
+import copy
+
 import pytest
 import torch
 
@@ -29,20 +31,58 @@ def test_the_weights_descend_the_papers_objective(linear, alpha):
     rows, first, later = torch.randn(3, 5) * torch.tensor([[0.1], [1], [10]]), torch.rand(3) + 0.5, torch.rand(3) + 0.1
     method = create(3, alpha=alpha)
     step(method, linear, rows, first)
-    used = method.weights.detach().clone().requires_grad_()
     given, update = step(method, linear, rows, later)
+    used = given.clone().requires_grad_()
     objective(used, rows.norm(dim=1), later, first, alpha).backward()
-    assert torch.equal(given, used.detach())  # the weights before their own step
     torch.testing.assert_close(method.weights.grad, used.grad, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(update, used.detach() @ rows)
 
 
-def test_the_weights_sum_to_the_number_of_tasks_after_every_step(linear):
+def adam(start, gradients, lr):
+    """Where Adam is after steps along these gradients, each of the weights that were used."""
+    parameter = torch.nn.Parameter(start.clone())
+    optimizer = torch.optim.Adam([parameter], lr=lr)
+    for gradient in gradients:
+        parameter.grad = gradient
+        optimizer.step()
+    return parameter.detach()
+
+
+def test_the_next_weights_are_those_after_a_step_of_adam_made_to_sum_to_the_number_of_tasks(linear):
+    rows, values = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([1.0, 2.0, 3.0])
+    method = create(3, lr=0.1)
+    first, _ = step(method, linear, rows, values)
+    gradient = method.weights.grad.clone()
+    second, _ = step(method, linear, rows, values)
+    expected = adam(first, [gradient], lr=0.1)
+    torch.testing.assert_close(second, 3 * expected / expected.sum())
+    assert not torch.equal(first, second)
+
+
+def test_the_weights_sum_to_the_number_of_tasks_at_every_step(linear):
     method = create(3, lr=0.5)
     for _ in range(20):
-        step(method, linear, torch.randn(3, 4), torch.rand(3))
-        assert method.weights.sum().item() == pytest.approx(3)
-        assert (method.weights > 0).all()
+        weights, _ = step(method, linear, torch.randn(3, 4), torch.rand(3))
+        assert weights.sum().item() == pytest.approx(3)
+        assert (weights > 0).all()
+
+
+def test_a_copy_renormalises_its_weights_too(linear):
+    """An optimiser's hooks are lost when it is copied."""
+    method = create(3, lr=0.5)
+    step(method, linear, torch.randn(3, 4), torch.rand(3))
+    other = copy.deepcopy(method)
+    for _ in range(5):
+        weights, _ = step(other, linear, torch.randn(3, 4), torch.rand(3))
+        assert weights.sum().item() == pytest.approx(3)
+
+
+def test_a_loss_below_zero_is_counted(linear):
+    method = create(2)
+    step(method, linear, torch.eye(2), torch.ones(2))
+    weights, _ = step(method, linear, torch.eye(2), torch.tensor([1.0, -0.5]))
+    assert torch.isfinite(weights).all()
+    assert method.degenerate == 1
 
 
 def test_at_rest_norms_follow_the_training_rates(linear):

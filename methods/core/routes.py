@@ -1,0 +1,368 @@
+"""How the gradients of K losses are measured, and how the rule's answer becomes `.grad`.
+
+A route is a function of a rule and a step. `backward` chooses one by what the rule asks for:
+
+=============  ========================================================================================
+`by_losses`    one backward of the weighted sum
+`at_last`      K short backwards to the last shared layer, then one of the weighted sum
+`at_features`  K backwards through the heads to the features, then one through the trunk
+`at_shared`    K backwards to the shared parameters; their update is made of those rows
+`at_the_end`   as `at_shared`, for the sum of micro-batches, of which this is the last
+=============  ========================================================================================
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import torch
+from torch import Tensor
+
+from . import gradients, subset
+from .errors import DoesNotFitError
+from .step import Accumulated, Step, read, require_finite
+
+if TYPE_CHECKING:
+    from .base import Method
+
+
+def backward(
+    rule: "Method",
+    losses: Iterable[Tensor | None],
+    inputs: Mapping[str, Tensor] | None,
+    taps: Sequence[Sequence[Tensor]] | None,
+    **given: Any,
+) -> Tensor | None:
+    """Do what `Method.backward` promises."""
+    accumulated, rule.accumulated = rule.accumulated, None
+    with _without_autocast():
+        step = read(rule, losses, accumulated=accumulated, **given)
+        terms = _terms(rule, inputs, taps)
+        learnt = [parameter for parameter in rule.parameters() if parameter.requires_grad]  # may be built by a term
+        exact = rule.measures and rule.at == "shared"
+        apart = False
+        if terms is not None:
+            behind = gradients.reached([terms])[0].keys()
+            # They ride on the last pass through the trunk, unless there is none or they also pass through a head.
+            apart = exact or not behind <= {*step.names, *learnt}
+            step.reached.update(behind & step.names.keys())
+        if accumulated is not None:
+            step.reached |= accumulated.leaves
+        if not step.everything:
+            step.trunk = [parameter for parameter in step.trunk if parameter in step.reached]
+        heads = step.heads()
+        _clear(rule, [*step.names, *heads, *step.reached, *learnt])
+        if terms is not None and apart:
+            [added], [adaptors] = gradients.rows([terms], step.trunk, [learnt], keep_graph=True)
+        elif terms is not None:
+            step.extra = terms
+
+        with subset.only(rule, step.tasks):
+            weights = _route(rule, step)(rule, step)
+            for parameter in [*(step.trunk if step.everything else ()), *step.given]:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            if terms is not None and apart:
+                gradients.add(learnt, adaptors)
+            # The exact route's update of the trunk was made of gradients that were averaged already.
+            made = exact or accumulated is not None
+            gradients.average([*heads, *learnt] if made else [*step.trunk, *heads, *learnt], step.reduce)
+            if terms is not None and apart:
+                added = added if step.reduce is None else step.reduce(added, reduce_op="mean")
+                gradients.add(step.trunk, gradients.split(added, step.trunk))
+            for part in rule.parts():
+                if part.optimizer is not None:
+                    part.optimizer.step()
+
+    rule.written = [ref(parameter) for parameter in {*step.reached, *step.trunk, *heads} if parameter.grad is not None]
+    rule.took_part = step.tasks
+    rule.absent += len(step.tasks) < rule.num_tasks
+    rule.steps += 1
+    if weights is None or len(step.tasks) == rule.num_tasks:
+        return weights
+    whole = weights.new_zeros(rule.num_tasks)
+    whole[step.tasks] = weights
+    return whole
+
+
+def accumulate(rule: "Method", losses: Iterable[Tensor | None], **given: Any) -> None:
+    """Do what `Method.accumulate` promises."""
+    before, rule.accumulated = rule.accumulated, None
+    name = type(rule).__name__
+    if rule.measures and rule.at == "features":
+        raise DoesNotFitError(f"{name} cannot add up features, which are others in each micro-batch: use at=shared")
+    if "features" in rule.needs:
+        raise DoesNotFitError(f"{name} reads the features, which are others in each micro-batch")
+    if rule.overrides("extra"):
+        raise DoesNotFitError(f"{name} has added terms, which are means over a batch: they do not add up")
+    with _without_autocast():
+        step = read(rule, losses, accumulated=before, **given)
+        if not step.trunk:
+            raise DoesNotFitError("every shared parameter is frozen: there is nothing to accumulate")
+        _require_same(step, before)
+        matrix, own = gradients.rows(step.losses, step.trunk, step.private)
+    whole = matrix.new_zeros(rule.num_tasks, matrix.shape[1])
+    whole[step.tasks] = matrix
+    private: list[dict[Tensor, Tensor]] = [{} for _ in range(rule.num_tasks)]
+    for k, parameters, found in zip(step.tasks, step.private, own, strict=True):
+        private[k] = dict(zip(parameters, found, strict=True))
+    values = step.values.new_zeros(rule.num_tasks)
+    values[step.tasks] = step.values
+    labelled = [k in step.tasks for k in range(rule.num_tasks)]
+    if before is not None:
+        whole += before.matrix
+        for now, earlier in zip(private, before.private, strict=True):
+            for parameter, gradient in earlier.items():
+                now[parameter] = now[parameter] + gradient if parameter in now else gradient
+        step.reached |= before.leaves
+    rule.accumulated = Accumulated(values, labelled, step.trunk, whole, private, step.reached)
+
+
+# The routes ------------------------------------------------------------------------------------------------
+
+
+def by_losses(rule: "Method", step: Step) -> Tensor:
+    """One backward of the weighted sum."""
+    weights = _weights_of_losses(rule, step)
+    _weighted_backward(step, weights)
+    return weights
+
+
+def at_last(rule: "Method", step: Step) -> Tensor:
+    """K short backwards to the last shared layer to measure, then one of the weighted sum."""
+    assert step.last is not None  # `read` has checked it
+    matrix, _ = gradients.rows(step.losses, [step.last], keep_graph=True)
+    if step.reduce is not None:
+        matrix = step.reduce(matrix, reduce_op="mean")
+    weights = _call(rule, step, gradients.gramian(matrix), matrix)
+    _weighted_backward(step, weights)
+    return weights
+
+
+def at_features(rule: "Method", step: Step) -> Tensor | None:
+    """K backwards through the heads to the features, then one through the trunk."""
+    features = step.features
+    assert features is not None  # `read` has checked it
+    if step.reduce is not None and "jacobian" in rule.needs:
+        raise DoesNotFitError(f"{type(rule).__name__} reads feature gradients, which several ranks do not share")
+    matrix, own = gradients.rows(step.losses, [features], step.private, keep_graph=True)
+    gramian = gradients.gramian(matrix)
+    if step.reduce is not None:
+        # A rank's rows are R times those of the whole batch, and the whole batch's columns are all ranks'.
+        ranks = step.reduce(torch.ones((), device=features.device), reduce_op="sum").item()
+        gramian = step.reduce(gramian.to(features.device), reduce_op="sum").cpu() / ranks**2
+    result = _call(rule, step, gramian, matrix)
+    weights = None if rule.rule == "combine" else result
+    into_features = (result if weights is None else weights.to(matrix) @ matrix).to(features)
+    _give_heads(step, own, weights if rule.heads == "weighted" else None)
+    roots, directions = step.added()
+    torch.autograd.backward([features, *roots], [into_features.view_as(features), *directions])
+    return weights
+
+
+def at_shared(rule: "Method", step: Step) -> Tensor | None:
+    """K backwards to the shared parameters; their update is made of those rows, without another pass."""
+    matrix, own = gradients.rows(step.losses, step.trunk, step.private)
+    if step.reduce is not None:
+        matrix = step.reduce(matrix, reduce_op="mean")
+    result = _call(rule, step, gradients.gramian(matrix), matrix)
+    update, weights = _update(rule, matrix, result)
+    _give_heads(step, own, weights if rule.heads == "weighted" else None)
+    gradients.assign(step.trunk, update)
+    return weights
+
+
+def at_the_end(rule: "Method", step: Step) -> Tensor | None:
+    """The last of several micro-batches: add its rows to theirs, and weigh the sum."""
+    before = step.accumulated
+    assert before is not None
+    _require_same(step, before)
+    matrix, own = gradients.rows(step.losses, step.trunk, step.private)
+    matrix += before.matrix[step.tasks]
+    for position, k in enumerate(step.tasks):
+        earlier = before.private[k]
+        step.private[position] += [p for p in earlier if p not in step.private[position]]
+        found = dict(zip(step.private[position], own[position], strict=False))
+        own[position] = [
+            found[p] + earlier[p] if p in found and p in earlier else found.get(p, earlier.get(p))  # type: ignore[misc]
+            for p in step.private[position]
+        ]
+    if step.reduce is not None:
+        matrix = step.reduce(matrix, reduce_op="mean")
+    if not rule.measures:
+        result = _weights_of_losses(rule, step)
+    elif rule.at == "last":
+        result = _call(rule, step, gradients.gramian(there := _columns(step, matrix)), there)
+    else:
+        result = _call(rule, step, gradients.gramian(matrix), matrix)
+    update, weights = _update(rule, matrix, result)
+    whole_losses = rule.heads == "weighted" or not rule.measures or rule.at == "last"
+    _give_heads(step, own, weights if whole_losses else None)
+    gradients.assign(step.trunk, update)
+    for parameter in step.trunk:
+        if parameter not in step.reached and not step.given and step.reduce is None:
+            parameter.grad = None
+    return weights
+
+
+# Their parts -----------------------------------------------------------------------------------------------
+
+
+def _route(rule: "Method", step: Step) -> Any:
+    if not step.tasks:
+        return _without_tasks
+    if step.accumulated is not None:
+        return at_the_end
+    if not rule.measures:
+        return by_losses
+    return {"shared": at_shared, "features": at_features, "last": at_last}[rule.at]
+
+
+def _without_tasks(rule: "Method", step: Step) -> Tensor | None:
+    """No task is present: only added terms are left."""
+    if step.extra is not None:
+        torch.autograd.backward(step.extra)
+    return None if rule.rule == "combine" else step.values
+
+
+def _weights_of_losses(rule: "Method", step: Step) -> Tensor:
+    if rule.rule != "objective":
+        return _call(rule, step)
+    # On detached, reduced losses: right for any function of them, on any number of ranks.
+    values = step.values.clone().requires_grad_()
+    before = rule.degenerate
+    with torch.enable_grad():
+        objective = rule.objective(values)
+        if objective.dim():
+            raise ValueError(f"{type(rule).__name__}.objective returned {list(objective.shape)} instead of a scalar")
+        objective.backward()
+    rule.degenerate = min(rule.degenerate, before + 1)
+    assert values.grad is not None
+    return values.grad
+
+
+def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: Tensor | None = None) -> Tensor:
+    """Call `weigh` or `combine` with what it names, without grad, and check what comes back."""
+    name = type(rule).__name__
+    if "features" in rule.needs and step.features is None:
+        raise DoesNotFitError(f"{name} reads the features: pass features=…")
+    if "features" in rule.needs and step.reduce is not None:
+        raise DoesNotFitError(f"{name} reads the features, which several ranks do not share")
+    values, count = step.values, len(step.tasks)
+    tasks = list(range(count))
+    if gramian is not None:
+        require_finite(rule, "gradient", gramian.diagonal(), step.tasks)
+        values = values.to(gramian)  # one copy to the host: K×K problems are solved there, in float64
+        if rule.zero_gradients == "left out":
+            tasks = gramian.diagonal().nonzero().flatten().tolist()
+    features = None if step.features is None else step.features.detach()
+    columns = None if jacobian is None else jacobian.shape[1]
+    before = rule.degenerate
+    if len(tasks) < count:
+        rule.degenerate += 1
+        if not tasks:
+            return step.values.new_zeros(columns if rule.rule == "combine" and columns is not None else count)
+        values, gramian = values[tasks], gramian[tasks][:, tasks] if gramian is not None else None
+        jacobian = None if jacobian is None else jacobian[tasks]
+    available = {"losses": values, "gramian": gramian, "jacobian": jacobian, "features": features}
+    with torch.no_grad(), subset.only(rule, tasks):
+        result: Tensor = getattr(rule, rule.rule)(**{need: available[need] for need in rule.needs})
+    rule.degenerate = min(rule.degenerate, before + 1)  # a step counts once
+    expected = [columns] if rule.rule == "combine" else [len(tasks)]
+    if list(result.shape) != expected:
+        kept = list(result.shape) == [step.of]
+        hint = (
+            ": what it keeps of each task is cut down to the tasks that take part if per_task names it" if kept else ""
+        )
+        raise ValueError(f"{name}.{rule.rule} returned {list(result.shape)} instead of {expected}{hint}")
+    kind = step.values if rule.rule != "combine" or jacobian is None else jacobian
+    result = result.detach().to(kind, copy=True)  # a rule may return what it learns, which is about to change
+    if rule.rule == "combine" or len(tasks) == count:
+        return result
+    whole = result.new_zeros(count)
+    whole[tasks] = result
+    return whole
+
+
+def _update(rule: "Method", matrix: Tensor, result: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the update `[P]` of the trunk and the weights, at the length that `norm` asks for."""
+    weights = None if rule.rule == "combine" else result
+    update = result if weights is None else weights.to(matrix) @ matrix
+    if rule.norm == "sum" and rule.measures and rule.at == "shared":
+        length, target = torch.linalg.vector_norm(update), torch.linalg.vector_norm(matrix.sum(0))
+        scale = torch.where(length > 0, target / length, torch.ones_like(length))
+        update, weights = scale * update, None if weights is None else (scale * weights).to(weights)
+    return update, weights
+
+
+def _weighted_backward(step: Step, weights: Tensor) -> None:
+    """One backward of Σ weights_k losses_k + Σ extra_k."""
+    roots, directions = step.added()
+    with_graph = [position for position, loss in enumerate(step.losses) if loss.requires_grad]
+    if len(with_graph) == len(step.losses):
+        stacked = torch.stack(step.losses)
+        roots, directions = [stacked, *roots], [weights.to(stacked), *directions]
+    else:
+        own = [step.losses[position] for position in with_graph]
+        roots = [*own, *roots]
+        directions = [*(weights[p].to(loss) for p, loss in zip(with_graph, own, strict=True)), *directions]
+    if roots:
+        torch.autograd.backward(roots, directions)
+
+
+def _give_heads(step: Step, own: list[list[Tensor]], weights: Tensor | None) -> None:
+    """Give each private parameter its tasks' gradients, plain or weighted."""
+    for position, (parameters, found) in enumerate(zip(step.private, own, strict=True)):
+        if weights is not None:
+            found = [(weights[position] * gradient).to(gradient.dtype) for gradient in found]
+        gradients.add(parameters, found)
+
+
+def _terms(
+    rule: "Method", inputs: Mapping[str, Tensor] | None, taps: Sequence[Sequence[Tensor]] | None
+) -> Tensor | None:
+    """The sum of the added terms, or None if there is none that anything could learn from."""
+    terms = []
+    for part in rule.parts():
+        if not part.has("extra"):
+            continue
+        if inputs is None or taps is None:
+            raise DoesNotFitError(f"{type(part).__name__} adds terms of its own: pass inputs=… and taps=…")
+        terms.append(part.extra(inputs, taps))
+    total = torch.stack(terms).sum() if terms else None
+    return total if total is not None and total.requires_grad else None
+
+
+def _clear(rule: "Method", parameters: Iterable[Tensor]) -> None:
+    """Take away the gradients of a step before: of these parameters, and of all that the rule wrote last."""
+    for reference in rule.written:
+        if (parameter := reference()) is not None:
+            parameter.grad = None
+    for parameter in parameters:
+        parameter.grad = None
+
+
+def _require_same(step: Step, before: Accumulated | None) -> None:
+    if before is not None and not (
+        len(before.trunk) == len(step.trunk) and all(a is b for a, b in zip(before.trunk, step.trunk, strict=True))
+    ):
+        raise DoesNotFitError("the shared parameters changed between micro-batches: pass the same, with none frozen")
+
+
+def _columns(step: Step, matrix: Tensor) -> Tensor:
+    """The columns of the Jacobian that belong to the last shared layer."""
+    start = 0
+    for parameter in step.trunk:
+        if parameter is step.last:
+            return matrix[:, start : start + parameter.numel()]
+        start += parameter.numel()
+    raise DoesNotFitError("last should be one of the shared parameters, where micro-batches are accumulated")
+
+
+def _without_autocast() -> AbstractContextManager[object]:
+    stack = ExitStack()
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            stack.enter_context(torch.autocast(device, enabled=False))
+    return stack

@@ -1,0 +1,318 @@
+"""What a training loop passes at one step, read and checked: the losses, whose parameters they reach, who is absent."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from . import gradients
+from .errors import DivergedError, DoesNotFitError
+from .gradients import Reduce
+
+if TYPE_CHECKING:
+    from .base import Method
+
+Parameters = Iterable[Tensor | tuple[str, Tensor]]
+"""Parameters, or pairs of their names and them, as `named_parameters()` gives."""
+
+
+@dataclass
+class Accumulated:
+    """What micro-batches have left for the last one: sums over them."""
+
+    values: Tensor
+    """The losses `[K]`, zero where a task was absent."""
+    labelled: list[bool]
+    """Whether each task was present in one of them."""
+    trunk: list[Tensor]
+    matrix: Tensor
+    """The Jacobian `[K, P]` at the trunk's parameters."""
+    private: list[dict[Tensor, Tensor]]
+    """The gradients of each task's own parameters, K of them."""
+    leaves: set[Tensor]
+    """All parameters that were reached."""
+
+
+@dataclass
+class Step:
+    """What the routes work on. K′ is the number of tasks that are present; all lists have their order."""
+
+    of: int
+    """K, the number of all tasks."""
+    tasks: list[int]
+    """The numbers of the present tasks."""
+    losses: list[Tensor]
+    """Their losses, K′ scalars, with their graphs."""
+    values: Tensor
+    """Their losses `[K′]`, detached and reduced over ranks, at least in float32."""
+    trunk: list[Tensor]
+    """The shared parameters that get a gradient at this step."""
+    names: dict[Tensor, str]
+    """The names of all shared parameters that learn."""
+    private: list[list[Tensor]]
+    """What else each loss reaches."""
+    reached: set[Tensor]
+    """All parameters that the losses or the added terms reach."""
+    given: list[Tensor]
+    """Private parameters that the loop named: those that nothing reaches get a gradient of zero."""
+    everything: bool
+    """Whether shared parameters that nothing reaches get a gradient of zero, too."""
+    features: Tensor | None
+    last: Tensor | None
+    reduce: Reduce | None
+    accumulated: Accumulated | None = None
+    extra: Tensor | None = None
+    """The sum of the added terms, where it joins the last pass through the trunk."""
+
+    def added(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the added terms as roots of a backward, with their gradients."""
+        return ([], []) if self.extra is None else ([self.extra], [torch.ones_like(self.extra)])
+
+    def heads(self) -> list[Tensor]:
+        """Return all private parameters, each once."""
+        found = dict.fromkeys(self.given)
+        for parameters in self.private:
+            found.update(dict.fromkeys(parameters))
+        return list(found)
+
+
+def read(
+    rule: "Method",
+    losses: Iterable[Tensor | None],
+    *,
+    shared: Parameters,
+    private: Sequence[Parameters] | None = None,
+    present: Sequence[bool] | Tensor | None = None,
+    features: Tensor | None = None,
+    last: Tensor | None = None,
+    reduce: Reduce | None = None,
+    accumulated: Accumulated | None = None,
+) -> Step:
+    """Check what a loop passes and find out what the losses reach. Raises what `Method.backward` says."""
+    given = scalars(losses, rule.num_tasks)
+    for name, tensor in (("features", features), ("last", last)):
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise DoesNotFitError(f"{name} should be one tensor, not a {type(tensor).__name__}")
+    named = pairs(shared, "shared")
+    names = {parameter: name for name, parameter in named if parameter.requires_grad}
+    if not named:
+        raise DoesNotFitError("no shared parameter was passed: pass shared=trunk.parameters() anew at each step")
+    if not names and rule.measures:
+        raise DoesNotFitError(
+            f"every shared parameter is frozen, so that {type(rule).__name__} has no gradient to measure: "
+            "let one learn, or train the heads with a rule of losses such as `equal`"
+        )
+    lists = None if private is None else [[p for _, p in pairs(own, "private") if p.requires_grad] for own in private]
+    if lists is not None and len(lists) != rule.num_tasks:
+        raise ValueError(f"{len(lists)} lists of private parameters were passed for {rule.num_tasks} tasks")
+    labelled = _presence(given, present, rule.num_tasks, on_ranks=reduce is not None)
+    values, labelled = _over_ranks(given, labelled, present is not None, lists is not None, reduce, accumulated)
+    tasks = [k for k, is_there in enumerate(labelled) if is_there]
+    if len(tasks) < rule.num_tasks:
+        values = values[tasks]
+    require_finite(rule, "loss", values, tasks)
+    own: list[Tensor] = []
+    for k in tasks:
+        loss = given[k]
+        own.append(values.new_zeros(()) if loss is None else loss)
+    leaves, met = gradients.reached(own, features if rule.measures and rule.at == "features" else None)
+    step = Step(
+        of=rule.num_tasks,
+        tasks=tasks,
+        losses=own,
+        values=values,
+        trunk=list(names),
+        names=names,
+        private=[[] for _ in tasks],
+        reached=set(leaves),
+        given=[] if lists is None else list(dict.fromkeys(p for own in lists for p in own if p not in names)),
+        everything=lists is not None or reduce is not None or accumulated is not None,
+        features=features,
+        last=last,
+        reduce=reduce,
+        accumulated=accumulated,
+    )
+    for leaf, bits in leaves.items():
+        if leaf not in names:
+            for position in range(len(tasks)):
+                if bits >> position & 1:
+                    step.private[position].append(leaf)
+    with_graph = [position for position, loss in enumerate(own) if loss.requires_grad]
+    if rule.measures and rule.at == "features":
+        _check_features(rule, step, leaves, met, with_graph)
+    elif rule.measures and rule.at == "last":
+        _check_last(rule, step, leaves, with_graph)
+    if names and tasks and len(with_graph) == len(tasks) and step.reached.isdisjoint(names):
+        raise DoesNotFitError(f"no loss reaches a shared parameter ({next(iter(names.values()))}, for one)")
+    return step
+
+
+def scalars(losses: Iterable[Tensor | None], tasks: int) -> list[Tensor | None]:
+    """Return the losses as a list of K scalars or None, or raise ValueError."""
+    if isinstance(losses, Mapping | str) or not isinstance(losses, Iterable) or getattr(losses, "shape", None) == ():
+        raise ValueError(f"losses should be a list of {tasks} scalars, not a {type(losses).__name__}")
+    found = list(losses)
+    if len(found) != tasks:
+        raise ValueError(f"{len(found)} losses were passed to a method for {tasks} tasks")
+    for k, loss in enumerate(found):
+        if loss is None:
+            continue
+        if not isinstance(loss, Tensor):
+            raise ValueError(f"losses should be scalars (tensors without axes), and losses[{k}] is a {_kind(loss)}")
+        if loss.dim():
+            shape = list(loss.shape)
+            raise ValueError(f"losses should be scalars (tensors without axes), and losses[{k}] has the shape {shape}")
+        if not loss.is_floating_point():
+            raise ValueError(f"losses should be scalars of a floating type, and losses[{k}] is of {loss.dtype}")
+    return found
+
+
+def pairs(parameters: Parameters, what: str) -> list[tuple[str, Tensor]]:
+    """Return parameters with their names, each once, or raise ValueError."""
+    if isinstance(parameters, Tensor | nn.Module):
+        raise ValueError(f"{what} should be a list of parameters, not a {type(parameters).__name__}")
+    found: dict[Tensor, str] = {}
+    for i, item in enumerate(parameters):
+        name, parameter = item if isinstance(item, tuple) else (f"{what}[{i}]", item)
+        if not isinstance(parameter, Tensor) or not parameter.is_leaf:
+            raise ValueError(f"{name} should be a parameter, and is a {_kind(parameter)}")
+        found.setdefault(parameter, name)
+    return [(name, parameter) for parameter, name in found.items()]
+
+
+def require_finite(rule: "Method", what: str, values: Tensor, tasks: Sequence[int]) -> None:
+    """Raise DivergedError if one of `values [K′]` of these tasks is not finite."""
+    if not gradients.is_finite(values):
+        position = int((~torch.isfinite(values)).nonzero()[0])
+        lost = what == "loss" and bool(values[position].isnan())
+        hint = " (where a batch has no label of a task, pass None as its loss)" if lost else ""
+        raise DivergedError(what, tasks[position], rule.steps, hint)
+
+
+def _kind(value: object) -> str:
+    return "tensor that was computed" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _presence(
+    losses: Sequence[Tensor | None], present: Sequence[bool] | Tensor | None, tasks: int, *, on_ranks: bool
+) -> list[bool]:
+    """Whether each task is present here, as the loop says, or as the losses show."""
+    if present is None:
+        return [loss is not None and (loss.requires_grad or bool(loss.detach() != 0)) for loss in losses]
+    found = [bool(value) for value in present]
+    if len(found) != tasks:
+        raise ValueError(f"present has {len(found)} values for {tasks} tasks")
+    for k, loss in enumerate(losses):
+        if found[k] and loss is None and not on_ranks:
+            raise ValueError(f"task {k} is present, but its loss is None")
+    return found
+
+
+def _over_ranks(
+    losses: Sequence[Tensor | None],
+    labelled: list[bool],
+    said: bool,
+    private_known: bool,
+    reduce: Reduce | None,
+    accumulated: Accumulated | None,
+) -> tuple[Tensor, list[bool]]:
+    """Return the losses `[K]` (zero for who is absent) and who is present, over all ranks and micro-batches.
+
+    Raises:
+        DoesNotFitError: a loss has a value and no gradient; or a rank cannot know what a task's loss reaches. All ranks
+            say so together: one that went alone would leave the others waiting.
+    """
+    constant = [
+        k
+        for k, loss in enumerate(losses)
+        if labelled[k] and loss is not None and not loss.requires_grad and bool(loss != 0) and bool(loss.isfinite())
+    ]
+    values = _values(losses, labelled)
+    if accumulated is not None:
+        values = values + accumulated.values.to(values.device)
+        labelled = [now or before for now, before in zip(labelled, accumulated.labelled, strict=True)]
+    if reduce is None:
+        if constant:
+            raise DoesNotFitError(
+                f"the loss of task {constant[0]} has a value but needs no gradient, so that the task would never be "
+                "trained: do not detach it, or pass None where a batch has no label of the task"
+            )
+        return values, labelled
+    graphs = [float(loss is not None and loss.requires_grad) for loss in losses]
+    flags = values.new_tensor([*(float(is_there) for is_there in labelled), *graphs, float(bool(constant))])
+    together = reduce(torch.cat([values, flags]), reduce_op="mean")
+    tasks = len(losses)
+    values, there, graph = together[:tasks], together[tasks : 2 * tasks], together[2 * tasks : 3 * tasks]
+    if together[-1] > 0:
+        raise DoesNotFitError("on one of the ranks a loss has a value but needs no gradient: do not detach it")
+    if not said:
+        labelled = [bool(share > 0) for share in there]
+    parted = [k for k in range(tasks) if labelled[k] and 0 < graph[k] < 1]
+    if parted and not private_known:
+        raise DoesNotFitError(
+            f"a rank cannot know the head of task {parted[0]} without a graph of its loss: pass private=, the lists of "
+            "each task's own parameters, or let its loss be total / count.clamp(min=1) where a batch has no label"
+        )
+    return values, labelled
+
+
+def _values(losses: Sequence[Tensor | None], labelled: Sequence[bool]) -> Tensor:
+    """The losses `[K]`, detached, at least in float32, zero for who is absent."""
+    there = [loss.detach() for loss in losses if loss is not None]
+    if len(there) == len(losses) and all(labelled):
+        values = torch.stack(there)
+    else:
+        zero = torch.zeros((), dtype=there[0].dtype, device=there[0].device) if there else torch.zeros(())
+        values = torch.stack(
+            [loss.detach() if on and loss is not None else zero for loss, on in zip(losses, labelled, strict=True)]
+        )
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _check_features(
+    rule: "Method", step: Step, leaves: Mapping[Tensor, int], met: int, with_graph: Sequence[int]
+) -> None:
+    """Refuse features through which not everything shared reaches the heads; note what lies behind them."""
+    features, otherwise = step.features, "or measure at=shared"
+    if features is None:
+        raise DoesNotFitError(f"{type(rule).__name__} needs the features: pass features=…, {otherwise}")
+    for parameter, bits in leaves.items():
+        if parameter in step.names:
+            task = next(k for position, k in enumerate(step.tasks) if bits >> position & 1)
+            raise DoesNotFitError(
+                f"the loss of task {task} reaches the shared parameter {step.names[parameter]} past the features: "
+                f"pass as features the very tensor that all heads read (no copy of it), {otherwise}"
+            )
+    for position in with_graph:
+        if not met >> position & 1:
+            raise DoesNotFitError(
+                f"the loss of task {step.tasks[position]} does not depend on the features: "
+                f"pass as features the very tensor that all heads read, {otherwise}"
+            )
+    behind, _ = gradients.reached([features])
+    if with_graph and step.names.keys().isdisjoint(behind):
+        raise DoesNotFitError(
+            f"the features depend on no shared parameter ({next(iter(step.names.values()))}, for one): "
+            f"pass as features what the trunk returned, {otherwise}"
+        )
+    if with_graph:
+        step.reached.update(behind)
+
+
+def _check_last(rule: "Method", step: Step, leaves: Mapping[Tensor, int], with_graph: Sequence[int]) -> None:
+    """Refuse a last layer that is frozen, or that a loss does not reach."""
+    last = step.last
+    if last is None:
+        raise DoesNotFitError(
+            f"{type(rule).__name__} measures gradients at the last shared layer: pass last=, its weight"
+        )
+    if not last.requires_grad:
+        raise DoesNotFitError("last, the weight of the last shared layer, is frozen: pass one that learns")
+    for position in with_graph:
+        if not leaves.get(last, 0) >> position & 1:
+            raise DoesNotFitError(
+                f"the loss of task {step.tasks[position]} does not reach last, of shape {list(last.shape)}: "
+                "pass the weight of a layer through which all losses pass"
+            )
