@@ -117,7 +117,7 @@ class Run:
     def step(self, chosen: Tensor, *, point: bool = False) -> None:
         """Take one step on the `chosen` training examples; with `point`, probe it and write down what is known then."""
         batch = self.model.batch("train", chosen)
-        problem = StepProblem(self.model, self.spec, self.optimiser, self.passes, batch, self.steps)
+        problem = StepProblem(self.model, self.spec, self.optimiser, batch, self.steps)
         gramian = self._probe(problem) if point else None
         values = self.model.values(problem.forward.losses)
         weights = self._backward(problem, values)

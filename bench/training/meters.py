@@ -1,12 +1,13 @@
 """What a run takes, measured from outside: seconds by part, and passes through the network."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from tasks.core.base import Network, Outputs
 
@@ -48,17 +49,24 @@ class Clock:
 
 
 class Passes:
-    """Counts passes from outside, by hooks, whatever a method does."""
+    """Counts passes from outside, by hooks, whatever a method does and whatever parameters it puts in.
+
+    A backward pass counts once for each forward pass whose graph it goes through: for the heads if it meets a
+    prediction, for the trunk if it meets what the first shared layer that learns has returned.
+    """
 
     def __init__(self, network: Network, teachers: Sequence[nn.Module]) -> None:
         self.counts = {"forward": 0, "heads": 0, "trunk": 0, "teacher": 0}
         self.counting = True
-        self.last_backward = -1
+        self._forwards = 0
+        self._backward = -1
+        self._met: set[tuple[str, int]] = set()
+        """What the current backward pass has met: heads or trunk, of which forward pass."""
         network.register_forward_hook(self._forward)
-        # The gradient of the first shared parameter that learns takes a backward through the whole trunk.
         first = next((parameter for _, parameter in network.shared if parameter.requires_grad), None)
         if first is not None:
-            self.watch_trunk(first)
+            owners = (m for m in network.modules() if any(p is first for p in m.parameters(recurse=False)))
+            next(owners).register_forward_hook(self._through_the_first)
         for teacher in teachers:
             teacher.register_forward_hook(lambda *_: self._count("teacher"))
 
@@ -71,22 +79,31 @@ class Passes:
         finally:
             self.counting = before
 
-    def watch_trunk(self, parameter: Tensor) -> None:
-        """Count a pass through the trunk whenever a gradient of this parameter is computed."""
-        parameter.register_hook(lambda _: self._count("trunk"))
-
     def _forward(self, network: nn.Module, inputs: object, outputs: Outputs) -> None:
         self._count("forward")
-        for prediction in outputs.predictions.values():
-            if prediction.requires_grad:
-                prediction.register_hook(self._through_a_head)
+        self._forwards += 1
+        self._watch("heads", outputs.predictions.values())
 
-    def _through_a_head(self, gradient: Tensor) -> None:
-        # One backward may come through several heads.
-        this = torch._C._current_graph_task_id()
-        if this != self.last_backward:
-            self._count("heads")
-        self.last_backward = this
+    def _through_the_first(self, layer: nn.Module, inputs: object, output: object) -> None:
+        self._watch("trunk", tree_leaves(output))
+
+    def _watch(self, what: str, tensors: Iterable[object]) -> None:
+        """Count the backward passes that meet one of these tensors of the current forward pass."""
+        number = self._forwards
+
+        def meet(gradient: Tensor) -> None:
+            # One backward may come through several heads, or several times through a layer.
+            backward = torch._C._current_graph_task_id()
+            if backward != self._backward:
+                self._backward = backward
+                self._met.clear()
+            if (what, number) not in self._met:
+                self._met.add((what, number))
+                self._count(what)
+
+        for tensor in tensors:
+            if isinstance(tensor, Tensor) and tensor.requires_grad:
+                tensor.register_hook(meet)
 
     def _count(self, what: str) -> None:
         self.counts[what] += self.counting

@@ -62,7 +62,7 @@ class Model:
         return {name: batch[name] for name in self.task_set.inputs}
 
     def forward(self, batch: Batch, tensors: Mapping[str, Tensor] | None = None) -> Forward:
-        """Pass a batch through the network. `tensors` take the place of its parameters and buffers of the same names."""
+        """Pass a batch through the network; `tensors` take the place of its parameters and buffers of their names."""
         with self.fabric.autocast():
             inputs = self.inputs(batch)
             outputs: Outputs = (

@@ -20,9 +20,14 @@ def gradient_gramian(losses: Sequence[Tensor], shared: Sequence[Tensor], reduce:
 
 
 def update_ratio(shared: Sequence[nn.Parameter], gramian: Tensor) -> float | None:
-    """Return ‖update of the shared parameters‖ ÷ ‖Σ task gradients‖, the update being what is in `.grad`."""
-    update = torch.cat([parameter.grad.reshape(-1) for parameter in shared if parameter.grad is not None])
-    return number(torch.linalg.vector_norm(update).double().cpu() / gramian.sum().sqrt())
+    """Return ‖update of the shared parameters‖ ÷ ‖Σ task gradients‖, the update being what is in `.grad`.
+
+    None where there is nothing: a whole training rule may have updated the parameters itself.
+    """
+    update = [parameter.grad.reshape(-1) for parameter in shared if parameter.grad is not None]
+    if not update:
+        return None
+    return number(torch.linalg.vector_norm(torch.cat(update)).double().cpu() / gramian.sum().sqrt())
 
 
 def point(

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, optim
 
 from bench.spec import RunSpec
-from bench.training.meters import Passes
 from bench.training.model import Batch, Model
 from bench.training.streams import batch_order, dropout_seed, seed_global, stream
 from methods.core.base import DivergedError, is_finite
@@ -17,16 +16,13 @@ class StepProblem:
     """The step that a run is about to take, on its own batch.
 
     Forward passes beside the step's own run on copies of the network's buffers, and draw their dropout from streams of
-    their own. All passes are counted, those through parameters that a rule puts in the place of the network's, too.
+    their own.
     """
 
-    def __init__(
-        self, model: Model, spec: RunSpec, optimiser: optim.Optimizer, passes: Passes, batch: Batch, step: int
-    ) -> None:
-        self._model, self._spec, self._optimiser, self._passes, self._step = model, spec, optimiser, passes, step
+    def __init__(self, model: Model, spec: RunSpec, optimiser: optim.Optimizer, batch: Batch, step: int) -> None:
+        self._model, self._spec, self._optimiser, self._step = model, spec, optimiser, step
         self._batches: dict[str, Batch] = {"batch 0": batch}
         self._further = 0
-        self._watched: list[Tensor] = []
         # Dropout takes no generator, so the global one is its alone, and the same at this step for every method.
         seed_global(dropout_seed(spec, step), model.fabric.device)
         self.forward = model.forward(batch)
@@ -65,12 +61,10 @@ class StepProblem:
         """
         if batch is self._batches["batch 0"] and parameters is None:
             return self.forward.losses
-        given = dict(parameters or {})
-        self._watch(given)
         self._further += 1
         name = f"step {self._step}, pass {self._further}"
         seed_global(stream(self._spec.seed, "dropout", self._spec.task_set, name), self._model.fabric.device)
-        losses = self._model.forward(batch, {**self._model.buffers(), **given}).losses
+        losses = self._model.forward(batch, {**self._model.buffers(), **(parameters or {})}).losses
         values = torch.stack([loss.detach() for loss in losses])
         if not is_finite(values):
             raise DivergedError("loss", int((~torch.isfinite(values)).nonzero()[0]), self._step)
@@ -109,11 +103,3 @@ class StepProblem:
             order = batch_order(self._spec, self._model.examples(split), name)
             self._batches[name] = self._model.batch(split, order[self._step][self._model.own_share])
         return self._batches[name]
-
-    def _watch(self, parameters: Mapping[str, Tensor]) -> None:
-        """Count the passes through the trunk with these parameters: by the first of them that is shared and learns."""
-        found = (parameters[name] for name, _ in self.shared if name in parameters)
-        first = next((parameter for parameter in found if parameter.requires_grad), None)
-        if first is not None and not any(first is seen for seen in self._watched):
-            self._watched.append(first)
-            self._passes.watch_trunk(first)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,43 @@ def sets():
 def rules():
     """The file of the test's own balancing rules."""
     return HERE / "plugin_rules.py"
+
+
+@pytest.fixture(scope="session")
+def observe(sets, rules):
+    """Train one run on the test's own task set; return it with all that its network saw. Remembers runs."""
+
+    from trained import train
+
+    from bench.catalogue import parse_task_set, task_set
+    from bench.spec import RunSpec
+    from methods.core.registry import canonical
+
+    @cache
+    def run(method="equal", seed=0, tasks=("size", "kind"), options="", precision="32-true", steps=24, **protocol):
+        variant = canonical([parse_task_set(sets + (f"[{options}]" if options else ""))])
+        if method[0].isupper():
+            method = f"{rules}:{method}"
+        toy = task_set(variant)
+        recipe = toy.protocols["epochs"].model_copy(update={"steps": steps, **protocol})
+        spec = RunSpec(
+            task_set=variant,
+            tasks=tasks,
+            method=method,
+            seed=seed,
+            protocol=recipe,
+            precision=precision,
+        )
+        result, cost, state = train(spec)
+        network = toy.built[-1]
+        steps = [seen for seen in network.seen if seen.grad]
+        final = {name: value.clone() for name, value in network.state_dict().items()}
+        return SimpleNamespace(
+            spec=spec, result=result, cost=cost, state=state, network=network, steps=steps, final=final,
+            initial=network.initial, seen=network.seen, task_set=toy,
+        )  # fmt: skip
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """One run: what is alike for all methods at a seed, what is measured and counted, and how a run ends."""
 
 import math
-from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -10,44 +9,13 @@ from torch import nn
 from torch.nn import functional
 from trained import train
 
-from bench.catalogue import parse_task_set, task_set
+from bench.catalogue import parse_task_set
 from bench.spec import STL, RunSpec
 from bench.training.streams import batch_order, build_network, stream
 from methods.core.registry import canonical
 from tasks.core.protocol import Protocol
 
 TASKS = ("size", "kind")
-
-
-@pytest.fixture(scope="session")
-def observe(sets, rules):
-    """Train one run on the test's own task set; return it with all that its network saw. Remembers runs."""
-
-    @cache
-    def run(method="equal", seed=0, tasks=TASKS, options="", precision="32-true", steps=24, **protocol):
-        variant = canonical([parse_task_set(sets + (f"[{options}]" if options else ""))])
-        if method[0].isupper():
-            method = f"{rules}:{method}"
-        toy = task_set(variant)
-        recipe = toy.protocols["epochs"].model_copy(update={"steps": steps, **protocol})
-        spec = RunSpec(
-            task_set=variant,
-            tasks=tasks,
-            method=method,
-            seed=seed,
-            protocol=recipe,
-            precision=precision,
-        )
-        result, cost, state = train(spec)
-        network = toy.built[-1]
-        steps = [seen for seen in network.seen if seen.grad]
-        final = {name: value.clone() for name, value in network.state_dict().items()}
-        return SimpleNamespace(
-            spec=spec, result=result, cost=cost, state=state, network=network, steps=steps, final=final,
-            initial=network.initial, seen=network.seen, task_set=toy,
-        )  # fmt: skip
-
-    return run
 
 
 def alike(one, other):
