@@ -7,7 +7,7 @@ randomness is another stream. Evaluation, probes and second forward passes touch
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,8 +16,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-import methods
-from bench.catalogue import task_set
 from bench.records import STL, Cost, Point, Result, RunSpec, Score
 from methods.core import gradients
 from methods.core.base import DivergedError, DoesNotFitError, Method, is_finite
@@ -29,6 +27,8 @@ PARTS = ("training", "probe", "evaluation", "checkpoint")
 """Of a run's time."""
 
 State = dict[str, Tensor]
+Rule = Callable[..., Method]
+"""Builds a rule: `(num_tasks=…, seed=…, teachers=…) -> Method`."""
 
 
 class Checkpoint(Protocol):
@@ -47,6 +47,8 @@ class Checkpoint(Protocol):
 
 def train(
     spec: RunSpec,
+    task_set: Callable[[], TaskSet],
+    rule: Rule | None,
     teachers: Sequence[State] = (),
     *,
     accelerator: str = "cpu",
@@ -62,7 +64,7 @@ def train(
     """
     strategy = "auto" if devices == 1 else "ddp_spawn"
     fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=spec.precision)  # type: ignore[arg-type]
-    outcome: tuple[Result, Cost, State | None] = fabric.launch(_train, spec, teachers, checkpoint)  # type: ignore[arg-type]  # it passes further arguments on
+    outcome: tuple[Result, Cost, State | None] = fabric.launch(_train, spec, task_set, rule, teachers, checkpoint)  # type: ignore[arg-type]  # it passes further arguments on
     return outcome
 
 
@@ -178,24 +180,24 @@ class _Teacher(nn.Module):
 class Run:
     """One training in progress."""
 
-    def __init__(self, fabric: Fabric, spec: RunSpec, teachers: Sequence[State]) -> None:
+    def __init__(
+        self, fabric: Fabric, spec: RunSpec, task_set: TaskSet, rule: Rule | None, teachers: Sequence[State]
+    ) -> None:
         self.fabric, self.spec, self.protocol = fabric, spec, spec.protocol
-        self.task_set = task_set(spec.task_set)
+        self.task_set = task_set
         self.tasks: list[Task] = [self.task_set.task(name) for name in spec.tasks]
         self.network: Network = build_network(spec, self.task_set).to(fabric.device)
         self.shared = self.network.shared
         self.dropout = stream(spec.seed, "dropout", spec.task_set)
         self.method: Method | None = None
         networks: list[_Teacher] = []
-        if spec.method != STL:
+        if rule is not None:
             noise = stream(spec.seed, "method", spec.task_set, spec.method)
             networks = [
                 _Teacher(self.task_set.network((task,)), task, state).to(fabric.device)
                 for task, state in zip(spec.tasks, teachers, strict=False)
             ]
-            self.method = methods.create(
-                spec.method, num_tasks=len(self.tasks), seed=noise, teachers=networks or None
-            ).to(fabric.device)
+            self.method = rule(num_tasks=len(self.tasks), seed=noise, teachers=networks or None).to(fabric.device)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=self.protocol.lr, weight_decay=self.protocol.weight_decay, fused=True
         )
@@ -460,12 +462,17 @@ class Run:
 
 
 def _train(
-    fabric: Fabric, spec: RunSpec, teachers: Sequence[State], checkpoint: Checkpoint | None
+    fabric: Fabric,
+    spec: RunSpec,
+    task_set: Callable[[], TaskSet],
+    rule: Rule | None,
+    teachers: Sequence[State],
+    checkpoint: Checkpoint | None,
 ) -> tuple[Result, Cost, State | None]:
     torch.set_num_threads(spec.protocol.threads)
     torch.backends.cudnn.deterministic = True
     try:
-        run = Run(fabric, spec, teachers)
+        run = Run(fabric, spec, task_set(), rule, teachers)
     except DoesNotFitError as problem:
         return Result(status="skipped", reason=str(problem)), Cost(), None
     try:

@@ -7,13 +7,13 @@ import platform
 import subprocess
 import traceback
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from torch import OutOfMemoryError
 
-from bench.catalogue import PLACES
+from bench.catalogue import task_set
 from bench.plan import Planned
 from bench.records import Cost, Provenance, Result, RunRecord, Status
 from bench.store import Store, StoreError
@@ -31,9 +31,8 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
     """
     from bench.checkpoint import Checkpoint
     from bench.training import train
+    from methods.core.compose import compose
 
-    if planned.place:
-        PLACES[planned.spec.task_set] = planned.place
     checkpoint = Checkpoint(store.checkpoint(planned.spec.name), planned.key, checkpoint_every)
 
     accelerator, _, devices = planned.parts.device.partition("×")
@@ -43,6 +42,8 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
         teachers = [store.weights(name) for name in planned.parts.upstream]
         result, cost, state = train(
             planned.spec,
+            partial(task_set, planned.task_set),
+            partial(compose, planned.rule.parts) if planned.rule is not None else None,
             teachers,
             accelerator=accelerator,
             devices=int(devices or 1),
@@ -74,6 +75,7 @@ def _record(planned: Planned, result: Result, cost: Cost, log: Sequence[str] = (
         parts=planned.parts,
         task_set_label=planned.task_set_label,
         method_label=planned.method_label,
+        protocol_label=planned.protocol_label,
         result=result,
         cost=cost,
         provenance=Provenance(**environment(), seeds=planned.seeds),

@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 import methods
-from bench.plan import Request, make_plan, parse_seeds
+from bench.plan import LIBRARIES, Request, make_plan, parse_seeds
 from bench.records import STL, Result, RunRecord
 from bench.store import Store
-from methods.core.registry import REQUIRED, Registry, UsageError
+from methods.core.names import UsageError
+from methods.core.options import REQUIRED
+from methods.core.registry import Registry
 
 REQUEST = Request(methods="mgda", tasks="scales[tasks=2]", seeds="1", protocol="smoke", accelerator="cpu")
 
@@ -142,10 +144,10 @@ def test_a_required_option_left_out_is_refused(plan, rules):
 
 
 def test_all_task_sets_are_those_that_are_built_in(plan, monkeypatch):
-    entries = Registry.entries
+    entries = Registry.built_in
     monkeypatch.setattr(
         Registry,
-        "entries",
+        "built_in",
         lambda self: {
             n: e
             for n, e in entries(self).items()
@@ -192,7 +194,7 @@ def test_a_failure_is_kept_and_repeated_on_demand(plan, fulfil, status):
         ({"data": "other"}, "changed: the data"),
         ({"threads": 4}, "changed: the number of threads"),
         ({"device": "cuda"}, "changed: the device"),
-        ({"versions": {"torch": "1.0", "numpy": "1.0"}}, "changed: numpy, torch"),
+        ({"versions": dict.fromkeys(LIBRARIES, "1.0")}, f"changed: {', '.join(sorted(LIBRARIES))}"),
     ],
 )
 def test_a_run_of_another_key_is_to_be_made_and_what_changed_is_named(plan, fulfil, changed, said):
