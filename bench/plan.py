@@ -110,6 +110,7 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
     settings = [_Setting(variant, task_set(variant), *_protocol(asked, variant)) for variant in sets]
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     sources = {(variant, rule): _sources(variant, rule) for variant in sets for rule in (None, *rules)}
+    together = tuple(seeds)
     runs: dict[str, Planned] = {}
 
     def add(setting: _Setting, rule: Variant | None, tasks: tuple[str, ...], seed: int, seed_round: int) -> Planned:
@@ -149,7 +150,7 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
             todo,
             why,
             seed_round,
-            tuple(seeds),
+            together,
         )
         return runs[name]
 

@@ -64,8 +64,10 @@ class Entry:
 
     @property
     def short(self) -> str:
-        """The name, of a file without its folder."""
-        return self.name if self.file is None else f"{quoted(self.file.name, IN_NAMES)}:{self.class_name}"
+        """The name, without a folder or module."""
+        if self.file is not None:
+            return f"{quoted(self.file.name, IN_NAMES)}:{self.class_name}"
+        return self.name if self.given is None else self.class_name
 
 
 @dataclass(frozen=True)
@@ -286,7 +288,7 @@ class Registry:
             if (entry.module, entry.class_name) == (cls.__module__, cls.__qualname__):
                 return self.find(name)
         if (file := source(cls)) is None:
-            return Entry(cls.__qualname__, cls.__name__, given=cls)
+            return Entry(quoted(f"{cls.__module__}:{cls.__qualname__}", IN_NAMES), cls.__name__, given=cls)
         return self._at_path(file, cls.__qualname__)
 
     def _part(self, entry: Entry, written: Mapping[str, str], given: Mapping[str, Any]) -> Part:

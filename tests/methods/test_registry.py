@@ -665,7 +665,7 @@ def test_a_class_of_no_file_is_itself():
     exec("from methods import Method\nclass Mine(Method):\n def weigh(self, losses): return losses", space)
     space["Mine"].__module__ = "not_a_module"
     variant = methods.parse(space["Mine"])
-    assert variant.stable == "Mine"
+    assert (variant.stable, variant.label) == ("not_a_module:Mine", "Mine")
     assert type(methods.create(variant, num_tasks=2)) is space["Mine"]
 
 
