@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.forecast import forecast
-from bench.plan import Planned, Request, make_plan
+from bench.plan import Names, Planned, Request, make_plan
 from bench.records import CostRecord, RunRecord
 from bench.store import Store, log
-from methods.core.registry import UsageError, did_you_mean
+from methods.core.names import UsageError, did_you_mean
+from methods.core.registry import source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +33,8 @@ class Watcher(Protocol):
 
 
 def run(
-    methods: str | Sequence[str] = "all",
-    tasks: str | Sequence[str] = "all",
+    methods: Names = "all",
+    tasks: Names = "all",
     seeds: int | str | Sequence[int] = 8,
     protocol: str = "quick",
     out: str | Path = "results/local",
@@ -53,9 +54,14 @@ def run(
     """Train what is not there yet, write the pages to `out`, and return the leaderboard.
 
     Args:
-        methods, tasks: variants, or "all".
+        methods: variants as text ("all", "mgda[at=features],equal"), classes, or a list of both. Other processes import
+            a class from its file; one without a file (of a notebook) needs the inline engine.
+        tasks: as `methods`.
         seeds: how many (0, 1, …), or which (a list, or text such as "100-107").
-        protocol, precision, accelerator, devices: as on the command line.
+        protocol: the recipe, as on the command line; "quick[lr=0.1]" changes one of its fields.
+        precision: "32-true" or "bf16-mixed".
+        accelerator: "auto", "cpu" or "cuda".
+        devices: within one run.
         out: the folder of the records and pages.
         retry: repeat runs that failed for reasons of the machine.
         engine: "local" (isolated processes) or "inline" (in this one, for debuggers).
@@ -72,11 +78,13 @@ def run(
     """
     store = Store(Path(out))
     _check(engine, workers, timeout, checkpoint_every, devices)
-    request = Request(_text(methods), _text(tasks), _text(seeds), protocol, precision, accelerator, devices, retry)
+    inline = engine == "inline" or debug
+    if not inline:
+        _require_files(methods, tasks)
+    request = Request(methods, tasks, _text(seeds), protocol, precision, accelerator, devices, retry)
     runs = make_plan(request, store)
     store.require_writable()
     todo = [planned for planned in runs if planned.todo]
-    inline = engine == "inline" or debug
     places = _places(todo, workers) if todo and not inline else {}
     if watcher is not None:
         watcher.planned(runs, forecast(runs, store.records(), places.get("workers")))
@@ -141,6 +149,14 @@ def _check(engine: str, workers: int | str, timeout: float, checkpoint_every: in
         raise UsageError(f"--checkpoint-every {checkpoint_every}: write a number of steps, or 0 for never")
     if checkpoint_every and devices > 1:
         raise UsageError(f"--checkpoint-every works on one device, and --devices is {devices}: leave one of them out")
+
+
+def _require_files(*asked: Names) -> None:
+    """Refuse classes that no other process could import."""
+    for item in asked:
+        for cls in [item] if isinstance(item, str | type) else item:
+            if isinstance(cls, type) and source(cls) is None:
+                raise UsageError(f"{cls.__qualname__} is in no file: put it in one, or run with engine='inline'")
 
 
 def _places(todo: Sequence[Planned], workers: int | str) -> dict[str, Any]:
@@ -229,8 +245,6 @@ def _read(source: Path) -> tuple[list[RunRecord], list[CostRecord]]:
     return records, store.costs()
 
 
-def _text(value: int | str | Sequence[int] | Sequence[str]) -> str:
-    """Write a Python argument as on the command line."""
-    if isinstance(value, str | int):
-        return str(value)
-    return ",".join(f"{item}-{item}" if isinstance(item, int) else item for item in value)
+def _text(seeds: int | str | Sequence[int]) -> str:
+    """Write seeds as on the command line."""
+    return str(seeds) if isinstance(seeds, str | int) else ",".join(f"{seed}-{seed}" for seed in seeds)

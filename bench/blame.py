@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from methods.core.registry import Entry, UsageError
+from methods.core.names import UsageError
+from methods.core.registry import Entry
 from tasks.core.errors import DataError, in_words
 
 
@@ -27,10 +28,10 @@ def blame(entry: Entry) -> Iterator[None]:
         raise UsageError(f"{entry.name}: {in_words(problem)}{place_in(entry.file, problem)}") from problem
 
 
-def place_in(file: Path, problem: BaseException | None) -> str:
+def place_in(file: Path | None, problem: BaseException | None) -> str:
     """Say where in a file an exception, or what caused it, came from: ` (file.py:38)`; nothing if not from there."""
     found = ""
-    while problem is not None:
+    while file is not None and problem is not None:
         for frame in traceback.extract_tb(problem.__traceback__):
             if Path(frame.filename).resolve() == file.resolve():
                 found = f" ({file.name}:{frame.lineno})"

@@ -1,45 +1,68 @@
-"""Task sets by name. (Methods have `methods.create`.)"""
+"""Task sets by name. (Methods have `methods.create`.)
 
+`python -m bench.catalogue` writes what the packages ship about their plug-ins, after one of them was edited or added.
+"""
+
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import methods
 from bench.blame import blame, place_in
-from methods.core.registry import PLACE, Part, Registry, UsageError, canonical
+from methods.core.names import UsageError
+from methods.core.registry import DESCRIBED, Registry, Variant
 from tasks.core.errors import in_words
 
 if TYPE_CHECKING:
     from tasks.core.base import TaskSet
 
-PLACES: dict[str, str] = {}
-"""Where the data of a task set lies on this machine, by variant, if a request named a folder. It is no part of the
-variant: the same data in another place is the same data, and other data has another fingerprint."""
 
-task_sets = Registry("task set", "tasks", "TaskSet", "mtl_bench.tasks")
+def _facts(task_set: Any) -> dict[str, Any]:
+    """Return what a plan needs to know of a task set before it is built."""
+    protocols = getattr(task_set, "protocols", None)
+    known = list(protocols) if isinstance(protocols, Mapping) else None  # None: only what is built knows them
+    return {"embedded": task_set.embedded, "hub": task_set.hub, "protocols": known}
 
 
-def parse_task_set(variant: str) -> Part:
+task_sets = Registry("task set", "tasks", "tasks.core.base:TaskSet", "mtl_bench.tasks", _facts, place="path")
+
+
+def parse_task_set(variant: "str | type | Variant") -> Variant:
     """Read a task set's variant, `name[key=value,…]`.
 
     Raises:
         UsageError: a name or an option is wrong.
     """
-    parts = task_sets.parse(variant)
-    if len(parts) > 1:
+    if isinstance(variant, Variant):
+        return variant
+    found = task_sets.parse(variant)
+    if len(found.parts) > 1:
         raise UsageError(f"{variant}: one task set at a time; separate several by commas")
-    return parts[0]
+    return found
 
 
-def task_set(variant: str) -> "TaskSet":
+def embedded() -> list[str]:
+    """Return the names of the built-in task sets whose data the install brings."""
+    return [name for name, entry in task_sets.built_in().items() if task_sets.describe(entry).facts["embedded"]]
+
+
+def place(variant: Variant) -> str:
+    """Return where the data lies on this machine, if the variant names a folder; else ""."""
+    return str(variant.parts[0].place or "")
+
+
+def task_set(variant: "str | type | Variant") -> "TaskSet":
     """Return the task set of a variant, built once in a process: runs share its data. Raises as `build`."""
-    return _built(variant, PLACES.get(variant, ""))
+    parsed = parse_task_set(variant)
+    return _built(parsed, parsed.parts[0].load())
 
 
 @cache
-def _built(variant: str, place: str) -> "TaskSet":
+def _built(variant: Variant, cls: type) -> "TaskSet":  # of an edited file the class is another
     return build(variant)
 
 
-def build(variant: str) -> "TaskSet":
+def build(variant: "str | type | Variant") -> "TaskSet":
     """Build a task set from its variant, and try its parts on each other.
 
     Raises:
@@ -48,27 +71,38 @@ def build(variant: str) -> "TaskSet":
     """
     from tasks.core.trial import try_out  # with torch, which a wrong name need not pay for
 
-    built = construct(variant)
-    with blame(parse_task_set(variant).entry):
+    parsed = parse_task_set(variant)
+    built = construct(parsed)
+    with blame(parsed.parts[0].entry):
         built.check()
         try_out(built)
     return built
 
 
-def construct(variant: str) -> "TaskSet":
+def construct(variant: "str | type | Variant") -> "TaskSet":
     """Make the object of a task set, whose data is not loaded yet.
 
     Raises:
         UsageError: a name or an option is wrong, or the set's file or constructor raises.
     """
-    part = parse_task_set(variant)
+    [part] = parse_task_set(variant).parts
     values = dict(part.values)
-    if place := values.get(PLACE) or PLACES.get(canonical([part])):
-        values[PLACE] = place
+    if part.place is not None:
+        values[task_sets.place] = part.place
     with blame(part.entry):
-        kind = part.entry.load()
+        kind = part.load()
         try:
             made: TaskSet = kind(**values)
         except ValueError as problem:  # what it has against an option
             raise UsageError(f"{in_words(problem)}{place_in(part.entry.file, problem)}") from problem
     return made
+
+
+def main() -> None:
+    """Write `described.json` of both packages."""
+    for registry in (methods.registry, task_sets):
+        (registry.folder / DESCRIBED).write_text(registry.ship(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

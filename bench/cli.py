@@ -28,7 +28,7 @@ err = Console(stderr=True)
 Methods = Annotated[str, typer.Option(help="all, or variants: a,b[x=1],path.py:Class")]
 Tasks = Annotated[str, typer.Option(help="all (the embedded sets), or variants: t[x=1],path.py:Class")]
 Seeds = Annotated[str, typer.Option(help="how many (8: 0 to 7), a range (100-107) or a list (3,5)")]
-ProtocolName = Annotated[str, typer.Option(help="the recipe that every method gets alike")]
+ProtocolName = Annotated[str, typer.Option(help="the recipe that every method gets alike: quick, or quick[lr=0.1]")]
 Folder = Annotated[Path, typer.Option(help="the folder of records and pages")]
 Precision = Annotated[str, typer.Option(help="32-true or bf16-mixed")]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu or cuda")]
@@ -280,13 +280,15 @@ def baseline_update_command(
 @app.command("list")
 def list_command(
     what: Annotated[str, typer.Argument(help="methods, tasks or runs")] = "methods",
+    name: Annotated[str, typer.Argument(help="one of the methods or tasks, which is imported if need be")] = "",
     out: Folder = DEFAULT_OUT,
     debug: Debug = False,
 ) -> int:
     """List methods, task sets or stored runs."""
     import methods
     from bench.catalogue import task_sets
-    from methods.core.registry import REQUIRED, UsageError, did_you_mean
+    from methods.core.names import UsageError, did_you_mean
+    from methods.core.options import REQUIRED
 
     kinds = {"methods": methods.registry, "tasks": task_sets}
     table = Table(box=None, pad_edge=False)
@@ -301,16 +303,22 @@ def list_command(
             _add(
                 table,
                 *(record.name[:10], record.task_set_label, record.method_label, "+".join(spec.tasks), spec.seed),
-                *(spec.protocol.name, record.result.status),
+                *(record.protocol_label or spec.protocol.name, record.result.status),
             )
     elif what in kinds:
+        registry = kinds[what]
         table.add_column(what, no_wrap=True)
         table.add_column("options")
         table.add_column("")
-        for entry in kinds[what].entries().values():
-            options = kinds[what].options(entry)
-            given = [n if o.default is REQUIRED else f"{n}={o.default}" for n, o in sorted(options.items())]
-            _add(table, entry.name, "\n".join(given), entry.summary)
+        for entry in [registry.find(name)] if name else registry.entries().values():
+            if entry.distribution and not name:  # named by nobody, it is not imported
+                _add(table, entry.name, "", f"from {entry.distribution}: list {what} {entry.name} says more")
+                continue
+            described = registry.describe(entry)
+            options = sorted(described.options.items())
+            given = [n if o.default is REQUIRED else f"{n}={o.write(o.default)}" for n, o in options]
+            whose = f" (from {entry.distribution})" if entry.distribution else ""
+            _add(table, entry.name, "\n".join(given), described.summary + whose)
     else:
         raise UsageError(f"list '{what}'{did_you_mean(what, [*kinds, 'runs'])}")
     _out().print(table)
@@ -374,7 +382,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):  # a pipe that cannot write − or × gets a question mark
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    logging.getLogger("bench").handlers = [_Lines()]  # one, however often this is called
+    for name in ("bench", "methods"):
+        logging.getLogger(name).handlers = [_Lines()]  # one, however often this is called
     try:
         code = app(given, standalone_mode=False, prog_name="python -m bench")
     except KeyboardInterrupt:
@@ -469,7 +478,7 @@ def _say(text: str) -> None:
 def _explain(problem: Exception) -> int:
     """Print an error in one line; return the exit code that goes with it."""
     from bench.store import NothingToCompareError, StoreError
-    from methods.core.registry import UsageError
+    from methods.core.names import UsageError
     from tasks.core.errors import DataError
 
     if type(problem).__name__ == "NoArgsIsHelpError":  # python -m bench, and nothing else

@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch.profiler import ProfilerActivity, profile
 
 import methods
-from bench.catalogue import PLACES, task_set
+from bench.catalogue import task_set
 from bench.engine.runs import environment
 from bench.plan import Planned
 from bench.records import CostRecord, RunRecord, StepCost
@@ -24,6 +24,8 @@ from bench.spec import STL, RunSpec, digest
 from bench.training.loop import Run
 from bench.training.meters import wait
 from bench.training.streams import batch_order, build_network
+from methods.core.compose import compose
+from methods.core.registry import Variant
 
 ROUNDS = 20
 STEPS = 5
@@ -64,9 +66,7 @@ def measure(members: Sequence[Planned]) -> CostRecord:
     What epochs cost (a rule that asks for validation losses) is measured apart, and spread over their steps.
     """
     first = members[0]
-    if first.place:
-        PLACES[first.spec.task_set] = first.place
-    steps = Steps(((planned.spec, bool(planned.parts.upstream)) for planned in members), first.parts.device)
+    steps = Steps(((planned.spec, planned.task_set, planned.rule) for planned in members), first.parts.device)
     fabric = steps.fabric
     memory = [_memory(fabric, take) for take in steps.take]
     rounds: list[list[float]] = []
@@ -103,17 +103,17 @@ class Steps:
     """Runs of one task set in one process, ready to be timed in turn: each has taken the step that builds things.
 
     Args:
-        members: what each is asked, and whether it reads teachers. They are fresh ones here, which cost the same as
+        members: what each is asked, its task set and its rule. Teachers are fresh ones here, which cost the same as
             trained ones.
         device: for all.
     """
 
-    def __init__(self, members: Iterable[tuple[RunSpec, bool]], device: str) -> None:
+    def __init__(self, members: Iterable[tuple[RunSpec, Variant, Variant | None]], device: str) -> None:
         asked = list(members)
         first = asked[0][0]
         torch.set_num_threads(first.protocol.threads)
         self.fabric = Fabric(accelerator=device, devices=1, precision=first.precision)  # type: ignore[arg-type]
-        self.runs = [_build(self.fabric, spec, taught) for spec, taught in asked]
+        self.runs = [_build(self.fabric, *member) for member in asked]
         self.take = [_taking(run) for run in self.runs]
         for take in self.take:
             take()
@@ -131,11 +131,11 @@ class Steps:
         return (time.perf_counter() - begin) / STEPS
 
 
-def _build(fabric: Fabric, spec: RunSpec, taught: bool) -> Run:
+def _build(fabric: Fabric, spec: RunSpec, variant: Variant, rule: Variant | None) -> Run:
+    built, taught = task_set(variant), rule is not None and methods.reads_teachers(rule)
     singles = [spec.model_copy(update={"method": STL, "tasks": (task,)}) for task in spec.tasks] if taught else []
-    chosen = task_set(spec.task_set)
-    rule = None if spec.method == STL else partial(methods.create, spec.method)
-    run = Run(fabric, spec, chosen, rule, [build_network(single, chosen).state_dict() for single in singles])
+    teachers = [build_network(single, built).state_dict() for single in singles]
+    run = Run(fabric, spec, built, partial(compose, rule.parts) if rule is not None else None, teachers)
     run.hears_epochs = False  # they are measured apart, and must not end inside a round
     return run
 

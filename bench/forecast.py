@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from bench.plan import Planned
 from bench.records import REFERENCE, RunRecord
 from bench.spec import STL, RunSpec
+from tasks.core.protocol import Protocol
 
 
 def forecast(runs: Sequence[Planned], known: Mapping[str, RunRecord], workers: int | None = None) -> list[str]:
@@ -23,12 +24,15 @@ def forecast(runs: Sequence[Planned], known: Mapping[str, RunRecord], workers: i
     return lines + _effect(runs, known)
 
 
-def similar(spec: RunSpec) -> tuple[str, str, tuple[str, ...], str]:
+Likeness = tuple[str, str, tuple[str, ...], Protocol]
+
+
+def similar(spec: RunSpec) -> Likeness:
     """Return what runs that take about as long have in common."""
-    return spec.task_set, spec.method, spec.tasks, spec.protocol.name
+    return spec.task_set, spec.method, spec.tasks, spec.protocol
 
 
-def seconds_of_similar(known: Mapping[str, RunRecord]) -> dict[tuple[str, str, tuple[str, ...], str], float]:
+def seconds_of_similar(known: Mapping[str, RunRecord]) -> dict[Likeness, float]:
     """Return the seconds that a run of each likeness took, where one has ended by itself."""
     return {similar(r.spec): r.cost.total_seconds for r in known.values() if r.cost.total_seconds}
 

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 from bench.gate import SLOWER_IN_TURN, Key
 from bench.records import RunRecord
 from bench.report.runs import groups
-from bench.spec import RunSpec
+from bench.spec import STL, RunSpec
 from bench.store import NothingToCompareError
-from methods.core.registry import UsageError
+from methods.core.names import UsageError
 
 ROUNDS = 30
 REPEATS = 3
@@ -40,7 +40,7 @@ class _Asked(NamedTuple):
 
     spec: RunSpec
     taught: bool
-    """Whether it reads teachers."""
+    """Whether it reads teachers, which the code of a base may ask."""
 
 
 def slowdowns(
@@ -144,10 +144,15 @@ def _serve() -> None:
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # whatever else prints, prints elsewhere, and before what ends the process
         sys.stdout = sys.stderr
+        import methods
+        from bench.catalogue import parse_task_set
         from bench.costs import Steps
 
         asked = json.loads(sys.stdin.readline())
-        steps = Steps(((RunSpec.model_validate(spec), taught) for spec, taught in asked["runs"]), asked["device"])
+        specs = [RunSpec.model_validate(spec) for spec, _ in asked["runs"]]
+        rules = [None if spec.method == STL else methods.parse(spec.method) for spec in specs]
+        members = [(spec, parse_task_set(spec.task_set), rule) for spec, rule in zip(specs, rules, strict=True)]
+        steps = Steps(members, asked["device"])
         print("true", file=answers, flush=True)
         for _ in sys.stdin:
             print(json.dumps(steps.round()), file=answers, flush=True)

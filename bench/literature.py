@@ -22,7 +22,7 @@ from rich.text import Text
 
 from bench.evidence.delta import Floats, delta_mtl, mean_rank
 from bench.spec import STL
-from methods.core.registry import UsageError, did_you_mean
+from methods.core.names import UsageError, did_you_mean
 from tasks.core.errors import DataError
 
 COLUMNS = {

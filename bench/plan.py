@@ -1,27 +1,46 @@
 """Which runs a request needs, baselines first; and why each is there already or not."""
 
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from pydantic import ValidationError
 
 import methods
-from bench.catalogue import PLACES, parse_task_set, task_set, task_sets
+from bench.catalogue import embedded, parse_task_set, place, task_set, task_sets
 from bench.records import FINAL, REFERENCE, KeyParts, RunRecord
 from bench.sources import closure
 from bench.spec import STL, RunSpec
 from bench.store import Store
-from methods.core.registry import PLACE, REQUIRED, Part, UsageError, canonical, did_you_mean, label, split
+from methods.core import names
+from methods.core.names import UsageError, did_you_mean, split
+from methods.core.options import REQUIRED, Option
+from methods.core.registry import Registry, Variant
 from tasks.core import hub
+from tasks.core.protocol import Protocol
 
+if TYPE_CHECKING:
+    from tasks.core.base import TaskSet
+
+TRAINING = "bench.training.loop"
+"""The module from which the source closure of every run starts."""
+COMPOSE = "methods.core.compose"
+"""What builds a rule; it is in the closure of every run that has one."""
+LIBRARIES = ("torch", "numpy", "scipy", "torchmetrics", "lightning-fabric")
+"""The distributions that make the numbers."""
+Names = str | type | Sequence[str | type]
+"""Variants in text, separated by commas; or several of them, and classes."""
 MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for, as text."""
+    """What a user asks for, as it was written."""
 
-    methods: str = "all"
-    tasks: str = "all"
+    methods: Names = "all"
+    tasks: Names = "all"
     seeds: str = "8"
     protocol: str = "quick"
     precision: str = "32-true"
@@ -37,16 +56,36 @@ class Planned:
     spec: RunSpec
     parts: KeyParts
     key: str
-    task_set_label: str
-    method_label: str
+    task_set: Variant
+    rule: Variant | None
+    """None: single-task learning."""
+    protocol_label: str
     todo: bool
     why: str
     seed_round: int
     """The round of seeds in which it is made: its own seed's, and for a teacher of another seed its student's."""
     seeds: tuple[int, ...]
     """All that were asked for together."""
-    place: str = ""
-    """Where the task set's data lies on this machine, if the request says so."""
+
+    @property
+    def task_set_label(self) -> str:
+        """What to call the task set."""
+        return self.task_set.label
+
+    @property
+    def method_label(self) -> str:
+        """What to call the method."""
+        return self.rule.label if self.rule is not None else STL
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """A task set with the protocol that was chosen for it."""
+
+    variant: Variant
+    built: "TaskSet"
+    protocol: Protocol
+    protocol_label: str
 
 
 def make_plan(request: Request, store: Store) -> list[Planned]:
@@ -58,70 +97,71 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
         DataError: the data of a task set cannot be had, or is not what it declares.
     """
     rules = _methods(request.methods)
-    sets = _task_sets(request.tasks, request.protocol)
+    sets = _task_sets(request.tasks)
+    asked = names.read(request.protocol)
+    _check_protocol(asked, sets)
     seeds = parse_seeds(request.seeds)
     _check(request)
-    for part in sets:
-        if place := part.entry.attributes.get("hub"):
-            hub.require(place, part.values.get(PLACE, ""))
+    for variant in sets:
+        if source := variant.parts[0].facts["hub"]:
+            hub.require(source, place(variant))
     present = store.records()
     device = _device(request)
     _check_fit(rules, sets)
-
+    settings = [_Setting(variant, task_set(variant), *_protocol(asked, variant)) for variant in sets]
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    sources = {(variant, rule): _sources(variant, rule) for variant in sets for rule in (None, *rules)}
+    together = tuple(seeds)
     runs: dict[str, Planned] = {}
 
-    def add(part: Part, rule: list[Part], tasks: tuple[str, ...], seed: int, seed_round: int) -> Planned:
+    def add(setting: _Setting, rule: Variant | None, tasks: tuple[str, ...], seed: int, seed_round: int) -> Planned:
         """Plan a run, and before it the baselines that it reads; one that is planned already stays where it is."""
-        built = task_set(canonical([part]))
         spec = RunSpec(
-            task_set=canonical([part]),
+            task_set=setting.variant.stable,
             tasks=tasks,
-            method=canonical(rule) if rule else STL,
+            method=rule.stable if rule else STL,
             seed=seed,
-            protocol=built.protocols[request.protocol],
+            protocol=setting.protocol,
             precision=request.precision,
         )
-        if spec.name in runs:
-            return runs[spec.name]
+        name = spec.name
+        if name in runs:
+            return runs[name]
         teachers: list[Planned] = []
-        if distils := methods.reads_teachers(rule):
+        if distils := methods.reads_teachers(rule) if rule else None:
             chosen = distils.values.get("teacher_seed")
-            teachers = [add(part, [], (task,), seed if chosen is None else chosen, seed_round) for task in tasks]
-        entries = [part.entry, *(p.entry for p in rule)]
+            teachers = [add(setting, None, (task,), seed if chosen is None else chosen, seed_round) for task in tasks]
         parts = KeyParts(
-            data=built.fingerprint,
+            data=setting.built.fingerprint,
             threads=spec.protocol.threads,
             device=device,
-            versions={name: importlib.metadata.version(name) for name in ("torch", "numpy")},
+            versions=versions,
             upstream={teacher.spec.name: teacher.key for teacher in teachers},
-            sources=closure(
-                ["bench.training.loop", *(entry.module for entry in entries if entry.module)],
-                [entry.file for entry in entries if not entry.module],
-            ),
+            sources=sources[setting.variant, rule],
         )
-        todo, why = _state(spec, parts, store, present.get(spec.name), request.retry)
-        method_label = label(rule) if rule else STL
-        runs[spec.name] = Planned(
+        key = parts.key(name)
+        todo, why = _state(spec, parts, key, store, present.get(name), request.retry)
+        runs[name] = Planned(
             spec,
             parts,
-            parts.key(spec.name),
-            label([part]),
-            method_label,
+            key,
+            setting.variant,
+            rule,
+            setting.protocol_label,
             todo,
             why,
             seed_round,
-            tuple(seeds),
-            PLACES.get(spec.task_set, ""),
+            together,
         )
-        return runs[spec.name]
+        return runs[name]
 
     for seed in seeds:
-        for part in sets:
-            names = tuple(task.name for task in task_set(canonical([part])).tasks)
-            for name in names:
-                add(part, [], (name,), seed, seed)
+        for setting in settings:
+            tasks = tuple(task.name for task in setting.built.tasks)
+            for task in tasks:
+                add(setting, None, (task,), seed, seed)
             for rule in rules:
-                add(part, rule, names, seed, seed)
+                add(setting, rule, tasks, seed, seed)
     return list(runs.values())
 
 
@@ -142,41 +182,92 @@ def parse_seeds(text: str) -> list[int]:
     return sorted(set(seeds))
 
 
-def _methods(text: str) -> list[list[Part]]:
+def _methods(asked: Names) -> list[Variant]:
     """The variants asked for, each once, the reference first."""
-    if text == "all":
-        entries = methods.registry.entries().values()
-        free = [e.name for e in entries if all(o.default is not REQUIRED for o in methods.registry.options(e).values())]
-        variants = [name for name in free if name != REFERENCE]
-    else:
-        variants = _listed(text, "method", methods.registry.entries())
-    rules = [methods.parse(REFERENCE), *map(methods.parse, variants)]
-    return list({canonical(rule): rule for rule in rules}.values())
+    registry = methods.registry
+    free = [
+        name
+        for name, entry in registry.built_in().items()
+        if all(option.default is not REQUIRED for option in registry.options(entry).values())
+    ]
+    rules = [methods.parse(name) for name in (REFERENCE, *_listed(asked, registry, free))]
+    return list({rule.stable: rule for rule in rules}.values())
 
 
-def _task_sets(text: str, protocol: str) -> list[Part]:
-    entries = task_sets.entries()
-    embedded = [name for name, entry in entries.items() if entry.attributes.get("embedded", True)]
-    names = embedded if text == "all" else _listed(text, "task set", entries)
-    found = {canonical([part]): part for part in map(parse_task_set, names)}
-    for part in map(parse_task_set, names):
-        name, place = canonical([part]), part.values.get(PLACE)
-        if place != found[name].values.get(PLACE):
-            raise UsageError(f"{name} is named with two folders: {place} and {found[name].values.get(PLACE)}")
-        PLACES[name] = place or ""
-    sets = list(found.values())
-    for part in sets:
-        known = part.entry.attributes.get("protocols", ())
-        if protocol not in known:
-            raise UsageError(f"{part.entry.name} has no protocol '{protocol}'{did_you_mean(protocol, known)}")
-    return sets
+def _task_sets(asked: Names) -> list[Variant]:
+    """The task sets asked for, each once."""
+    found: dict[str, Variant] = {}
+    for variant in map(parse_task_set, _listed(asked, task_sets, embedded())):
+        first = found.setdefault(variant.stable, variant)
+        if place(first) != place(variant):
+            raise UsageError(f"{variant.label} is named with two folders: {place(variant)} and {place(first)}")
+    return list(found.values())
 
 
-def _listed(text: str, kind: str, known: Iterable[str]) -> list[str]:
-    names = [name.strip() for name in split(text, ",") if name.strip()]
-    if not names:
-        raise UsageError(f"no {kind} is named: write all, or some of {', '.join(known)}")
-    return names
+def _listed(asked: Names, registry: Registry, every: Sequence[str]) -> list[str | type]:
+    """What was asked for, one by one; for `all`, the names of `every` built-in one that can do without options."""
+    given = [asked] if isinstance(asked, str | type) else asked
+    found: list[str | type] = []
+    for item in given:
+        words = [item] if isinstance(item, type) else [word.strip() for word in split(item, ",") if word.strip()]
+        for word in words:
+            found += every if word == "all" else [word]
+    if not found:
+        known = ", ".join(registry.entries())
+        raise UsageError(f"no {registry.kind} is named: write all, or some of {known}")
+    return found
+
+
+def _check_protocol(asked: names.Written, sets: Sequence[Variant]) -> None:
+    """Refuse what can be known to be wrong before a task set is imported."""
+    for variant in sets:
+        known = variant.parts[0].facts["protocols"]
+        if known is not None and asked.name not in known:
+            raise UsageError(f"{variant.label} has no protocol '{asked.name}'{did_you_mean(asked.name, known)}")
+    fields = _fields()
+    for name in asked.options:
+        if name not in fields:
+            raise UsageError(f"protocol {asked.name} has no field '{name}'{did_you_mean(name, fields)}")
+    _read(asked)
+
+
+def _protocol(asked: names.Written, variant: Variant) -> tuple[Protocol, str]:
+    """The protocol of a task set with the fields that were asked for, and what to call it."""
+    own = task_set(variant).protocols
+    if asked.name not in own:
+        raise UsageError(f"{variant.label} has no protocol '{asked.name}'{did_you_mean(asked.name, own)}")
+    before = own[asked.name]
+    if not asked.options:
+        return before, asked.name
+    values = {name: getattr(before, name) for name in type(before).model_fields}
+    try:
+        protocol = type(before).model_validate({**values, **_read(asked)})
+    except ValidationError as problem:
+        error = problem.errors()[0]
+        what = names.written(asked.name, asked.options)
+        where = "".join(f"{field}: " for field in error["loc"])
+        raise UsageError(f"{what} on {variant.label}: {where}{error['msg']}") from problem
+    changed = {
+        name: option.write(getattr(protocol, name))
+        for name, option in _fields().items()
+        if getattr(protocol, name) != getattr(before, name)
+    }
+    return protocol, names.written(asked.name, changed)
+
+
+def _fields() -> dict[str, Option]:
+    """The fields of a protocol that a request may change."""
+    return {name: Option(field.annotation) for name, field in Protocol.model_fields.items() if name != "name"}
+
+
+def _read(asked: names.Written) -> Mapping[str, Any]:
+    fields, values = _fields(), {}
+    for name, text in asked.options.items():
+        try:
+            values[name] = fields[name].read(text)
+        except ValueError as problem:
+            raise UsageError(f"{asked.name}[{name}={text}]: {problem}") from None
+    return values
 
 
 def _check(request: Request) -> None:
@@ -203,29 +294,43 @@ def _device(request: Request) -> str:
     return kind if request.devices == 1 else f"{kind}×{request.devices}"
 
 
-def _check_fit(rules: list[list[Part]], sets: list[Part]) -> None:
+def _check_fit(rules: Sequence[Variant], sets: Sequence[Variant]) -> None:
     """Refuse a variant that fits none of the task sets; one that fits some is skipped on the others."""
     from torch import nn
 
-    sizes = {label([part]): len(task_set(canonical([part])).tasks) for part in sets}
+    sizes = {variant.label: len(task_set(variant).tasks) for variant in sets}
     for rule in rules:
         reasons = {}
         for name, size in sizes.items():
             try:
-                methods.create(canonical(rule), num_tasks=size, teachers=[nn.Identity()] * size)
+                methods.create(rule, num_tasks=size, teachers=[nn.Identity()] * size)
             except methods.DoesNotFitError as problem:
                 reasons[name] = f"{name}: {problem}"
             except ValueError as problem:
-                raise UsageError(f"{label(rule)}: {problem}") from problem
+                raise UsageError(f"{rule.label}: {problem}") from problem
         if len(reasons) == len(sizes):
-            raise UsageError(f"{label(rule)} fits none of the task sets: {'; '.join(reasons.values())}")
+            raise UsageError(f"{rule.label} fits none of the task sets: {'; '.join(reasons.values())}")
 
 
-def _state(spec: RunSpec, parts: KeyParts, store: Store, record: RunRecord | None, retry: bool) -> tuple[bool, str]:
+def _sources(task_set: Variant, rule: Variant | None) -> dict[str, str]:
+    """The digests of all modules that define the numbers of a rule on a task set."""
+    entries = [part.entry for part in (*task_set.parts, *(rule.parts if rule else ()))]
+    roots = [TRAINING, COMPOSE] if rule else [TRAINING]
+    found = closure(
+        [*roots, *(entry.module for entry in entries if entry.module)],
+        [entry.file for entry in entries if entry.file],
+    )
+    # Of a class without a file nobody can say whether it is still the same.
+    return found | {entry.name: uuid4().hex for entry in entries if entry.given is not None}
+
+
+def _state(
+    spec: RunSpec, parts: KeyParts, key: str, store: Store, record: RunRecord | None, retry: bool
+) -> tuple[bool, str]:
     """Whether the run is to be made, and why."""
     if record is None:
         return True, "missing"
-    if record.key != parts.key(spec.name):
+    if record.key != key:
         return True, f"changed: {', '.join(record.parts.differences(parts))}"
     if spec.method == STL and record.result.status == "ok" and not store.has_weights(record):
         return True, "its weights are missing or not those of the record"

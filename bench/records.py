@@ -68,6 +68,8 @@ class RunRecord(Frozen):
     parts: KeyParts
     task_set_label: str
     method_label: str
+    protocol_label: str = ""
+    """What to call the protocol, if some of its fields were changed (`quick[lr=0.1]`); empty in older records."""
     result: Result
     cost: Cost
     provenance: Provenance

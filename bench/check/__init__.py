@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import methods
-from bench.catalogue import PLACES, construct, parse_task_set
+from bench.catalogue import construct, parse_task_set, place
 from bench.catalogue import task_sets as registry
-from methods.core.registry import PLACE, UsageError, canonical, did_you_mean
+from methods.core import names
+from methods.core.names import UsageError, did_you_mean
+from methods.core.registry import Variant
 from tasks.core import hub
 from tasks.core.errors import DataError, in_words
 
@@ -22,14 +24,14 @@ class Finding:
     detail: str = ""
 
 
-def check(variant: str) -> Iterator[Finding]:
+def check(name: str | type) -> Iterator[Finding]:
     """Try a rule or a task set, check by check.
 
     Raises:
         UsageError: there is neither of this name, or an option is wrong.
         DataError: the data of the task set is not where it should be.
     """
-    is_task_set = _is_task_set(variant)
+    variant, is_task_set = _parsed(name)
     if is_task_set:
         construct(variant)
     # Imported here, because they import torch, which a wrong name need not pay for.
@@ -55,23 +57,18 @@ def check(variant: str) -> Iterator[Finding]:
             yield Finding(what, "ok")
 
 
-def _is_task_set(variant: str) -> bool:
-    """Whether a variant is one of a task set; raise UsageError if it is nothing."""
-    name = variant.partition("[")[0].partition("+")[0]
-    sets = registry.entries()
-    known = {**methods.registry.entries(), **sets}
-    if name not in known and ".py" not in name:
-        raise UsageError(f"there is no method or task set '{name}'{did_you_mean(name, known)}")
+def _parsed(name: str | type) -> tuple[Variant, bool]:
+    """Read a variant; say, too, whether it is one of a task set. Raise UsageError if there is no such thing."""
+    sets, rules = registry.entries(), methods.registry.entries()
+    first = name if isinstance(name, type) else names.read(names.split(name, "+")[0]).name
+    if isinstance(first, str) and first not in {**sets, **rules} and ".py" not in first:
+        raise UsageError(f"there is no method or task set '{first}'{did_you_mean(first, {**rules, **sets})}")
     try:
-        part = parse_task_set(variant)
+        variant = parse_task_set(name)
     except UsageError:
-        if name in sets:
+        if first in sets:
             raise
-        methods.parse(variant)
-        return False
-    place = part.values.get(PLACE, "")
-    if where := part.entry.attributes.get("hub"):
-        hub.require(where, place)
-    if place:
-        PLACES[canonical([part])] = place
-    return True
+        return methods.parse(name), False
+    if where := variant.parts[0].facts["hub"]:
+        hub.require(where, place(variant))
+    return variant, True

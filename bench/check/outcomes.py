@@ -6,9 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from bench.catalogue import parse_task_set
 from bench.spec import RunSpec
-from methods.core.registry import canonical
+from methods.core.registry import Variant
 from tasks.core.base import TaskSet
 
 
@@ -39,9 +38,9 @@ def task_names(built: TaskSet) -> tuple[str, ...]:
     return tuple(task.name for task in built.tasks)
 
 
-def short_run(variant: str, built: TaskSet, tasks: tuple[str, ...], method: str) -> RunSpec:
+def short_run(task_set: Variant, built: TaskSet, tasks: tuple[str, ...], method: str) -> RunSpec:
     """Return a run of at most 20 steps, of the set's shortest protocol."""
     shortest = min(built.protocols.values(), key=lambda protocol: protocol.steps)
     steps = min(20, shortest.steps)
     protocol = shortest.model_copy(update={"steps": steps, "points": min(2, steps)})
-    return RunSpec(task_set=canonical([parse_task_set(variant)]), tasks=tasks, method=method, seed=0, protocol=protocol)
+    return RunSpec(task_set=task_set.stable, tasks=tasks, method=method, seed=0, protocol=protocol)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import methods
-from bench.catalogue import build, task_sets
+from bench.catalogue import build, embedded, parse_task_set, task_set
 from bench.check.outcomes import (
     CheckError,
     NotApplicableError,
@@ -26,7 +26,9 @@ from bench.spec import STL
 from bench.training.loop import train
 from bench.training.streams import build_network
 from methods.core.base import DoesNotFitError, Method
-from methods.core.registry import canonical, did_you_mean
+from methods.core.compose import compose
+from methods.core.names import did_you_mean
+from methods.core.registry import Variant
 
 
 class Toy(nn.Module):
@@ -70,7 +72,7 @@ class _Teacher(nn.Module):
         return (inputs["x"].tanh(),)
 
 
-def _create(variant: str, tasks: int, seed: int = 0) -> Method:
+def _create(variant: Variant, tasks: int, seed: int = 0) -> Method:
     teachers = [_Teacher() for _ in range(tasks)]
     return methods.create(variant, num_tasks=tasks, seed=seed, teachers=teachers).to(torch.float64)
 
@@ -96,7 +98,7 @@ def _backward(toy: Toy, method: Method, losses: list[Tensor], features: Tensor) 
     return method.backward(losses, shared=toy.trunk.named_parameters(), **given)
 
 
-def _fitting(variant: str, sizes: Sequence[int]) -> list[int]:
+def _fitting(variant: Variant, sizes: Sequence[int]) -> list[int]:
     """Those of some numbers of tasks that a rule takes."""
     found = []
     for tasks in sizes:
@@ -116,12 +118,12 @@ def _near(one: Tensor, other: Tensor, what: str, tolerance: float = 1e-6) -> Non
         raise CheckError(f"{what}: off by {error:.1e} of its length")
 
 
-def builds(variant: str) -> None:
+def builds(variant: Variant) -> None:
     """It can be built for 1, 2, 3 or 40 tasks."""
     _fitting(variant, [1, 2, 3, 40])
 
 
-def one_task(variant: str) -> None:
+def one_task(variant: Variant) -> None:
     """With one task it follows that task's gradient: a positive multiple, step after step."""
     [tasks] = _fitting(variant, [1])
     toy, method = Toy(1), _create(variant, tasks)
@@ -136,7 +138,7 @@ def one_task(variant: str) -> None:
         _near(update, scale * plain, "the update is no multiple of the gradient")
 
 
-def many_tasks(variant: str) -> None:
+def many_tasks(variant: Variant) -> None:
     """With 40 tasks weights and updates are finite, and not zero."""
     [tasks] = _fitting(variant, [40])
     toy, method = Toy(tasks), _create(variant, tasks)
@@ -161,7 +163,7 @@ AWKWARD: dict[str, Change] = {
 """What a rule must survive. Each change is of two losses or more."""
 
 
-def awkward(variant: str) -> None:
+def awkward(variant: Variant) -> None:
     """Zero, equal, opposite and badly scaled gradients leave weights and updates finite."""
     for tasks in _fitting(variant, [2, 3]):
         for name, change in AWKWARD.items():
@@ -184,7 +186,7 @@ def _finite(toy: Toy, weights: Tensor | None) -> None:
             raise CheckError(f"the gradient of {name} is not finite")
 
 
-def deterministic(variant: str) -> None:
+def deterministic(variant: Variant) -> None:
     """The same seed gives the same updates, whatever the global generators."""
     tasks = _fitting(variant, [3, 2])[0]
     ends = []
@@ -199,7 +201,7 @@ def deterministic(variant: str) -> None:
         raise CheckError("two runs of one seed differ: draw from self.generator alone")
 
 
-def others_streams(variant: str) -> None:
+def others_streams(variant: Variant) -> None:
     """It leaves the global generators of torch, numpy and Python alone."""
     tasks = _fitting(variant, [3, 2])[0]
     toy = Toy(tasks)
@@ -210,7 +212,7 @@ def others_streams(variant: str) -> None:
     require_same_generators(before, "draw from self.generator, which `create` seeds")
 
 
-def goes_on(variant: str) -> None:
+def goes_on(variant: Variant) -> None:
     """Saved and loaded, it goes on bit for bit: what it learns and remembers travels in its state_dict."""
     tasks = _fitting(variant, [3, 2])[0]
     toy, method = Toy(tasks), _create(variant, tasks, seed=1)
@@ -237,7 +239,7 @@ def _copied(state: object) -> dict[str, object]:
     return found
 
 
-def leaves_the_network(variant: str) -> None:
+def leaves_the_network(variant: Variant) -> None:
     """`backward` gives every parameter a gradient and changes none."""
     tasks = _fitting(variant, [3, 2])[0]
     toy, method = Toy(tasks), _create(variant, tasks)
@@ -250,7 +252,7 @@ def leaves_the_network(variant: str) -> None:
             raise CheckError(f"{name} has no gradient")
 
 
-def claims(variant: str) -> None:
+def claims(variant: Variant) -> None:
     """What it claims in `invariant` holds."""
     tasks = _fitting(variant, [5, 3, 2])[0]
     claimed = _create(variant, tasks).invariant
@@ -262,7 +264,7 @@ def claims(variant: str) -> None:
         CLAIMS[claim](variant, tasks)
 
 
-def _permutation(variant: str, tasks: int) -> None:
+def _permutation(variant: Variant, tasks: int) -> None:
     """The order of the tasks permutes the weights and leaves the trunk's update alone, step after step."""
     order = torch.randperm(tasks, generator=torch.Generator().manual_seed(3)).tolist()
     toy, method = Toy(tasks), _create(variant, tasks)
@@ -275,26 +277,25 @@ def _permutation(variant: str, tasks: int) -> None:
             _near(again, weights[order], "invariant to permutation, it says; the weights do not follow the tasks", 1e-5)
 
 
-CLAIMS: dict[str, Callable[[str, int], None]] = {"permutation": _permutation}
+CLAIMS: dict[str, Callable[[Variant, int], None]] = {"permutation": _permutation}
 
 
-def trains(variant: str) -> None:
+def trains(variant: Variant) -> None:
     """It trains a few steps on a built-in task set, twice alike."""
-    parts = methods.parse(variant)
     reasons = []
     for name, tasks in _places_to_train():
-        spec = short_run(name, build(name), tasks, canonical(parts))
+        chosen, rule = parse_task_set(name), partial(compose, variant.parts)
+        spec = short_run(chosen, build(name), tasks, variant.stable)
         singles = [spec.model_copy(update={"tasks": (task,), "method": STL}) for task in tasks]
         states = [build_network(single, build(name)).state_dict() for single in singles]
-        teachers = states if methods.reads_teachers(parts) else []
-        again = partial(train, spec, partial(build, name), partial(methods.create, spec.method), teachers)
-        result, _, _ = again()
+        teachers = states if methods.reads_teachers(variant) else []
+        result, _, _ = train(spec, partial(task_set, chosen), rule, teachers)
         if result.status == "skipped":
             reasons.append(result.reason)
             continue
         if result.status != "ok":
             raise CheckError(f"{name}: {result.status}: {result.reason}")
-        if again()[0] != result:
+        if train(spec, partial(task_set, chosen), rule, teachers)[0] != result:
             raise CheckError(f"{name}: a second training ended elsewhere")
         return
     raise NotApplicableError("; ".join(reasons))
@@ -302,12 +303,12 @@ def trains(variant: str) -> None:
 
 def _places_to_train() -> list[tuple[str, tuple[str, ...]]]:
     """The first embedded task set with all its tasks, and with two of them."""
-    name = next(name for name, entry in task_sets.entries().items() if entry.attributes.get("embedded", True))
+    name = embedded()[0]
     tasks = task_names(build(name))
     return [(name, tasks), (name, tasks[:2])]
 
 
-CHECKS: tuple[Callable[[str], None], ...] = (
+CHECKS: tuple[Callable[[Variant], None], ...] = (
     *(builds, one_task, many_tasks, awkward, deterministic, others_streams, goes_on, leaves_the_network),
     *(claims, trains),
 )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import methods
-from bench.catalogue import build
+from bench.catalogue import build, task_set
 from bench.check.outcomes import (
     CheckError,
     NotApplicableError,
@@ -20,6 +20,8 @@ from bench.records import REFERENCE
 from bench.spec import STL
 from bench.training.loop import train
 from bench.training.streams import build_network
+from methods.core.compose import compose
+from methods.core.registry import Variant
 from tasks.core.base import Network, TaskSet
 
 BATCH = 32
@@ -30,16 +32,16 @@ def _batch(built: TaskSet) -> dict[str, Tensor]:
     return {name: column[:BATCH] for name, column in built.splits["train"].items()}
 
 
-def _network(variant: str, built: TaskSet, tasks: tuple[str, ...]) -> Network:
+def _network(variant: Variant, built: TaskSet, tasks: tuple[str, ...]) -> Network:
     return build_network(short_run(variant, built, tasks, STL), built)
 
 
-def data(variant: str) -> None:
+def data(variant: Variant) -> None:
     """Its data is there in three splits, finite and with labels, and its tasks, network and metrics fit it."""
     build(variant)
 
 
-def same_data(variant: str) -> None:
+def same_data(variant: Variant) -> None:
     """Built again it has the same data, and it leaves the global generators alone."""
     before = generators()
     one, other = build(variant).fingerprint, build(variant).fingerprint
@@ -48,7 +50,7 @@ def same_data(variant: str) -> None:
     require_same_generators(before, "draw from a generator of its own")
 
 
-def described(variant: str) -> None:
+def described(variant: Variant) -> None:
     """Its card says where the data is from, and its protocols include the default."""
     built = build(variant)
     empty = [name for name, text in vars(built.card).items() if not text.strip()]
@@ -66,7 +68,7 @@ def described(variant: str) -> None:
         )
 
 
-def networks(variant: str) -> None:
+def networks(variant: Variant) -> None:
     """Its networks, of all tasks and of each alone, have a trunk, heads, taps and a last shared layer."""
     built = build(variant)
     for tasks in [task_names(built), *((name,) for name in task_names(built))]:
@@ -86,7 +88,7 @@ def networks(variant: str) -> None:
                 raise CheckError(f"network.private('{task}') should be parameters of the network that are not shared")
 
 
-def same_start(variant: str) -> None:
+def same_start(variant: Variant) -> None:
     """A parameter of one name starts alike in every network, whatever the other tasks and their order."""
     built = build(variant)
     names = task_names(built)
@@ -99,7 +101,7 @@ def same_start(variant: str) -> None:
                 raise CheckError(f"{name} starts differently in the network of {', '.join(tasks)}")
 
 
-def losses(variant: str) -> None:
+def losses(variant: Variant) -> None:
     """Every loss is a finite total and a count, adds up over parts of a batch, and reaches the trunk and its head."""
     built, batch = build(variant), _batch(build(variant))
     network = _network(variant, built, task_names(built))
@@ -130,7 +132,7 @@ def losses(variant: str) -> None:
             raise CheckError(f"no loss reaches the shared parameter {name}")
 
 
-def features(variant: str) -> None:
+def features(variant: Variant) -> None:
     """Everything shared reaches the heads through the features."""
     built, batch = build(variant), _batch(build(variant))
     network = _network(variant, built, task_names(built))
@@ -149,7 +151,7 @@ def features(variant: str) -> None:
             raise CheckError(f"{name} reaches a head past the features: return the tensor that all heads read, or None")
 
 
-def evaluation(variant: str) -> None:
+def evaluation(variant: Variant) -> None:
     """In evaluation a prediction depends on its own example alone, and every metric is a number."""
     built = build(variant)
     test = built.splits["test"]
@@ -173,21 +175,20 @@ def evaluation(variant: str) -> None:
                 raise CheckError(f"{task.name}: its metric {name} is not a number")
 
 
-def trained_on(variant: str) -> None:
+def trained_on(variant: Variant) -> None:
     """Single-task networks and equal weights train on it for a few steps, twice alike."""
     built = build(variant)
     runs = [(task_names(built), REFERENCE), *(((name,), STL) for name in task_names(built))]
     for tasks, method in runs:
         spec = short_run(variant, built, tasks, method)
-        rule = None if method == STL else partial(methods.create, method)
-        again = partial(train, spec, lambda: built, rule)
-        result, _, _ = again()
+        rule = None if method == STL else partial(compose, methods.parse(method).parts)
+        result, _, _ = train(spec, partial(task_set, variant), rule)
         if result.status != "ok":
             raise CheckError(f"{method} on {', '.join(tasks)}: {result.status}: {result.reason}")
-        if again()[0] != result:
+        if train(spec, partial(task_set, variant), rule)[0] != result:
             raise CheckError(f"{method} on {', '.join(tasks)}: a second training ended elsewhere")
 
 
-CHECKS: tuple[Callable[[str], None], ...] = (
+CHECKS: tuple[Callable[[Variant], None], ...] = (
     *(data, same_data, described, networks, same_start, losses, features, evaluation, trained_on),
 )

@@ -13,11 +13,10 @@ from typing import Any
 
 from torch import OutOfMemoryError
 
-import methods
-from bench.catalogue import PLACES, task_set
+from bench.catalogue import task_set
 from bench.plan import Planned
 from bench.records import Provenance, RunRecord
-from bench.spec import STL, Cost, Result, Status
+from bench.spec import Cost, Result, Status
 from bench.store import Store, StoreError
 
 LOG_LINES = 60
@@ -33,9 +32,8 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
     """
     from bench.checkpoint import Checkpoint
     from bench.training.loop import train
+    from methods.core.compose import compose
 
-    if planned.place:
-        PLACES[planned.spec.task_set] = planned.place
     checkpoint = Checkpoint(store.checkpoint(planned.spec.name), planned.key, checkpoint_every)
 
     accelerator, _, devices = planned.parts.device.partition("×")
@@ -45,8 +43,8 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
         teachers = [store.weights(name) for name in planned.parts.upstream]
         result, cost, state = train(
             planned.spec,
-            partial(task_set, planned.spec.task_set),
-            None if planned.spec.method == STL else partial(methods.create, planned.spec.method),
+            partial(task_set, planned.task_set),
+            partial(compose, planned.rule.parts) if planned.rule is not None else None,
             teachers,
             accelerator=accelerator,
             devices=int(devices or 1),
@@ -78,6 +76,7 @@ def _record(planned: Planned, result: Result, cost: Cost, log: Sequence[str] = (
         parts=planned.parts,
         task_set_label=planned.task_set_label,
         method_label=planned.method_label,
+        protocol_label=planned.protocol_label,
         result=result,
         cost=cost,
         provenance=Provenance(**environment(), seeds=planned.seeds),

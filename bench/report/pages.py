@@ -20,7 +20,7 @@ from bench.report.runs import tidy
 from bench.report.table import leaderboard
 from bench.report.text import latex, markdown
 from bench.store import write
-from methods.core.registry import UsageError
+from methods.core.names import UsageError
 from tasks.core.errors import DataError
 
 FILES = (

@@ -139,7 +139,7 @@ def groups(records: Iterable[RunRecord]) -> list[Group]:
 
 def _label(record: RunRecord) -> str:
     """The task set, with its protocol and precision where they are not the default."""
-    protocol, precision = record.spec.protocol.name, record.spec.precision
+    protocol, precision = record.protocol_label or record.spec.protocol.name, record.spec.precision
     suffix = "" if protocol in ("quick", GIVEN) else f"@{protocol}"
     return record.task_set_label + suffix + ("" if precision == "32-true" else f"@{precision}")
 

@@ -1,197 +1,131 @@
-"""Names and options of plug-ins, read from their files without importing them.
+"""Which plug-ins there are, by name, by path or as a class; and variants of them.
 
-A folder's listing is its registry: one file a plug-in, with one public class. Outsiders come by path
-(`path.py:Class`) or by entry point. What there is, what it says of itself and which options it takes is read from
-the syntax tree, so that a listing or a wrong name costs no import of torch; the class is imported on use.
+Built-in plug-ins are a folder's files, one public class each. The package ships a description of them
+(`described.json`), so that a listing or a wrong name costs no import of torch. Files named by path and what other
+distributions add by entry point are imported when somebody names them, and not before.
 """
 
-import ast
-import difflib
-import importlib
 import importlib.util
-import sys
+import inspect
+import json
+import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache
+from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from methods.core import importing, names, options
+from methods.core.names import IN_NAMES, UsageError, did_you_mean, quoted, split
+from methods.core.options import REQUIRED, Option
 
-REQUIRED = object()
-"""The default of an option that must be given."""
+DESCRIBED = "described.json"
+"""In a package: what its plug-ins say of themselves. `python -m bench.catalogue` writes it."""
+STABLE = "stable.json"
+"""In a package: the options of its plug-ins that the stable form writes even at their default."""
+TAKEN = frozenset({"all", "stl"})
+"""Names that mean something else: every plug-in, and single-task learning."""
 
-PLACE = "path"
-"""The option that says where on this machine a plug-in finds its data; no part of a variant's name."""
-
-_TYPES: dict[str, Any] = {
-    "__builtins__": {},
-    **{kind.__name__: kind for kind in (int, float, str, bool, tuple)},
-    "Literal": Literal,
-}
-
-
-class UsageError(ValueError):
-    """A name or an option is wrong; the message says what would be right."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option of a plug-in: its type and its default."""
-
-    type: Any
-    default: Any = REQUIRED
-
-    def read(self, value: Any) -> Any:
-        """Turn what was written (text, or a Python value) into a value of the type, or raise ValueError."""
-        if isinstance(value, str):
-            if value == "none" and NoneType in get_args(self.type):
-                return None
-            if self._tuple is not None:
-                value = value.split(":")
-        try:
-            return TypeAdapter(self.type).validate_python(value)
-        except ValidationError as problem:
-            raise ValueError(f"it takes {self.describe()}") from problem
-
-    @property
-    def _tuple(self) -> Any:
-        """The tuple type among what the option takes, if there is one."""
-        return next((kind for kind in (self.type, *get_args(self.type)) if get_origin(kind) is tuple), None)
-
-    def describe(self) -> str:
-        """Say in words what the option takes."""
-        if get_origin(self.type) is Literal:
-            return " or ".join(str(choice) for choice in get_args(self.type))
-        if self._tuple is not None:
-            return f"{get_args(self._tuple)[0].__name__}s separated by ':'"
-        kinds = [kind for kind in get_args(self.type) or [self.type] if kind is not NoneType]
-        return " or ".join([f"a value of type {kind.__name__}" for kind in kinds])
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One plug-in, as its file tells."""
+    """One plug-in that can be named."""
 
     name: str
-    file: Path
+    """As a variant writes it: a word, or `path.py:Class`."""
     class_name: str
-    module: str | None
-    """The module to import, or None for a file outside any package."""
-
-    @cached_property
-    def _classes(self) -> list[ast.ClassDef]:
-        """The class and the bases that its own package or file defines, most derived first."""
-        return list(_lineage(self.file, self.class_name))
-
-    @property
-    def doc(self) -> str:
-        """The class's docstring."""
-        return ast.get_docstring(self._classes[0]) or ""
-
-    @property
-    def summary(self) -> str:
-        """Its first line."""
-        return self.doc.partition("\n")[0]
-
-    @cached_property
-    def attributes(self) -> dict[str, Any]:
-        """Class attributes whose values are literals; of a dictionary that is none, its keys."""
-        found: dict[str, Any] = {}
-        for node in reversed(self._classes):
-            for statement in node.body:
-                value = getattr(statement, "value", None)
-                if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                    name = statement.targets[0].id
-                elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-                    name = statement.target.id
-                else:
-                    continue
-                if isinstance(value, ast.Dict):
-                    found[name] = tuple(k.value for k in value.keys if isinstance(k, ast.Constant))
-                elif isinstance(value, ast.Constant):
-                    found[name] = value.value
-        return found
-
-    @cached_property
-    def functions(self) -> dict[str, ast.FunctionDef]:
-        """The functions that the class defines or inherits below the base class."""
-        nodes = (statement for node in reversed(self._classes) for statement in node.body)
-        return {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
-
-    def arguments(self, function: str) -> tuple[str, ...]:
-        """The names of the arguments of one of the class's functions, without `self`; empty if it has none."""
-        if function not in self.functions:
-            return ()
-        arguments = self.functions[function].args
-        return tuple(argument.arg for argument in [*arguments.args[1:], *arguments.kwonlyargs])
-
-    @cached_property
-    def options(self) -> dict[str, Option]:
-        """The arguments of `__init__`, with their types and defaults."""
-        if "__init__" not in self.functions:
-            return {}
-        arguments = self.functions["__init__"].args
-        positional = arguments.args[1:]
-        padding: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
-        pairs = [
-            *zip(positional, [*padding, *arguments.defaults], strict=True),
-            *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
-        ]
-        return {argument.arg: self._option(argument, default) for argument, default in pairs}
-
-    def _option(self, argument: ast.arg, default: ast.expr | None) -> Option:
-        try:
-            expression = argument.annotation or ast.Name("str", ast.Load())
-            kind = eval(compile(ast.fix_missing_locations(ast.Expression(expression)), "", "eval"), _TYPES)
-        except (NameError, TypeError):
-            kind = None  # what the harness provides (teachers, say) may have any type
-        try:
-            return Option(kind, REQUIRED if default is None else ast.literal_eval(default))
-        except ValueError as problem:
-            raise UsageError(f"{self.name}: the default of {argument.arg} must be a literal") from problem
+    module: str | None = None
+    """The module to import; None for a file by path."""
+    file: Path | None = None
+    """The file of a plug-in by path."""
+    distribution: str = ""
+    """Who adds it by entry point."""
+    given: type | None = None
+    """The class itself, if no file says what it is."""
 
     def load(self) -> type:
-        """Import the class."""
-        if self.module is not None:
-            module = importlib.import_module(self.module)
-        else:
-            # Named after its state, too: an edited file is another module.
-            name = f"mtl_bench_plugin_{abs(hash((str(self.file.resolve()), self.file.stat().st_mtime_ns)))}"
-            if name not in sys.modules:
-                spec = importlib.util.spec_from_file_location(name, self.file)
-                assert spec is not None and spec.loader is not None
-                sys.modules[name] = importlib.util.module_from_spec(spec)
-                try:
-                    # Not by its loader, which would take bytecode of a file edited within the same second.
-                    exec(compile(self.file.read_bytes(), self.file, "exec"), sys.modules[name].__dict__)
-                except BaseException:
-                    del sys.modules[name]
-                    raise
-            module = sys.modules[name]
-        return getattr(module, self.class_name)  # type: ignore[no-any-return]
+        """Import the class.
+
+        Raises:
+            UsageError: it cannot be imported; says in one line what went wrong, and where.
+        """
+        if self.given is not None:
+            return self.given
+        module = importing.by_path(self.file) if self.file is not None else importing.by_name(self.module or "")
+        found = getattr(module, self.class_name, None)
+        if not isinstance(found, type):
+            raise UsageError(f"{self.name}: there is no class {self.class_name} in {self.file or self.module}")
+        return found
+
+    @property
+    def short(self) -> str:
+        """The name, without a folder or module."""
+        if self.file is not None:
+            return f"{quoted(self.file.name, IN_NAMES)}:{self.class_name}"
+        return self.name if self.given is None else self.class_name
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a plug-in says of itself."""
+
+    summary: str
+    """The first line of its docstring."""
+    options: Mapping[str, Option]
+    facts: Mapping[str, Any]
+    """What a plan needs to know of it; plain values."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A plug-in with its options: a variant is one or more of them."""
+    """A plug-in with the values of its options. A frozen value that can be sent to another process."""
 
     entry: Entry
     values: Mapping[str, Any]
-    options: Mapping[str, Option]
+    """By option; without the place of the data."""
+    place: Any
+    """Where the data lies on this machine, if somebody says so. It is no part of any name."""
+    facts: Mapping[str, Any] = field(compare=False)
+    full: str
+    """Every option written out: what people read."""
+    label: str
+    """As short as it can be read: without what is at its default, and of a file without its folder."""
+    stable: str
+    """What is hashed and seeds streams: an option that was added after its plug-in is left out at its default."""
 
-    def text(self, *, full: bool = True) -> str:
-        """Write the part: options sorted, defaults written out if `full` and left out if not."""
-        chosen = {
-            name: value
-            for name, value in sorted(self.values.items())
-            if name != PLACE and (full or value != self.options[name].default)
-        }
-        inside = ",".join(f"{name}={_write(value)}" for name, value in chosen.items())
-        name = self.entry.name if full else self.entry.name.rpartition("/")[2]
-        return f"{name}[{inside}]" if inside else name
+    def __hash__(self) -> int:
+        return hash((self.entry, self.full, str(self.place)))
+
+    def load(self) -> type:
+        """Import the class. Raises as `Entry.load`."""
+        return self.entry.load()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One or more parts, joined by `+`."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def full(self) -> str:
+        """Every option written out: what people read."""
+        return "+".join(part.full for part in self.parts)
+
+    @property
+    def label(self) -> str:
+        """As short as it can be read."""
+        return "+".join(part.label for part in self.parts)
+
+    @property
+    def stable(self) -> str:
+        """What is hashed and seeds streams."""
+        return "+".join(part.stable for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -201,13 +135,17 @@ class Registry:
     kind: str
     package: str
     base: str
-    """The name of the base class: a file's other classes are no plug-ins."""
+    """The base class, as `module:Class`."""
     group: str
     """The entry-point group by which other distributions add theirs."""
+    facts: Callable[[type], dict[str, Any]]
+    """What a plan needs to know of a class, in plain values."""
+    common: Callable[[Mapping[str, Any]], Mapping[str, Option]] = field(default=lambda facts: {})
+    """The options that a plug-in of such facts has beside its own."""
     provided: frozenset[str] = frozenset()
     """Arguments of `__init__` that are not options: whoever creates the object provides them."""
-    common: Callable[[Entry], Mapping[str, Option]] = field(default=lambda entry: {})
-    """Options that a plug-in has beside its own."""
+    place: str = ""
+    """The option that says where on this machine the data lies."""
 
     @property
     def folder(self) -> Path:
@@ -216,23 +154,44 @@ class Registry:
         assert spec is not None and spec.origin is not None
         return Path(spec.origin).parent
 
-    def entries(self) -> dict[str, Entry]:
-        """All that can be named, built-in ones first."""
+    def built_in(self) -> dict[str, Entry]:
+        """Return the project's own. A file that cannot be imported is left out with a warning."""
         found = {}
         for file in sorted(self.folder.glob("[a-z]*.py")):
-            if entry := self._built_in(file.stem):
-                found[entry.name] = entry
-        for point in entry_points(group=self.group):
-            module, _, class_name = point.value.partition(":")
-            where = _module_file(module)  # one that is broken does not take the others along
-            if where is not None:
-                found.setdefault(point.name, Entry(point.name, where, class_name, module))
+            try:
+                if entry := self._built_in(file.stem):
+                    found[entry.name] = entry
+            except UsageError as problem:
+                log.warning("the %s '%s' is left out: %s", self.kind, file.stem, problem)
         return found
 
-    def find(self, name: str) -> Entry:
-        """Return the plug-in called `name`, or at `path.py:Class`."""
-        if ".py" in name:
-            return self._at_path(name)
+    def entries(self) -> dict[str, Entry]:
+        """Return all that can be named by a word: the built-in ones, and those of other distributions unimported."""
+        found = self.built_in()
+        for point in entry_points(group=self.group):
+            distribution = point.dist.name if point.dist else ""
+            module, _, class_name = point.value.partition(":")
+            if not re.fullmatch(r"\w+(\.\w+)*", module) or not class_name.isidentifier() or not _is_there(module):
+                why = f"there is no {point.value}"
+            elif point.name in TAKEN or not re.fullmatch(r"[\w.-]+", point.name) or ".py" in point.name:
+                why = "the name means something else"
+            else:
+                found.setdefault(point.name, Entry(point.name, class_name, module, distribution=distribution))
+                continue
+            whose = f" of {distribution}" if distribution else ""
+            log.warning("the %s '%s'%s is left out: %s", self.kind, point.name, whose, why)
+        return found
+
+    def find(self, name: "str | type") -> Entry:
+        """Return the plug-in called `name`, at `path.py:Class`, or that is this class.
+
+        Raises:
+            UsageError: there is none, or its file cannot be imported.
+        """
+        if isinstance(name, type):
+            return self._of_class(name)
+        if at := re.fullmatch(r"(.+\.py)(?::(.*))?", name, re.DOTALL):
+            return self._at_path(at[1], at[2] or "")
         found = self._built_in(name)
         if found is None:  # only now look at what other distributions add, which reads all their metadata
             entries = self.entries()
@@ -241,186 +200,208 @@ class Registry:
             found = entries[name]
         return found
 
-    def _built_in(self, name: str) -> Entry | None:
-        file = self.folder / f"{name}.py"
-        classes = self._classes(file) if name.isidentifier() and file.is_file() else []
-        return Entry(name, file, classes[0], f"{self.package}.{name}") if len(classes) == 1 else None
+    def describe(self, entry: Entry) -> Description:
+        """Return what a plug-in says of itself. It is imported unless the package ships its description.
 
-    def _classes(self, file: Path) -> list[str]:
-        """The public classes of a file that descend from the base class."""
-        names = [n.name for n in _tree(file).body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
-        return [name for name in names if self.base in _base_names(_lineage(file, name))]
+        Raises:
+            UsageError: it cannot be imported, or is no plug-in of this kind.
+        """
+        shipped = self._shipped(entry.name) if entry.module == f"{self.package}.{entry.name}" else None
+        if shipped is not None:
+            own = {name: options.from_json(described) for name, described in shipped["options"].items()}
+            return self._with_common(Description(shipped["summary"], own, shipped["facts"]))
+        cls = entry.load()
+        if not issubclass(cls, self._base()):
+            raise UsageError(f"{self.kind} '{entry.name}': {cls.__name__} is no {self._base().__name__}")
+        try:
+            return self._with_common(self._seen(cls))
+        except TypeError as problem:
+            raise UsageError(f"{entry.name}: {problem}") from problem
 
-    def options(self, entry: Entry) -> dict[str, Option]:
-        """All options of a plug-in, by name."""
-        own = {name: option for name, option in entry.options.items() if name not in self.provided}
-        for name, option in own.items():
-            if option.type is None:
-                kinds = "int, float, str, bool, Literal[…], tuple[…, ...] or one of them | None"
-                raise UsageError(f"{entry.name}: the option {name} must be annotated as {kinds}")
-        return {**own, **self.common(entry)}
+    def options(self, entry: Entry) -> Mapping[str, Option]:
+        """Return all options of a plug-in, by name. Raises as `describe`."""
+        return self.describe(entry).options
 
-    def parse(self, variant: str, **options: Any) -> list[Part]:
-        """Read a variant, `name[key=value,…]+name[…]`; `options` are those of a variant of one part.
+    def parse(self, variant: "str | type", **given: Any) -> Variant:
+        """Read a variant, `name[key=value,…]+name[…]`; `given` are options of a variant of one part.
 
         Raises:
             UsageError: a name, an option or a value is wrong.
         """
+        if isinstance(variant, type):
+            return Variant((self._part(self.find(variant), {}, given),))
         texts = split(variant, "+")
-        if options and len(texts) > 1:
+        if given and len(texts) > 1:
             raise UsageError(f"{variant}: give the options of its parts in brackets")
-        return [self._part(text, options) for text in texts]
+        found = []
+        for written in map(names.read, texts):
+            if twice := given.keys() & written.options.keys():
+                raise UsageError(f"'{variant}': {min(twice)} is given twice")
+            found.append(self._part(self.find(written.name), written.options, given))
+        return Variant(tuple(found))
 
-    def _part(self, text: str, given: Mapping[str, Any]) -> Part:
-        name, bracket, inside = text.strip().partition("[")
-        if bracket and not inside.endswith("]"):
-            raise UsageError(f"'{text}': a bracket is not closed; options are written {name}[key=value,…]")
-        entry = self.find(name)
-        known = self.options(entry)
-        written: dict[str, Any] = dict(given)
-        for item in split(inside[:-1], ",") if inside[:-1] else []:
-            key, equals, value = item.partition("=")
-            if not equals:
-                raise UsageError(f"'{text}': options are written {name}[key=value,…]")
-            if key.strip() in written:
-                raise UsageError(f"'{text}': {key.strip()} is given twice")
-            written[key.strip()] = value.strip()
+    def ship(self) -> str:
+        """Return the text of `described.json`: what the classes of the built-in plug-ins say of themselves."""
+        found = {}
+        for entry in self.built_in().values():
+            cls = entry.load()
+            seen = self._seen(cls)
+            files = {Path(inspect.getfile(base)) for base in cls.__mro__ if self._defines(base.__module__)}
+            found[entry.name] = {
+                "class": cls.__name__,
+                "sha256": {file.name: _sha256(file) for file in sorted(files)},
+                "summary": seen.summary,
+                "options": {name: options.as_json(option) for name, option in seen.options.items()},
+                "facts": seen.facts,
+            }
+        lines = [f"{json.dumps(name)}: {json.dumps(own, ensure_ascii=False)}" for name, own in found.items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    def _built_in(self, name: str) -> Entry | None:
+        file = self.folder / f"{name}.py"
+        if not name.isidentifier() or name in TAKEN or not file.is_file():
+            return None
+        module = f"{self.package}.{name}"
+        if (shipped := self._shipped(name)) is not None:
+            return Entry(name, shipped["class"], module)
+        own = self._classes(importing.by_name(module))
+        return Entry(name, own[0], module) if len(own) == 1 else None
+
+    def _at_path(self, path: str, class_name: str) -> Entry:
+        file = _file(path, f"{self.kind} '{path}'")
+        module = importing.by_path(file)
+        classes = self._classes(module)
+        if not class_name and len(classes) == 1:
+            class_name = classes[0]
+        found = getattr(module, class_name, None) if class_name else None
+        if not (isinstance(found, type) and issubclass(found, self._base())):
+            which = f"there is no class {class_name}" if class_name else "name the class"
+            raise UsageError(f"{self.kind} '{path}': {which}; {path} has {', '.join(classes) or 'none'}")
+        here = Path.cwd()
+        shown = file.relative_to(here) if file.is_relative_to(here) else file
+        return Entry(f"{quoted(shown.as_posix(), IN_NAMES)}:{class_name}", class_name, file=file)
+
+    def _of_class(self, cls: type) -> Entry:
+        if not issubclass(cls, self._base()):
+            raise UsageError(f"{self.kind} {cls.__qualname__}: it is no subclass of {self._base().__name__}")
+        for name, entry in self.entries().items():
+            if (entry.module, entry.class_name) == (cls.__module__, cls.__qualname__):
+                return self.find(name)
+        if (file := source(cls)) is None:
+            return Entry(quoted(f"{cls.__module__}:{cls.__qualname__}", IN_NAMES), cls.__name__, given=cls)
+        return self._at_path(file, cls.__qualname__)
+
+    def _part(self, entry: Entry, written: Mapping[str, str], given: Mapping[str, Any]) -> Part:
+        described = self.describe(entry)
+        known, name = described.options, entry.name
         values = {key: option.default for key, option in known.items()}
-        for key, value in written.items():
+        for key, value in {**written, **given}.items():
             if key not in known:
                 hint = did_you_mean(key, known) if known else f": {name} takes none"
                 raise UsageError(f"{name} has no option '{key}'{hint}")
             try:
-                values[key] = known[key].read(value)
+                values[key] = known[key].read(value) if key in written else known[key].take(value)
             except ValueError as problem:
                 raise UsageError(f"{name}[{key}={value}]: {problem}") from None
-        missing = [key for key, value in values.items() if value is REQUIRED]
-        if missing:
-            raise UsageError(
-                f"{name} needs {missing[0]}: write {name}[{missing[0]}=…] ({known[missing[0]].describe()})"
-            )
-        return Part(entry, values, known)
+        for key, value in values.items():
+            if value is REQUIRED:
+                raise UsageError(f"{name} needs {key}: write {name}[{key}=…] ({known[key].describe()})")
+        place = values.pop(self.place, None)
+        texts = {key: known[key].write(value) for key, value in values.items()}
+        changed = {
+            key: text
+            for key, text in texts.items()
+            if known[key].default is REQUIRED or text != known[key].write(known[key].default)
+        }
+        stable = {key: text for key, text in texts.items() if key in changed or key in self._written(name)}
+        return Part(
+            entry,
+            values,
+            place,
+            described.facts,
+            full=names.written(name, texts),
+            label=names.written(entry.short, changed),
+            stable=names.written(name, stable),
+        )
 
-    def _at_path(self, name: str) -> Entry:
-        path, _, class_name = name.partition(":")
-        file = Path(path)
-        if not file.is_file():
-            raise UsageError(f"{self.kind} '{name}': there is no file {path}")
-        classes = self._classes(file)
-        if not class_name and len(classes) == 1:
-            class_name = classes[0]
-        if class_name not in classes:
-            which = f"there is no class {class_name}" if class_name else "name the class"
-            raise UsageError(f"{self.kind} '{name}': {which}; {path} has {', '.join(classes) or 'none'}")
-        return Entry(f"{file.as_posix()}:{class_name}", file, class_name, None)
+    def _classes(self, module: Any) -> list[str]:
+        """The public classes that a module defines and that descend from the base class."""
+        base = self._base()
+        return [
+            name
+            for name, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+            if not name.startswith("_") and value.__name__ == name
+        ]
 
+    def _base(self) -> type:
+        module, _, name = self.base.partition(":")
+        found: type = getattr(importing.by_name(module), name)
+        return found
 
-def canonical(parts: Sequence[Part]) -> str:
-    """Write a variant in its one canonical form."""
-    return "+".join(part.text() for part in parts)
+    def _seen(self, cls: type) -> Description:
+        own = {n: a for n, a in options.arguments(cls).items() if n not in self.provided}
+        summary = (inspect.getdoc(cls) or "").partition("\n")[0] if cls.__doc__ else ""
+        return Description(summary, {name: options.option(a) for name, a in own.items()}, self.facts(cls))
 
+    def _with_common(self, described: Description) -> Description:
+        every = {**described.options, **self.common(described.facts)}
+        return Description(described.summary, every, described.facts)
 
-def label(parts: Sequence[Part]) -> str:
-    """Write a variant as short as it can be read: without defaults, a plug-in's file without its folder."""
-    return "+".join(part.text(full=False) for part in parts)
+    def _defines(self, module: str) -> bool:
+        """Whether a module is one of the built-in plug-ins'."""
+        return module.startswith(f"{self.package}.") and not module.startswith(f"{self.package}.core")
 
+    def _shipped(self, name: str) -> Any:
+        """What the package says of a built-in plug-in, if the files that define it are still those it was read from."""
+        found = _json(self.folder / DESCRIBED).get(name)
+        fits = found and all(_sha256(self.folder / file) == digest for file, digest in found["sha256"].items())
+        return found if fits else None
 
-def split(text: str, separator: str) -> list[str]:
-    """Split at a separator, outside brackets only."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character == "[") - (character == "]")
-        if character == separator and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
-
-
-def did_you_mean(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """`: did you mean 'x'?`, or what there is."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f": did you mean '{near[0]}'?" if near else f": there is {', '.join(known)}"
-
-
-def _write(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.15g}"
-    if isinstance(value, tuple | list):
-        return ":".join(_write(item) for item in value)
-    return str(value)
-
-
-def _tree(file: Path) -> ast.Module:
-    return _parsed(file, file.read_bytes())
+    def _written(self, name: str) -> Sequence[str]:
+        written: Sequence[str] = _json(self.folder / STABLE).get(name, ())
+        return written
 
 
-@lru_cache(maxsize=256)
-def _parsed(file: Path, content: bytes) -> ast.Module:
-    """The syntax tree of a file; parsed once as long as it says the same."""
+def source(cls: type) -> str | None:
+    """Return the file that defines a class; None if there is none, as in a notebook.
+
+    Raises:
+        UsageError: it is defined inside a function or another class, where no other process finds it.
+    """
     try:
-        return ast.parse(content)
-    except (SyntaxError, ValueError) as problem:
-        raise UsageError(f"{file} is not Python: {problem}") from problem
-
-
-def _base_names(lineage: Sequence[ast.ClassDef]) -> set[str]:
-    """The last parts of the names of all bases."""
-    return {ast.unparse(base).rpartition(".")[2] for node in lineage for base in node.bases}
-
-
-def _module_file(module: str) -> Path | None:
-    """The file of a module, without importing it (but for the packages around it); None if there is none."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
+        file = inspect.getfile(cls)
+    except (TypeError, OSError):
         return None
-    return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
+    if not Path(file).is_file() or not file.endswith(".py"):
+        return None
+    if "." in cls.__qualname__:
+        raise UsageError(f"{cls.__qualname__}: define the class at the top of its file {file}")
+    return file
 
 
-def _lineage(file: Path, class_name: str) -> list[ast.ClassDef]:
-    """The class and its bases, followed by name through the files' imports, up to those in a `core` package."""
-    tree = _tree(file)
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    if class_name not in classes:
-        return []
-    imported = _imported(tree, file)
-    found = [classes[class_name]]
-    for base in map(ast.unparse, classes[class_name].bases):
-        root, _, rest = base.partition(".")
-        if base in classes:
-            found += _lineage(file, base)
-        elif root in imported:
-            module, _, name = ".".join(filter(None, [imported[root], rest])).rpartition(".")
-            outside = None if ".core" in module or module.startswith("torch") else _module_file(module)
-            found += _lineage(outside, name) if outside else []
+def _file(path: str, what: str) -> Path:
+    try:
+        if (file := Path(path)).is_file():
+            return file.resolve()
+    except (OSError, ValueError):  # a name too long, say
+        pass
+    raise UsageError(f"{what}: there is no file {path}")
+
+
+def _is_there(module: str) -> bool:
+    """Whether the package of a module can be found; nothing of it is imported."""
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except ValueError:  # one that is imported already, and does not say from where
+        return True
+
+
+def _sha256(file: Path) -> str:
+    return sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+
+
+@cache
+def _json(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     return found
-
-
-def _imported(tree: ast.Module, file: Path) -> dict[str, str]:
-    """What each name that the module imports stands for, with dots."""
-    found = {}
-    for statement in tree.body:
-        if isinstance(statement, ast.Import):
-            for alias in statement.names:
-                found[alias.asname or alias.name.partition(".")[0]] = (
-                    alias.name if alias.asname else alias.name.partition(".")[0]
-                )
-        elif isinstance(statement, ast.ImportFrom):
-            around = package_of(file)
-            pieces = around[: len(around) - statement.level + 1] if statement.level else []
-            module = ".".join([*pieces, *([statement.module] if statement.module else [])])
-            found |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in statement.names}
-    return found
-
-
-def package_of(file: Path) -> list[str]:
-    """Return the package that a file is in, by the `__init__.py` files around it."""
-    pieces: list[str] = []
-    folder = file.parent
-    while (folder / "__init__.py").exists():
-        pieces.insert(0, folder.name)
-        folder = folder.parent
-    return pieces

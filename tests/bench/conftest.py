@@ -38,11 +38,10 @@ def observe(sets, rules):
 
     from bench.catalogue import parse_task_set, task_set
     from bench.spec import RunSpec
-    from methods.core.registry import canonical
 
     @cache
     def run(method="equal", seed=0, tasks=("size", "kind"), options="", precision="32-true", steps=24, **protocol):
-        variant = canonical([parse_task_set(sets + (f"[{options}]" if options else ""))])
+        variant = parse_task_set(sets + (f"[{options}]" if options else "")).stable
         if method[0].isupper():
             method = f"{rules}:{method}"
         toy = task_set(variant)

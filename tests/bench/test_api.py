@@ -1,10 +1,15 @@
 """The same door in Python."""
 
+import importlib
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 import bench
 from bench.api import report
+from bench.plan import Request, make_plan
 from bench.spec import STL
 from bench.store import Store, StoreError
 from methods import UsageError
@@ -102,6 +107,75 @@ def test_a_wrong_argument_is_refused_in_words_before_anything_is_written(tmp_pat
 def test_a_report_of_nothing_is_refused(tmp_path):
     with pytest.raises(StoreError, match="has no records"):
         report(tmp_path)
+
+
+CLASSES = """
+from torch import tensor
+from methods import Method
+from tasks.scales import Scales
+
+
+class Mine(Method):
+    def __init__(self, num_tasks, factor: float = 1.0):
+        super().__init__(num_tasks)
+        self.factor = factor
+
+    def weigh(self, losses):
+        return tensor([1.0, self.factor])
+
+
+class Two(Scales):
+    def __init__(self, tasks: int = 2):
+        super().__init__(tasks)
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "my_own.py").write_text(CLASSES)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield importlib.import_module("my_own")
+    del sys.modules["my_own"]
+
+
+def test_methods_and_tasks_may_be_classes(module, tmp_path):
+    asked = {"seeds": 1, "protocol": "smoke", "accelerator": "cpu", "out": tmp_path / "out"}
+    board = bench.run([module.Mine, "my_own.py:Mine[factor=2]", "equal"], module.Two, **asked)
+    assert set(board.method) == {STL, "equal", "my_own.py:Mine", "my_own.py:Mine[factor=2]"}
+    records = Store(tmp_path / "out").records().values()
+    assert {r.spec.task_set for r in records} == {"my_own.py:Two"}
+    assert {r.spec.method for r in records} == {STL, "equal", "my_own.py:Mine", "my_own.py:Mine[factor=2]"}
+    assert {r.result.status for r in records} == {"ok"}
+    again = bench.run("my_own.py:Mine,my_own.py:Mine[factor=2]", "my_own.py:Two", **asked)
+    pd.testing.assert_frame_equal(again, board)
+
+
+def test_a_class_without_a_file_needs_the_inline_engine(tmp_path):
+    notebook = {"__name__": "a_notebook"}
+    exec(CLASSES, notebook)
+    asked = {"seeds": 1, "out": tmp_path / "out", **SMALL}
+    with pytest.raises(UsageError, match="Mine is in no file: put it in one, or run with engine='inline'"):
+        bench.run([notebook["Mine"]], **asked)
+    board = bench.run([notebook["Mine"]], engine="inline", **asked)
+    assert set(board.method) == {STL, "equal", "Mine"}
+    runs = make_plan(
+        Request([notebook["Mine"]], "scales[tasks=2]", "1", "smoke", accelerator="cpu"), Store(tmp_path / "out")
+    )
+    assert [(run.method_label, run.why) for run in runs if run.todo] == [
+        ("Mine", "changed: the code of a_notebook:Mine")
+    ]
+
+
+def test_a_class_that_is_neither_is_refused_in_words(tmp_path):
+    with pytest.raises(UsageError, match="method Path: it is no subclass of Method"):
+        bench.run([Path], out=tmp_path, **SMALL)
+
+
+def test_two_protocols_of_one_name_are_told_apart_on_the_pages(tmp_path):
+    for protocol in ("smoke", "smoke[lr=0.1]"):
+        board = bench.run("equal", "scales[tasks=2]", 1, protocol, tmp_path, accelerator="cpu")
+    assert {"scales[tasks=2]@smoke", "scales[tasks=2]@smoke[lr=0.1]"} <= set(board.task_set)
 
 
 RULE = """

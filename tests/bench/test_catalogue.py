@@ -2,12 +2,16 @@
 
 import os
 import re
+from dataclasses import replace
 
 import pytest
 
-from bench.catalogue import task_sets
+from bench import plan
+from bench.catalogue import build, parse_task_set, place, task_set, task_sets
 from bench.plan import Request, make_plan
 from bench.store import Store
+from methods.core.options import Option
+from methods.core.registry import DESCRIBED, Registry
 
 REAL = {"census", "multifashion", "multimnist"}
 
@@ -17,26 +21,70 @@ def test_all_are_the_embedded_ones_and_no_others(tmp_path):
     assert {run.spec.task_set.partition("[")[0] for run in planned} == task_sets.entries().keys() - REAL
 
 
+def test_the_shipped_description_is_that_of_the_classes():
+    """After an edit: python -m bench.catalogue"""
+    assert (task_sets.folder / DESCRIBED).read_text("utf-8") == task_sets.ship()
+
+
 @pytest.mark.parametrize("name", sorted(task_sets.entries()))
-def test_what_the_file_says_is_what_the_class_says(name):
+def test_what_the_description_says_is_what_the_class_says(name):
     entry = task_sets.find(name)
-    assert entry.attributes.get("embedded", True) == entry.load().embedded == (name not in REAL)
+    facts, cls = task_sets.describe(entry).facts, entry.load()
+    assert facts["embedded"] == cls.embedded == (name not in REAL)
+    assert facts["protocols"] == list(cls.protocols)
 
 
 @pytest.mark.parametrize("name", sorted(REAL))
-def test_what_the_file_says_of_the_hub_is_where_the_data_is_from(name):
+def test_what_the_description_says_of_the_hub_is_where_the_data_is_from(name):
     entry = task_sets.find(name)
     made = entry.load()
-    assert entry.attributes["hub"] == made.hub == made.source.hub
+    assert task_sets.describe(entry).facts["hub"] == made.hub == made.source.hub
     assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", made.hub)
-    assert list(entry.options) == ["path"]
+    assert list(task_sets.options(entry)) == ["path"]
 
 
 def test_a_plug_in_is_embedded_unless_it_says_otherwise(tmp_path):
     text = "from tasks.scales import Scales\n\nclass Mine(Scales):\n    embedded = False\n"
     (tmp_path / "mine.py").write_text(text)
-    assert not task_sets.find(f"{tmp_path / 'mine.py'}:Mine").attributes["embedded"]
-    assert task_sets.find("scales").attributes.get("embedded", True)
+    assert not task_sets.describe(task_sets.find(f"{tmp_path / 'mine.py'}:Mine")).facts["embedded"]
+    assert task_sets.describe(task_sets.find("scales")).facts["embedded"]
+
+
+def test_the_place_of_the_data_is_part_of_the_object_and_of_no_name():
+    one, other = parse_task_set("multimnist[path=one]"), parse_task_set('multimnist[path="a,b]"]')
+    assert one != other
+    assert (place(one), place(other), place(parse_task_set("multimnist"))) == ("one", "a,b]", "")
+    assert one.full == other.full == one.label == one.stable == "multimnist"
+
+
+def test_a_task_set_is_built_once_in_a_process_and_anew_after_an_edit(tmp_path):
+    file = tmp_path / "mine.py"
+    text = "from tasks.scales import Scales\n\nclass Mine(Scales):\n    tag = {tag}\n"
+    file.write_text(text.format(tag=1))
+    first = task_set(f"{file}[tasks=2]")
+    assert task_set(f"{file}:Mine[tasks=2,ratio=100]") is first
+    assert task_set(f"{file}[tasks=3]") is not first
+    assert build(f"{file}[tasks=2]") is not first
+    file.write_text(text.format(tag=2))
+    assert task_set(f"{file}[tasks=2]").tag == 2
+
+
+def test_an_option_that_is_added_to_a_set_renames_no_run_and_moves_no_random_number(monkeypatch, tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("from tasks.scales import Scales\nclass Mine(Scales): ...\n")
+    request = Request(methods="mgda", tasks=f"scales,{mine}", seeds="1", protocol="smoke", accelerator="cpu")
+    before = [run.spec for run in make_plan(request, Store(tmp_path / "out"))]
+    describe = Registry.describe
+
+    def added(self, entry):
+        found = describe(self, entry)
+        return replace(found, options={**found.options, "every": Option(int, 1)})
+
+    built = task_set("scales")
+    monkeypatch.setattr(plan, "task_set", lambda variant: built)
+    monkeypatch.setattr(Registry, "describe", added)
+    monkeypatch.setattr(plan, "_check_fit", lambda rules, sets: None)
+    assert [run.spec for run in make_plan(request, Store(tmp_path / "out"))] == before
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import methods
-from bench.catalogue import task_sets
+from bench.catalogue import embedded
 from bench.check import check
 from methods.core import registry
-from methods.core.registry import REQUIRED
+from methods.core.options import REQUIRED
 from tasks.core.errors import DataError
 
 BAD = Path(__file__).with_name("plugin_bad.py")
@@ -32,7 +32,7 @@ def built_in_rules():
     )
 
 
-EMBEDDED = [name for name, entry in task_sets.entries().items() if entry.attributes.get("embedded", True)]
+EMBEDDED = embedded()
 
 
 @pytest.mark.parametrize("variant", list(built_in_rules()))

@@ -13,7 +13,7 @@ from bench.spec import STL, RunSpec
 from bench.store import StoreError
 from bench.training.loop import Run
 from bench.training.streams import build_network
-from methods.core.registry import REQUIRED, canonical
+from methods.core.registry import REQUIRED
 
 TASKS = ("size", "kind")
 
@@ -35,13 +35,13 @@ class Stop(Exception):
 
 @pytest.fixture
 def make(sets, rules, tmp_path):
-    variant = canonical([parse_task_set(sets)])
+    variant = parse_task_set(sets).stable
     protocol = task_set(variant).protocols["epochs"]
 
     def build(method, tasks=TASKS):
         if method[0].isupper():
             method = f"{rules}:{method}"
-        name = STL if method == STL else canonical(methods.parse(method))
+        name = STL if method == STL else methods.parse(method).stable
         spec = RunSpec(task_set=variant, tasks=tasks, method=name, seed=3, protocol=protocol)
         single = [spec.model_copy(update={"tasks": (task,), "method": STL}) for task in tasks]
         states = [build_network(one, task_set(variant)).state_dict() for one in single]

@@ -174,7 +174,7 @@ def test_no_command_at_all_shows_the_help(capsys):
     [
         ("--help", ["run", "plan", "report", "list"]),
         ("list methods", ["equal", "mgda", "normalize=none", "uncertainty", "lr=0.025"]),
-        ("list tasks", ["digits", "scales", "ratio=100.0"]),
+        ("list tasks", ["digits", "scales", "ratio=100"]),
     ],
 )
 def test_help_and_lists_answer_without_torch(command, without_torch, tmp_path, line, expected):

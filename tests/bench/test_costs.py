@@ -52,8 +52,8 @@ def test_an_added_backward_is_seen_in_what_is_allocated(plan, monkeypatch):
     step = Run.step
 
     def twice(run, chosen, **more):
-        loss = run.forward({name: column[chosen] for name, column in run.data.items()})[1][0]
-        torch.autograd.grad(loss, [p for _, p in run.shared])
+        loss = run.model.forward(run.model.batch("train", chosen)).losses[0]
+        torch.autograd.grad(loss, [p for _, p in run.model.shared])
         step(run, chosen, **more)
 
     monkeypatch.setattr(Run, "step", twice)

@@ -6,6 +6,12 @@ import pytest
 from bench.evidence.power import detectable
 from bench.forecast import forecast
 from bench.plan import Planned
+from bench.spec import STL
+from methods.core.registry import Entry, Part, Variant
+
+
+def called(name):
+    return Variant((Part(Entry(name, ""), {}, None, {}, full=name, label=name, stable=name),))
 
 
 @pytest.fixture
@@ -13,7 +19,18 @@ def plan(made):
     def build(methods=("stl", "equal", "mgda", "uncertainty"), seeds=8, present=0):
         records = [made(method, seed) for seed in range(seeds) for method in methods]
         runs = [
-            Planned(r.spec, r.parts, r.key, "toy", r.method_label, n >= present, "", r.spec.seed, tuple(range(seeds)))
+            Planned(
+                r.spec,
+                r.parts,
+                r.key,
+                called("toy"),
+                None if r.spec.method == STL else called(r.method_label),
+                "quick",
+                n >= present,
+                "",
+                r.spec.seed,
+                tuple(range(seeds)),
+            )
             for n, r in enumerate(records)
         ]
         return runs

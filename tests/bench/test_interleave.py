@@ -9,7 +9,7 @@ import pytest
 from bench import cli, interleave
 from bench.interleave import slowdowns
 from bench.spec import STL
-from methods.core.registry import UsageError
+from methods.core.names import UsageError
 
 PROJECT = Path(interleave.__file__).parents[1]
 KNOWN = [

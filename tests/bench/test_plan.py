@@ -1,17 +1,24 @@
 """A plan says which runs a request needs, in which order, and why each is or is not there already."""
 
 import re
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 
 import pytest
 
 import methods
-from bench.plan import Request, make_plan, parse_seeds
+from bench.plan import LIBRARIES, Request, make_plan, parse_seeds
 from bench.records import RunRecord
 from bench.spec import STL, Result
 from bench.store import Store
-from methods.core.registry import REQUIRED, Registry, UsageError
+from methods.core import registry
+from methods.core.names import UsageError
+from methods.core.options import REQUIRED
+from methods.core.registry import Registry
 
 REQUEST = Request(methods="mgda", tasks="scales[tasks=2]", seeds="1", protocol="smoke", accelerator="cpu")
 
@@ -142,11 +149,109 @@ def test_a_required_option_left_out_is_refused(plan, rules):
     assert plan(methods=f"{rules}:Stated[strength=2]")[-1].method_label.endswith("Stated[strength=2]")
 
 
+def test_all_may_stand_beside_others(plan, rules, sets):
+    planned = {p.method_label for p in plan(methods=f"all,{rules}:Noisy,mgda[at=features]")}
+    assert planned == {p.method_label for p in plan(methods="all")} | {"plugin_rules.py:Noisy", "mgda[at=features]"}
+    assert {p.method_label for p in plan(methods=["all", f"{rules}:Noisy"])} == planned - {"mgda[at=features]"}
+
+
+def test_what_other_distributions_add_is_not_among_all(plan, monkeypatch):
+    points = [EntryPoint("theirs", "json:JSONDecoder", "mtl_bench.methods")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    assert "theirs" in methods.registry.entries()
+    assert "theirs" not in {p.method_label for p in plan(methods="all")}
+
+
+def test_one_rule_by_two_paths_is_one_run(plan, rules, monkeypatch):
+    monkeypatch.chdir(rules.parent)
+    planned = plan(methods=f"{rules.name}:Noisy,{rules}:Noisy")
+    assert [p.spec.method for p in planned if p.rule is not None] == ["equal", f"{rules.name}:Noisy"]
+    assert [p.spec for p in planned] == [p.spec for p in plan(methods=f"{rules}:Noisy")]
+
+
+def test_a_path_with_commas_and_brackets_can_be_planned(plan, rules, tmp_path):
+    (tmp_path / "a,b[c]+d").mkdir()
+    file = tmp_path / "a,b[c]+d" / "mine.py"
+    file.write_text(rules.read_text())
+    (*_, noisy, rude) = plan(methods=f'"{file}":Noisy,"{file}":Rude')
+    assert (noisy.method_label, rude.method_label) == ("mine.py:Noisy", "mine.py:Rude")
+    assert noisy.spec.method == f'"{file}":Noisy'
+
+
+def test_an_edit_of_what_lies_next_to_a_plug_in_is_a_change(plan, fulfil, tmp_path):
+    (tmp_path / "base.py").write_text("from methods.mgda import MGDA\nclass Base(MGDA): ...\n")
+    (tmp_path / "rule.py").write_text("from .base import Base\nclass Rule(Base): ...\n")
+    fulfil(plan(methods=f"{tmp_path}/rule.py")[-1])
+    assert not plan(methods=f"{tmp_path}/rule.py")[-1].todo
+    (tmp_path / "base.py").write_text("from methods.mgda import MGDA\nclass Base(MGDA):\n    tag = 1\n")
+    assert plan(methods=f"{tmp_path}/rule.py")[-1].why == "changed: the code of base.py"
+
+
+PLANNING = """
+import sys
+from pathlib import Path
+from bench.plan import Request, make_plan
+from bench.store import Store
+asked = Request("mgda", "scales[tasks=2]", sys.argv[1], "smoke", accelerator="cpu")
+print(len(make_plan(asked, Store(Path("none")))))
+"""
+
+
+def test_ten_thousand_seeds_are_planned_in_seconds(environment, tmp_path):
+    command = [sys.executable, "-c", PLANNING, "0-9999"]
+    begin = time.perf_counter()
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == "40000\n"
+    assert time.perf_counter() - begin < 60  # some 5 s alone; it was 4 minutes
+
+
+# Protocols -------------------------------------------------------------------------------------------------
+
+
+def test_a_protocol_takes_options(plan):
+    before, changed = plan()[-1], plan(protocol="smoke[steps=30, lr=1e-4]")[-1]
+    assert changed.spec.protocol == before.spec.protocol.model_copy(update={"steps": 30, "lr": 1e-4})
+    assert changed.spec.protocol.name == "smoke"
+    assert (before.protocol_label, changed.protocol_label) == ("smoke", "smoke[lr=0.0001,steps=30]")
+    assert before.spec.name != changed.spec.name
+
+
+def test_a_field_that_is_as_it_was_changes_nothing(plan):
+    [*_, one], [*_, other] = plan(), plan(protocol="smoke[steps=20,points=2]")
+    assert (one.spec, one.key, one.protocol_label) == (other.spec, other.key, other.protocol_label)
+
+
+def test_options_of_a_protocol_are_those_of_each_set(plan):
+    labels = {p.task_set_label: p.protocol_label for p in plan(tasks="scales,digits", protocol="smoke[lr=3e-3]")}
+    assert labels == {"scales": "smoke[lr=0.003]", "digits": "smoke"}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        ("smoke[step=3]", "protocol smoke has no field 'step': did you mean 'steps'?"),
+        ("smoke[name=quick]", "protocol smoke has no field 'name'"),
+        ("smoke[steps=many]", "smoke[steps=many]: it takes a value of type int"),
+        ("smoke[schedule=linear]", "smoke[schedule=linear]: it takes cosine or constant"),
+        ("smoke[steps=0]", "smoke[steps=0] on scales[tasks=2]: steps: Input should be greater than or equal to 1"),
+        ("smoke[lr=nan]", "smoke[lr=nan] on scales[tasks=2]: lr: "),
+        ("smoke[steps=3,steps=4]", "steps is given twice"),
+        ("smoke[steps=3", "a bracket is not closed"),
+        ("smok[steps=3]", "scales[tasks=2] has no protocol 'smok': did you mean 'smoke'?"),
+    ],
+)
+def test_a_wrong_option_of_a_protocol_is_one_line(plan, protocol, said):
+    with pytest.raises(UsageError) as raised:
+        plan(protocol=protocol)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
 def test_all_task_sets_are_those_that_are_built_in(plan, monkeypatch):
-    entries = Registry.entries
+    entries = Registry.built_in
     monkeypatch.setattr(
         Registry,
-        "entries",
+        "built_in",
         lambda self: {
             n: e
             for n, e in entries(self).items()
@@ -193,7 +298,7 @@ def test_a_failure_is_kept_and_repeated_on_demand(plan, fulfil, status):
         ({"data": "other"}, "changed: the data"),
         ({"threads": 4}, "changed: the number of threads"),
         ({"device": "cuda"}, "changed: the device"),
-        ({"versions": {"torch": "1.0", "numpy": "1.0"}}, "changed: numpy, torch"),
+        ({"versions": dict.fromkeys(LIBRARIES, "1.0")}, f"changed: {', '.join(sorted(LIBRARIES))}"),
     ],
 )
 def test_a_run_of_another_key_is_to_be_made_and_what_changed_is_named(plan, fulfil, changed, said):

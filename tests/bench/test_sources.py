@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from bench.plan import COMPOSE, TRAINING
 from bench.sources import closure
 
 CODE = '''"""A module."""
@@ -72,29 +73,36 @@ def plugin(tmp_path):
 
 
 def test_a_trainings_closure_is_what_training_imports_and_what_that_imports():
-    found = closure(["bench.training"])
-    assert {"bench", "bench.training", "bench.records", "bench.catalogue"} <= found.keys()
-    assert {"methods", "methods.core.base", "methods.core.gradients", "methods.core.registry"} <= found.keys()
+    found = closure([TRAINING])
+    assert {"bench", TRAINING, "bench.records"} <= found.keys()
+    assert {"methods", "methods.core.base", "methods.core.gradients"} <= found.keys()
     assert {"tasks.core.base", "tasks.core.protocol"} <= found.keys()
 
 
 @pytest.mark.parametrize(
     "module",
     [
+        "bench.catalogue",
         "bench.cli",
         "bench.api",
         "bench.plan",
         "bench.store",
         "bench.report.table",
         "bench.report.html",
+        "methods.core.importing",
+        "methods.core.names",
+        "methods.core.options",
+        "methods.core.registry",
+        "methods.core.rules",
     ],
 )
 def test_a_trainings_closure_leaves_out_what_cannot_change_its_numbers(module):
-    assert not [name for name in closure(["bench.training"]) if (name + ".").startswith(module + ".")]
+    found = closure([TRAINING, COMPOSE, "tasks.scales", "methods.kd"])
+    assert not [name for name in found if (name + ".").startswith(module + ".")]
 
 
 def test_a_rule_brings_its_own_module_and_what_it_imports_and_no_other_rule():
-    found = closure(["bench.training", "methods.mgda"])
+    found = closure([TRAINING, "methods.mgda"])
     assert {"methods.mgda", "methods.core.solvers.min_norm"} <= found.keys()
     assert not {"methods.uncertainty", "methods.equal"} & found.keys()
 
@@ -105,7 +113,7 @@ def test_a_task_set_brings_its_losses_metrics_and_network():
 
 
 def test_modules_outside_the_project_do_not_count():
-    assert {name.partition(".")[0] for name in closure(["bench.training", "tasks.digits"])} == {
+    assert {name.partition(".")[0] for name in closure([TRAINING, "tasks.digits"])} == {
         "bench",
         "methods",
         "tasks",
@@ -164,6 +172,56 @@ def test_an_outsiders_own_package_is_followed(package):
     assert found.keys() == {"outside", "outside.rule", "outside.helper", "outside.deeper", "outside.last"}
 
 
+BESIDE = {
+    "with a dot": ("from .base import N", "base.py"),
+    "without a dot": ("from base import N", "base.py"),
+    "as a module": ("import base", "base.py"),
+    "from the folder": ("from . import base", "base.py"),
+    "in a function": ("def f():\n    import base", "base.py"),
+    "from a folder without __init__": ("from inner.base import N", "inner/base.py"),
+    "from a package next to it": ("import inner.base", "inner/base.py"),
+}
+
+
+@pytest.mark.parametrize("how", BESIDE)
+@pytest.mark.parametrize("package", [False, True])
+def test_what_lies_next_to_a_plug_in_counts_and_so_does_what_that_imports(plugin, how, package):
+    statement, name = BESIDE[how]
+    if package:
+        plugin("", "family/__init__.py")
+    rule = plugin(f"{statement}\nimport json\nimport torch\n", "family/rule.py")
+    base = plugin("import last\nfrom methods.core.solvers import min_norm\n", f"family/{name}")
+    last = plugin("N = 1\n", "family/last.py")
+    before = closure(files=[rule])
+    start = "family/" if package else ""
+    assert {f"{start}{part}" for part in ("rule.py", name, "last.py")} <= before.keys()
+    assert "methods.core.solvers.min_norm" in before
+    assert (f"{start}__init__.py" in before) == package
+    for file in (base, last):
+        text = file.read_text()
+        file.write_text(text + "M = 2\n")
+        assert {part for part, own in closure(files=[rule]).items() if before[part] != own} == {
+            start + file.relative_to(rule.parent).as_posix()
+        }
+        file.write_text(text)
+
+
+def test_a_relative_import_that_climbs_in_a_package_is_followed(plugin):
+    for name in ("family/__init__.py", "family/base.py"):
+        plugin("N = 1\n", name)
+    (rules := plugin("", "family/x.py").parent / "rules").mkdir()
+    (rules / "__init__.py").write_text("")
+    (rules / "rule.py").write_text("from ..base import N\nfrom ....... import far\n")
+    found = closure(files=[rules / "rule.py"]).keys()
+    assert found == {"family/__init__.py", "family/base.py", "family/rules/__init__.py", "family/rules/rule.py"}
+
+
+def test_what_only_type_checkers_import_does_not_count(plugin):
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from methods.core import gradients\n"
+    assert closure(files=[plugin(text)]).keys() == {"rule.py"}
+    assert "methods.core.gradients" in closure(files=[plugin(f"{text}else:\n    import methods.core.gradients\n")])
+
+
 def test_what_a_package_imports_on_import_is_followed_and_what_it_offers_on_use_is_not(package, tmp_path):
     package(rule="", always="", maybe="", fallback="", lazy="")
     (tmp_path / "outside" / "__init__.py").write_text(
@@ -183,6 +241,6 @@ def test_modules_that_import_each_other_are_read_once(package):
 
 def test_digests_come_in_the_order_of_names_whatever_the_order_asked(plugin):
     file = plugin("import methods\n")
-    modules = ["tasks.scales", "bench.training", "methods.mgda"]
+    modules = ["tasks.scales", TRAINING, "methods.mgda"]
     assert list(closure(modules, [file]).items()) == list(closure(modules[::-1], [file]).items())
     assert list(closure(modules)) == sorted(closure(modules))

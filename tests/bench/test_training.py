@@ -12,7 +12,6 @@ from trained import train
 from bench.catalogue import parse_task_set
 from bench.spec import STL, RunSpec
 from bench.training.streams import batch_order, build_network, stream
-from methods.core.registry import canonical
 from tasks.core.protocol import Protocol
 
 TASKS = ("size", "kind")
@@ -487,7 +486,7 @@ def test_bf16_runs_and_scores_nearly_as_float32(observe):
 
 def test_two_ranks_score_as_one(sets):
     """With unequal numbers of labels; without dropout and batch statistics, which ranks do not share."""
-    variant = canonical([parse_task_set(f"{sets}[dropout=0.0,norm=false]")])
+    variant = parse_task_set(f"{sets}[dropout=0.0,norm=false]").stable
     recipe = Protocol(name="two", steps=20, batch_size=8, lr=0.01, steps_per_epoch=5, points=4)
     spec = RunSpec(task_set=variant, tasks=TASKS, method="mgda", seed=0, protocol=recipe)
     one, _, _ = train(spec)

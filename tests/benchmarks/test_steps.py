@@ -20,7 +20,7 @@ from torchjd import aggregation, autojac, scalarization
 
 import methods
 from bench.records import REFERENCE
-from methods.core.registry import REQUIRED
+from methods.core.options import REQUIRED
 from tasks.core.base import Network, Outputs
 from tasks.networks.mlp import MLP
 
@@ -106,16 +106,15 @@ def rules(count):
     """The variants to time, by what they are called: every rule of this project, at every place where it can measure;
     what adds terms also on top of a rule that measures. An option that must be given gets a 1 per task."""
     registry, found = methods.registry, {}
-    for name, entry in registry.entries().items():
-        if entry.file.parent != registry.folder:  # other distributions'
-            continue
-        options = registry.options(entry)
+    for name, entry in registry.built_in().items():
+        described = registry.describe(entry)
+        options = described.options
         given = [f"{o}={':'.join('1' * count)}" for o, option in options.items() if option.default is REQUIRED]
         found[name] = f"{name}[{','.join(given)}]"
         if at := options.get("at"):
             places = [f"at={place}" for place in typing.get_args(at.type) if place != at.default]
             found |= {f"{name}[{place}]": f"{name}[{','.join([*given, place])}]" for place in places}
-        if "extra" in entry.functions:
+        if described.facts["extra"]:
             found[f"{name}+mgda"] = f"{found[name]}+mgda"
     return found
 

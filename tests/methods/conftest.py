@@ -11,16 +11,17 @@ from torch import nn
 
 import methods
 from methods.core.base import Method
-from methods.core.registry import REQUIRED
+from methods.core.options import REQUIRED
 
 
 def all_variants():
     """Each built-in rule that balances and needs no option, at each place where it can measure."""
     for name, entry in methods.registry.entries().items():
-        options = methods.registry.options(entry)
+        described = methods.registry.describe(entry)
+        options = described.options
         if any(option.default is REQUIRED for option in options.values()):
             continue
-        if {"extra", "step"} & set(entry.functions):
+        if described.facts["extra"] or described.facts["overrides"] == "step":
             continue  # what only adds terms balances nothing; a whole training rule has a door of its own
         places = typing.get_args(options["at"].type) if "at" in options else ()
         yield from [f"{name}[at={place}]" for place in places] or [name]

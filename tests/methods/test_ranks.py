@@ -266,8 +266,8 @@ def test_two_ranks_make_the_step_of_one_and_do_not_drift(finished, name):
 
 
 def test_so_they_do_with_every_rule(finished, variant):
-    rule = methods.registry.find(variant.partition("[")[0])
-    needs = {argument for function in ("weigh", "combine") for argument in rule.arguments(function)}
+    [rule] = methods.parse(variant).parts
+    needs = set(rule.facts["asks"])
     local = "features" in needs or ("jacobian" in needs and "at=features" in variant)
     if local and "error" in finished[variant][1]:
         assert_refused(*finished[variant])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchmetrics import MeanSquaredError
 
-from bench.catalogue import parse_task_set, task_set, task_sets
+from bench.catalogue import build, task_set, task_sets
 from tasks.core.base import SPLITS, DataError, Metric, Network, Task, TaskSet
 from tasks.core.losses import squared_error
 from tasks.core.metrics.regression import normalized_rmse
@@ -319,8 +319,7 @@ def test_data_is_the_same_whatever_the_global_seed(variant):
     prints = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        part = parse_task_set(variant)
-        prints.append(part.entry.load()(**part.values).fingerprint)
+        prints.append(build(variant).fingerprint)
     assert prints[0] == prints[1] == task_set(variant).fingerprint
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import bench
-from bench.catalogue import task_sets
+from bench.catalogue import place, task_sets
 from bench.plan import Request, make_plan
 from bench.store import Store
-from methods.core.registry import UsageError
+from methods.core.names import UsageError
 from tasks.core.base import DataError
 from tasks.multifashion import MultiFashion
 from tasks.multimnist import MultiMNIST
@@ -133,13 +133,13 @@ def test_the_same_data_elsewhere_is_the_same_run(image_folder, tmp_path):
     shutil.copytree(image_folder, tmp_path / "copy")
 
     def runs(*places, protocol="smoke"):
-        tasks = ",".join(f"multimnist[path={place}]" for place in places)
+        tasks = ",".join(f"multimnist[path={folder}]" for folder in places)
         return make_plan(Request("mgda", tasks, "1", protocol, accelerator="cpu"), Store(tmp_path / "out"))
 
     one, other = runs(image_folder), runs(tmp_path / "copy")
     assert [(run.spec, run.key) for run in one] == [(run.spec, run.key) for run in other]
     assert {run.task_set_label for run in one} == {"multimnist"}
-    assert [run.place for run in other] == [str(tmp_path / "copy")] * 4
+    assert [place(run.task_set) for run in other] == [str(tmp_path / "copy")] * 4
     with pytest.raises(UsageError, match="multimnist is named with two folders"):
         runs(image_folder, tmp_path / "copy")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bench.catalogue import task_set
-from methods.core.registry import UsageError
+from methods.core.names import UsageError
 from tasks.scales import Scales
 
 SIGMA = np.geomspace(0.1, 10, 5)

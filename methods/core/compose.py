@@ -1,0 +1,69 @@
+"""Builds a rule from its parts: `kd+mgda` is MGDA with distillation added."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import nn
+
+from methods.core.base import SEED, SETTINGS, DoesNotFitError, Method
+
+
+class Part(Protocol):
+    """A rule's class, and the values of its options."""
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """By name: arguments of `__init__`, and what is set on any rule (`at`, `norm`)."""
+
+    def load(self) -> type:
+        """Return the class."""
+
+
+def compose(
+    parts: Sequence[Part], *, num_tasks: int, seed: int = 0, teachers: Sequence[nn.Module] | None = None
+) -> Method:
+    """Build a method from its parts: those that add terms first, the rule that balances last.
+
+    Args:
+        parts: at least one.
+        num_tasks: K, the number of losses.
+        seed: of the method's own random numbers.
+        teachers: K modules that turn a batch's inputs into their taps, for rules that distil.
+
+    Raises:
+        DoesNotFitError: a rule cannot work with so many tasks, or without teachers.
+    """
+    *added, balancer = [_build(part, num_tasks, seed, teachers) for part in parts]
+    balancer.carry(*added)
+    return balancer
+
+
+def takes_teachers(rule: type) -> bool:
+    """Whether a rule's `__init__` names `teachers`, or passes it on to one that does."""
+    for base in rule.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters
+            if "teachers" in parameters:
+                return True
+            if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
+                return False
+    return False
+
+
+def _build(part: Part, num_tasks: int, seed: int, teachers: Sequence[nn.Module] | None) -> Method:
+    rule = part.load()
+    arguments = {name: value for name, value in part.values.items() if name not in SETTINGS}
+    if takes_teachers(rule):
+        if teachers is None:
+            name = rule.__name__.lower()
+            raise DoesNotFitError(f"{name} needs teachers: pass teachers=[…], a module per task")
+        arguments["teachers"] = teachers
+    token = SEED.set(seed)  # before `__init__` draws from its generator
+    try:
+        method: Method = rule(num_tasks=num_tasks, **arguments)
+    finally:
+        SEED.reset(token)
+    for name in SETTINGS.keys() & part.values.keys():
+        setattr(method, name, part.values[name])
+    return method

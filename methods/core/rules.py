@@ -1,0 +1,95 @@
+"""Balancing rules by name: which there are, what they ask for, and how a variant of them is built."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from methods.core.names import UsageError
+from methods.core.options import Option
+from methods.core.registry import Part, Registry, Variant
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from methods.core.base import Method
+
+PROVIDED = frozenset({"num_tasks", "teachers"})
+
+
+def facts(rule: Any) -> dict[str, Any]:
+    """Return what a plan needs to know of a rule: what it overrides and asks for, and its settings."""
+    from methods.core.base import RULES, SETTINGS, Method
+    from methods.core.compose import takes_teachers
+
+    overridden = next((name for name in RULES if getattr(rule, name) is not getattr(Method, name)), "")
+    asks = list(inspect.signature(getattr(rule, overridden)).parameters)[1:] if overridden else []
+    return {
+        "overrides": overridden,
+        "asks": asks,
+        "extra": rule.extra is not Method.extra,
+        "teachers": takes_teachers(rule),
+        **{name: getattr(rule, name) for name in SETTINGS},
+    }
+
+
+def _common(facts: Mapping[str, Any]) -> Mapping[str, Option]:
+    """`at` and `norm`, of every rule that measures gradients."""
+    if not {"gramian", "jacobian"} & set(facts["asks"]):
+        return {}
+    combines = facts["overrides"] == "combine"
+    places = Literal["shared", "features"] if combines else Literal["shared", "features", "last"]
+    return {"at": Option(places, facts["at"]), "norm": Option(Literal["own", "sum"], facts["norm"])}
+
+
+registry = Registry("method", "methods", "methods.core.base:Method", "mtl_bench.methods", facts, _common, PROVIDED)
+
+
+def parse(variant: "str | type | Variant", **options: Any) -> Variant:
+    """Read a variant: the parts that only add terms first, the balancing rule last.
+
+    Raises:
+        UsageError: a name or an option is wrong, or the parts do not go together.
+    """
+    if isinstance(variant, Variant):
+        return variant
+    read = registry.parse(variant, **options)
+    parts = sorted(read.parts, key=lambda part: not part.facts["extra"])
+    rules = [part for part in parts if not part.facts["extra"]]
+    if len(parts) > 1 and len(rules) != 1:
+        names = " and ".join(part.entry.name for part in (rules or parts))
+        raise UsageError(f"{variant}: of {names} only one can balance; what is added to it must have terms of its own")
+    for part in parts:
+        if part.values.get("norm") == "sum" and part.values["at"] != "shared":
+            raise UsageError(f"{variant}: norm=sum needs the gradients at the shared parameters (at=shared)")
+    return Variant(tuple(parts))
+
+
+def reads_teachers(rule: Variant) -> Part | None:
+    """Return the part whose `__init__` names `teachers`, if there is one."""
+    return next((part for part in rule.parts if part.facts["teachers"]), None)
+
+
+def create(
+    variant: "str | type | Variant",
+    *,
+    num_tasks: int,
+    seed: int = 0,
+    teachers: "Sequence[nn.Module] | None" = None,
+    **options: Any,
+) -> "Method":
+    """Build a method from a variant such as `mgda`, `mgda[at=features]` or `kd+mgda`.
+
+    Args:
+        variant: one or more rules with options; of several, one balances and the others add terms. Or a class.
+        num_tasks: K, the number of losses.
+        seed: of the method's own random numbers.
+        teachers: K modules that turn a batch's inputs into their taps, for rules that distil.
+        options: those of a variant of one part, as keywords.
+
+    Raises:
+        UsageError: a name or an option is wrong.
+        DoesNotFitError: the rule cannot work with so many tasks.
+    """
+    from methods.core.compose import compose
+
+    return compose(parse(variant, **options).parts, num_tasks=num_tasks, seed=seed, teachers=teachers)
