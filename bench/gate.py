@@ -172,7 +172,7 @@ def _cell(
         method=method,
         asked={
             **{"methods": some[0].method_label, "tasks": some[0].task_set_label},
-            **{"protocol": specs[0].protocol.name, "precision": specs[0].precision},
+            **{"protocol": some[0].protocol_label or specs[0].protocol.name, "precision": specs[0].precision},
         },
         metrics=tuple((*metric, up) for metric, up in zip(group.metrics, group.higher_is_better, strict=True)),
         seeds={seed: _seed_values(own, group) for seed, own in runs.items()},

@@ -268,7 +268,8 @@ class Registry:
         return Entry(name, own[0], module) if len(own) == 1 else None
 
     def _at_path(self, path: str, class_name: str) -> Entry:
-        file = _file(path, f"{self.kind} '{path}'")
+        what = f"{self.kind} '{path}{':' * bool(class_name)}{class_name}'"
+        file = _file(path, what)
         module = importing.by_path(file)
         classes = self._classes(module)
         if not class_name and len(classes) == 1:
@@ -276,7 +277,7 @@ class Registry:
         found = getattr(module, class_name, None) if class_name else None
         if not (isinstance(found, type) and issubclass(found, self._base())):
             which = f"there is no class {class_name}" if class_name else "name the class"
-            raise UsageError(f"{self.kind} '{path}': {which}; {path} has {', '.join(classes) or 'none'}")
+            raise UsageError(f"{what}: {which}; {path} has {', '.join(classes) or 'none'}")
         here = Path.cwd()
         shown = file.relative_to(here) if file.is_relative_to(here) else file
         return Entry(f"{quoted(shown.as_posix(), IN_NAMES)}:{class_name}", class_name, file=file)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -65,6 +66,11 @@ ALSO_WRONG = [
     ("run --methods mgda[at=features", "a bracket is not closed"),
     ("run --methods nowhere.py:Rule", "method 'nowhere.py:Rule': there is no file nowhere.py"),
     ("run --methods broken.py:Broken", "broken.py is not Python"),
+    ("run --methods '\"a,b/nowhere.py\":Rule'", "method 'a,b/nowhere.py:Rule': there is no file a,b/nowhere.py"),
+    ("run --methods '\"a,b'", "a quote is not closed"),
+    ("run --protocol quick[lr=fast]", "quick[lr=fast]: it takes a value of type float"),
+    ("run --protocol quick[rate=1]", "protocol quick has no field 'rate': there is steps"),
+    ("list methods mdga", "unknown method 'mdga': did you mean 'mgda'?"),
     ("run --tasks scales[ratio=high]", "scales[ratio=high]: it takes a value of type float"),
     ("run --tasks scales[tasks=1]", "error: tasks=1: scales needs at least 2"),
     ("run --devices two", "Invalid value for '--devices'"),
@@ -98,7 +104,7 @@ def test_what_is_wrong_is_one_line_that_says_what_would_be_right_without_torch(
 def test_what_else_is_wrong_is_one_line_that_says_what_would_be_right(place, monkeypatch, capsys, line, said):
     monkeypatch.chdir(place)
     with pytest.raises(SystemExit) as caught:
-        cli.main(line.split())
+        cli.main(shlex.split(line))
     assert_one_line(caught.value.code, *capsys.readouterr(), said)
 
 
@@ -181,6 +187,47 @@ def test_help_and_lists_answer_without_torch(command, without_torch, tmp_path, l
     done = command(*line.split(), cwd=tmp_path, env=without_torch)
     assert (done.returncode, done.stderr) == (0, "")
     assert all(word in done.stdout for word in expected)
+
+
+@pytest.fixture
+def installed(tmp_path, environment):
+    """An environment in which another distribution adds a good rule, one that raises, and one that is not there."""
+    info = tmp_path / "path" / "theirs-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    points = "bad = their_bad:Rule\ngood = their_good:Rule\nlost = nowhere_at_all:Rule\n"
+    (info / "entry_points.txt").write_text(f"[mtl_bench.methods]\n{points}")
+    (info.parent / "their_bad.py").write_text("open('ran', 'w')\nraise RuntimeError('it was imported')\n")
+    (info.parent / "their_good.py").write_text('from methods.mgda import MGDA\nclass Rule(MGDA):\n    """Theirs."""\n')
+    return environment(info.parent)
+
+
+def test_what_another_distribution_adds_is_listed_unimported_and_shown_when_named(command, installed, tmp_path):
+    done = command("list", "methods", cwd=tmp_path, env=installed)
+    assert done.returncode == 0
+    assert done.stderr == "warning: the method 'lost' of theirs is left out: there is no nowhere_at_all:Rule\n"
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    for name in ("good", "bad"):
+        assert f"from theirs: list methods {name} says more" in rows[name]
+    assert "mgda" in rows
+    assert not (tmp_path / "ran").exists()
+    good = command("list", "methods", "good", cwd=tmp_path, env=installed)
+    assert "Theirs. (from theirs)" in good.stdout
+    assert "normalize=none" in good.stdout
+    bad = command("list", "methods", "bad", cwd=tmp_path, env=installed)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    place = f"{tmp_path}/path/their_bad.py, line 2"
+    error = bad.stderr.splitlines()[-1]
+    assert error == f"error: their_bad cannot be imported: RuntimeError: it was imported ({place})"
+
+
+def test_list_runs_tells_protocols_of_one_name_apart(made, tmp_path, capsys):
+    for label, steps in (("quick", 100), ("quick[steps=90]", 90)):
+        record = made(scores={("left", "accuracy", True): 0.5}, steps=steps)
+        Store(tmp_path).put(record.model_copy(update={"protocol_label": label}), None)
+    with pytest.raises(SystemExit):
+        cli.main(["list", "runs", "--out", str(tmp_path)])
+    assert sorted(line.split()[-2] for line in capsys.readouterr().out.splitlines()[1:]) == ["quick", "quick[steps=90]"]
 
 
 def test_the_environment_without_torch_really_is_without(without_torch, tmp_path):
