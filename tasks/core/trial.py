@@ -35,7 +35,7 @@ def try_out(task_set: TaskSet) -> None:
     """Build the networks of all tasks and of one, and try losses and metrics on what they predict.
 
     Targets are tried where they are likeliest to be wrong: the smallest, the largest and those that are not finite.
-    A split is searched for labels until there is one. The global generator of torch is left as it was.
+    A split is searched for labels until there are some. The global generator of torch is left as it was.
 
     Raises:
         DataError: a split has no label of a task, or a target is not finite and its loss does not leave it out.

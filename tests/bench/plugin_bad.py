@@ -141,6 +141,13 @@ class Pair(Method):
         return losses.sum()
 
 
+class Leaving(Method):
+    """Ends the process, as if all were well."""
+
+    def objective(self, losses):
+        raise SystemExit(0)
+
+
 class Tiring(Method):
     """Raises in its 15th step."""
 

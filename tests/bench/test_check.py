@@ -70,6 +70,7 @@ FAULTS = [
     ("Boasting", "What it claims", "invariant to permutation, it says; "),
     ("Misnaming", "What it claims", "there is no claim 'permutatoin': did you mean 'permutation'?"),
     ("Tiring", "It trains", "OverflowError: tired"),
+    ("Leaving", "With one task", "SystemExit: 0"),
     ("Holed", "Its data is there", "the test split's column x should be finite: it is nan in row 3"),
     ("Unlabelled", "Its data is there", "the validation split has no label of task 'one'"),
     ("Flat", "Its data is there", "task 'one': the train split: prediction [2, 1] and target [2] should have the same"),
@@ -108,7 +109,7 @@ FAULTS = [
 
 
 WIDE = {
-    *("Unbuilt", "Climbing", "Twisting", "Whimsical", "Forgetful", "Dividing", "Overflowing", "Tiring"),
+    *("Unbuilt", "Climbing", "Twisting", "Whimsical", "Forgetful", "Dividing", "Overflowing", "Tiring", "Leaving"),
     *("Shifting", "Crowded", "Tapless", "AllShared", "Renaming", "Deaf", "Unscored"),
 }
 """Faults that take more along than what one check is for; each other is one finding."""
