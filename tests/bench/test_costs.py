@@ -12,6 +12,7 @@ from bench.report.costs import relative_costs
 from bench.spec import STL
 from bench.store import Store
 from bench.training.loop import Run
+from bench.training.model import Model
 from tasks.core.protocol import Protocol
 
 
@@ -82,14 +83,14 @@ def test_every_method_has_its_turn_in_every_round_on_the_same_batches(plan, monk
 def test_what_a_rule_asks_for_at_an_epochs_end_is_part_of_its_step(plan, monkeypatch):
     """An evaluation that took 8 seconds would cost one of the 8 steps of an epoch a second."""
     clock = {"now": 0.0}
-    score = Run._score
+    score = Model.score
     monkeypatch.setattr(costs.time, "perf_counter", lambda: clock["now"])
 
     def slow(run, split):
         clock["now"] += 8.0
         return score(run, split)
 
-    monkeypatch.setattr(Run, "_score", slow)
+    monkeypatch.setattr(Model, "score", slow)
     found = by_method(costs.measure(plan("Validating", "dwa")))
     assert found["Validating"].step_seconds == pytest.approx(1.0)
     assert found["dwa"].step_seconds == found["equal"].step_seconds == 0.0

@@ -1,13 +1,11 @@
 """Harness overhead: a `quick` run of equal weights against the same steps in a bare PyTorch loop."""
 
 import time
-from functools import partial
 
 import pytest
 import torch
 from trained import train
 
-import methods
 from bench.catalogue import task_set
 from bench.spec import RunSpec
 from bench.training.streams import batch_order, build_network
@@ -53,7 +51,7 @@ def test_cpu_seconds_of_a_quick_run(benchmark, name, loop):
     costs = []
 
     def run():
-        costs.append(train(asked, partial(task_set, name), partial(methods.create, asked.method))[1])
+        costs.append(train(asked)[1])
 
     benchmark.pedantic(run, rounds=5, warmup_rounds=1)
     # Wall-clock, within the run: what of it is evaluation and probes.
