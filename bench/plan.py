@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import methods
 from bench.catalogue import PLACES, parse_task_set, task_set, task_sets
 from bench.records import FINAL, REFERENCE, STL, KeyParts, RunRecord, RunSpec
+from bench.seeds import parse_seeds
 from bench.sources import closure
 from bench.store import Store
 from methods.core.registry import PLACE, REQUIRED, Part, UsageError, canonical, did_you_mean, label, split
 from tasks.core import hub
-
-MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -122,23 +121,6 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
             for rule in rules:
                 add(part, rule, names, seed, seed)
     return list(runs.values())
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Read seeds: `8` is 0 to 7; `100-107` and `3,5,8-9` are themselves."""
-    try:
-        if text.strip().isdigit():
-            seeds = list(range(int(text)))
-        else:
-            ends = [item.partition("-") for item in text.split(",")]
-            seeds = [seed for low, _, high in ends for seed in range(int(low), int(high or low) + 1)]
-    except ValueError:
-        seeds = []
-    if not seeds:
-        raise UsageError(f"seeds '{text}': write how many (8), a range (100-107) or a list (3,5), of at least one seed")
-    if len(seeds) > MOST_SEEDS:
-        raise UsageError(f"seeds '{text}': {len(seeds)} of them, of at most {MOST_SEEDS}; one seed is written 5-5")
-    return sorted(set(seeds))
 
 
 def _methods(text: str) -> list[list[Part]]:

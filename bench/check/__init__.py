@@ -7,6 +7,7 @@ from typing import Literal
 import methods
 from bench.catalogue import PLACES, parse_task_set
 from bench.catalogue import task_sets as registry
+from bench.engine.interrupt import UserInterruptError
 from methods.core.registry import PLACE, UsageError, canonical, did_you_mean
 from tasks.core import hub
 from tasks.core.errors import DataError
@@ -44,8 +45,11 @@ def check(variant: str) -> Iterator[Finding]:
             yield Finding(what, "fails", str(why))
         except (UsageError, DataError):  # nothing was tried
             raise
-        except Exception as problem:  # whatever somebody's code may raise
-            yield Finding(what, "fails", f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}")
+        except UserInterruptError:
+            raise
+        except BaseException as problem:  # whatever somebody's code may raise, SystemExit too
+            said = f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}".removesuffix(": ")
+            yield Finding(what, "fails", said)
         else:
             yield Finding(what, "ok")
 
