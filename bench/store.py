@@ -59,7 +59,7 @@ class Store:
 
     def require_writable(self, size: int = 0) -> None:
         """Make the folder, and raise StoreError unless a file of so many bytes can be written there."""
-        probe = temporary(self.folder / FOLDER / "probe")
+        probe = self.folder / FOLDER / "probe"
         write(probe, bytes(size))
         probe.unlink(missing_ok=True)
 

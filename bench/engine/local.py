@@ -163,7 +163,10 @@ def _record(one: _Working, store: Store, timeout: float) -> RunRecord:
         status, reason = "timeout", f"it took more than {timeout:g} s"
     elif isinstance(call.problem, StoreError):
         # A full disk ends the command, as no run could leave its record; a run that limits its own files does not.
-        store.require_writable(call.problem.size)
+        try:
+            store.require_writable(call.problem.size)
+        except StoreError:
+            raise call.problem from None
         reason = f"{type(call.problem).__name__}: {call.problem}"
     elif call.problem is not None:
         reason = str(call.problem)

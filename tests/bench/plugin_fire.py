@@ -125,3 +125,18 @@ class Deletes(_Fire):
 
     def harm(self):
         shutil.rmtree(Path(os.environ["FOLDER"]) / "logs")
+
+
+class Erases(_Fire):
+    """Takes away the whole folder of the command."""
+
+    def harm(self):
+        shutil.rmtree(os.environ["FOLDER"])
+
+
+class PressesCtrlC(_Fire):
+    """What it does stands for the user."""
+
+    def harm(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
