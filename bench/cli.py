@@ -426,14 +426,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             sys.stdout.flush()
     except UserInterruptError:
         code = INTERRUPTED
+    except BrokenPipeError:
+        _drop_output()
+        code = CLOSED
     except BaseException as problem:  # SystemExit, too: none of ours, so a plug-in's
         _drop_output()
-        if isinstance(problem, BrokenPipeError) or isinstance(problem.__context__, BrokenPipeError):
-            code = CLOSED  # typer turns it into SystemExit(1)
-        elif "--debug" in given:
+        if "--debug" in given:
             raise
-        else:
-            code = _explain(problem)
+        code = _explain(problem)
     sys.exit(code or OK)
 
 
@@ -442,7 +442,13 @@ def _run(given: Sequence[str]) -> int | None:
     for word in given:
         if not word.isprintable() and any(0xD800 <= ord(character) <= 0xDFFF for character in word):
             raise typer.BadParameter(f"{ascii(word)[:80]} is not text in UTF-8")
-    code: int | None = app(list(given), standalone_mode=False, prog_name="python -m bench")
+    # Not app(), which turns a closed pipe and a plug-in's KeyboardInterrupt into exit codes before we can tell them.
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("python -m bench", list(given)) as context:
+            code: int | None = command.invoke(context)
+    except typer.Exit as end:  # of --help
+        return end.exit_code
     return code
 
 

@@ -128,10 +128,12 @@ class Deletes(_Fire):
 
 
 class Erases(_Fire):
-    """Takes away the whole folder of the command."""
+    """Takes away the whole folder of the command, once."""
 
     def harm(self):
-        shutil.rmtree(os.environ["FOLDER"])
+        folder = Path(os.environ["FOLDER"])
+        if len(list(folder.glob("runs/*.json"))) > 1:
+            shutil.rmtree(folder)
 
 
 class PressesCtrlC(_Fire):

@@ -256,7 +256,7 @@ def test_the_tilde_of_an_option_is_expanded(main, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["a" * 300, "/".join("a" * 2500), "a" * 100_000], ids=["name", "path", "both"])
-@pytest.mark.parametrize("line", [["list", "runs", "--out"], ["report"], ["plan", "--out"], ["compare"]], ids=" ".join)
+@pytest.mark.parametrize("line", [["list", "runs", "--out"], ["report"], ["plan", "--out"], ["power"]], ids=" ".join)
 def test_a_path_that_is_too_long_is_one_line(main, tmp_path, monkeypatch, line, path):
     monkeypatch.chdir(tmp_path)
     done = main(*line, path)
