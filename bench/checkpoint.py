@@ -35,6 +35,8 @@ class Checkpoint:
 
     def load(self) -> dict[str, Any] | None:
         """Return the state that this run has left, if there is one."""
+        if not self.file.is_file():  # a pipe in its place would be waited for
+            return None
         with contextlib.suppress(OSError, SafetensorError), safe_open(self.file, "pt") as stored:
             metadata = stored.metadata() or {}
             if metadata.get("key") == self.key:
@@ -45,7 +47,8 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Take the state away: the run has ended."""
-        self.file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the run's record is there, and it says that the run has ended
+            self.file.unlink(missing_ok=True)
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

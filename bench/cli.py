@@ -1,14 +1,16 @@
 """The commands: parse, call, print, exit."""
 
+import contextlib
 import io
 import logging
+import os
 import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,20 +18,55 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from bench.engine.interrupt import UserInterruptError, interrupt, user_interrupts
+
 if TYPE_CHECKING:
     from bench.plan import Planned
     from bench.records import RunRecord
 
 OK, FAILED_RUNS, USAGE, NOTHING_RAN, OPEN, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+CLOSED = 141
+"""As of a program that SIGPIPE ends: nobody reads the output any more."""
+
+
+class OutputError(Exception):
+    """The results cannot be printed; says why."""
+
+
+class _Console(Console):
+    """A console that leaves a closed pipe and a full disk to `main`."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as `rich` does."""
+        try:
+            super().print(*objects, **options)
+        except BrokenPipeError:
+            raise
+        except OSError as problem:
+            raise OutputError(f"the output cannot be written: {problem.strerror}") from problem
+
+    def on_broken_pipe(self) -> None:
+        """Raise what was raised. (`rich` exits with 1, which is the code of something else here.)"""
+        raise
+
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
-err = Console(stderr=True)
+err = _Console(stderr=True)
+
+
+def _path(text: str) -> Path:
+    """Read a path. The tilde of --out=~/x is for us to expand, as a shell leaves it as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise typer.BadParameter(f"{text}: there is no such user: write the whole path") from None
+
 
 Methods = Annotated[str, typer.Option(help="all, or variants: a,b[x=1],path.py:Class")]
 Tasks = Annotated[str, typer.Option(help="all (the embedded sets), or variants: t[x=1],path.py:Class")]
 Seeds = Annotated[str, typer.Option(help="how many (8: 0 to 7), a range (100-107) or a list (3,5)")]
 ProtocolName = Annotated[str, typer.Option(help="the recipe that every method gets alike: quick, or quick[lr=0.1]")]
-Folder = Annotated[Path, typer.Option(help="the folder of records and pages")]
+Folder = Annotated[Path, typer.Option(parser=_path, help="the folder of records and pages")]
 Precision = Annotated[str, typer.Option(help="32-true or bf16-mixed")]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 Devices = Annotated[int, typer.Option(help="devices within one run (data parallel)")]
@@ -44,6 +81,8 @@ Figures = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="show tracebacks; raise a run's failure instead of recording it")]
 
 DEFAULT_OUT = Path("results/local")
+LONGEST_MESSAGE = 2000
+"""Characters of an error that are printed."""
 
 
 @app.callback()
@@ -71,30 +110,36 @@ def run_command(
 ) -> int:
     """Train what is not there yet and write the leaderboard."""
     from bench.api import compare, report, run
-    from bench.store import Store
+    from bench.store import Store, StoreError
 
     watcher = _Watcher()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to stop, stop as on Ctrl-C
+    signal.signal(signal.SIGTERM, interrupt)  # told to stop, stop as on Ctrl-C
+    folder = out.absolute()  # a plug-in may leave the working folder
     try:
         run(
-            methods, tasks, seeds, protocol, out,
+            methods, tasks, seeds, protocol, folder,
             precision=precision, accelerator=accelerator, devices=devices, retry=retry,
             engine=engine, workers=workers, timeout=timeout, checkpoint_every=checkpoint_every,
             figures=figures, debug=debug, watcher=watcher,
         )  # fmt: skip
-    except KeyboardInterrupt:
+    except UserInterruptError:
         watcher.close()
-        if Store(out).records():
-            report(out, figures=False)
+        if Store(folder).records():
+            report(folder, figures=False)
         _say(f"interrupted: what is finished is in {out}; the same command goes on from there")
         return INTERRUPTED
     finally:
         watcher.close()
     from bench.report.pages import FILES, print_board  # a second of imports, which an error need not pay
 
-    records = Store(out).records()
-    print_board(compare(out), _out())
-    _written(out, FILES)
+    records = Store(folder).records()
+    if gone := [planned.spec.name for planned in watcher.runs if planned.spec.name not in records]:
+        raise StoreError(
+            f"{out}: the records of {len(gone)} of {len(watcher.runs)} runs have been taken away meanwhile; the same "
+            "command makes them again"
+        )
+    print_board(compare(folder), _out())
+    _written(folder, FILES, out)
     statuses: Counter[str] = Counter(records[planned.spec.name].result.status for planned in watcher.runs)
     for status, count in sorted(statuses.items()):
         if status not in ("ok", "skipped"):
@@ -139,9 +184,9 @@ def plan_command(
 @app.command("report")
 def report_command(
     source: Annotated[
-        Path, typer.Argument(help="a folder of records, or a tidy CSV file of anybody's runs")
+        Path, typer.Argument(parser=_path, help="a folder of records, or a tidy CSV file of anybody's runs")
     ] = DEFAULT_OUT,
-    out: Annotated[Path | None, typer.Option(help="where the pages go, if not there")] = None,
+    out: Annotated[Path | None, typer.Option(parser=_path, help="where the pages go, if not there")] = None,
     margin: Annotated[float, typer.Option(help="points of Δ within which two methods are called equivalent")] = 1.0,
     correction: Annotated[str, typer.Option(help="for the family of all methods: max-t or holm")] = "max-t",
     figures: Figures = True,
@@ -152,14 +197,15 @@ def report_command(
     from bench.report.pages import FILES, print_board
 
     print_board(publish(source, out, margin=margin, correction=correction, figures=figures), _out())
-    _written(pages_folder(source, out), FILES)
+    folder = pages_folder(source, out)
+    _written(folder, FILES, folder)
     return OK
 
 
 @app.command("power")
 def power_command(
     source: Annotated[
-        Path, typer.Argument(help="a folder of records, or a tidy CSV file of anybody's runs")
+        Path, typer.Argument(parser=_path, help="a folder of records, or a tidy CSV file of anybody's runs")
     ] = DEFAULT_OUT,
     target: Annotated[float, typer.Option(help="the difference to be found, in points of Δ task")] = 1.0,
     pairs: Annotated[bool, typer.Option("--pairs", help="every pair of methods, not each with equal weights")] = False,
@@ -198,7 +244,7 @@ def power_command(
     return OK
 
 
-BaselineFile = Annotated[Path, typer.Option(help="the stored baseline")]
+BaselineFile = Annotated[Path, typer.Option(parser=_path, help="the stored baseline")]
 DEFAULT_BASELINE = Path("results/baseline.json")
 baseline_app = typer.Typer(no_args_is_help=True, help="What later runs are compared with.")
 app.add_typer(baseline_app, name="baseline")
@@ -206,18 +252,21 @@ app.add_typer(baseline_app, name="baseline")
 
 @app.command("compare")
 def compare_command(
-    folder: Annotated[Path, typer.Argument(help="a folder of records")] = DEFAULT_OUT,
+    folder: Annotated[Path, typer.Argument(parser=_path, help="a folder of records")] = DEFAULT_OUT,
     baseline: BaselineFile = DEFAULT_BASELINE,
     tolerance: Annotated[float, typer.Option(help="points by which a method may fall without alarm")] = 1.0,
     base: Annotated[
-        Path | None, typer.Option(help="a checkout of the code to compare with: steps are timed here and there in turn")
+        Path | None,
+        typer.Option(
+            parser=_path, help="a checkout of the code to compare with: steps are timed here and there in turn"
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="exit with 4 where a fall is suspected but not sure")
     ] = False,
-    markdown: Annotated[Path | None, typer.Option(help="write the summary here, too")] = None,
-    junit: Annotated[Path | None, typer.Option(help="write JUnit XML here")] = None,
-    json: Annotated[Path | None, typer.Option(help="write JSON here")] = None,
+    markdown: Annotated[Path | None, typer.Option(parser=_path, help="write the summary here, too")] = None,
+    junit: Annotated[Path | None, typer.Option(parser=_path, help="write JUnit XML here")] = None,
+    json: Annotated[Path | None, typer.Option(parser=_path, help="write JSON here")] = None,
     debug: Debug = False,
 ) -> int:
     """Compare a folder with a stored baseline: has a method, or the cost of its step, become worse?
@@ -259,7 +308,7 @@ def compare_command(
 
 @baseline_app.command("update")
 def baseline_update_command(
-    folder: Annotated[Path, typer.Argument(help="a folder of records")] = DEFAULT_OUT,
+    folder: Annotated[Path, typer.Argument(parser=_path, help="a folder of records")] = DEFAULT_OUT,
     reason: Annotated[str, typer.Option(help="why; it is stored, for whoever reviews the change")] = "",
     baseline: BaselineFile = DEFAULT_BASELINE,
     debug: Debug = False,
@@ -379,20 +428,60 @@ def literature_command(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit. Every expected error is one line; `--debug` shows the traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):  # a pipe that cannot write − or × gets a question mark
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    _prepare_streams()
     for name in ("bench", "methods"):
         logging.getLogger(name).handlers = [_Lines()]  # one, however often this is called
     try:
-        code = app(given, standalone_mode=False, prog_name="python -m bench")
-    except KeyboardInterrupt:
+        with user_interrupts():
+            code = _run(given)
+            sys.stdout.flush()
+    except UserInterruptError:
         code = INTERRUPTED
-    except Exception as problem:
+    except BrokenPipeError:
+        _drop_output()
+        code = CLOSED
+    except BaseException as problem:  # SystemExit, too: none of ours, so a plug-in's
+        _drop_output()
         if "--debug" in given:
             raise
         code = _explain(problem)
     sys.exit(code or OK)
+
+
+def _run(given: Sequence[str]) -> int | None:
+    """Run a command line and return its exit code."""
+    for word in given:
+        if not word.isprintable() and any(0xD800 <= ord(character) <= 0xDFFF for character in word):
+            raise typer.BadParameter(f"{ascii(word)[:80]} is not text in UTF-8")
+    # Not app(), which turns a closed pipe and a plug-in's KeyboardInterrupt into exit codes before we can tell them.
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("python -m bench", list(given)) as context:
+            code: int | None = command.invoke(context)
+    except typer.Exit as end:  # of --help
+        return end.exit_code
+    return code
+
+
+def _prepare_streams() -> None:
+    """Let everything be printed somewhere: a stream may be closed, and an encoding may have no − and no ×."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - it is open as long as the command runs
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    """Let go of what cannot be printed, if there is such: at its exit Python would try again, and fail aloud."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+                continue
+            os.dup2(nowhere, stream.fileno())
 
 
 class _Lines(logging.Handler):
@@ -409,7 +498,8 @@ class _Watcher:
         self.runs: Sequence[Planned] = ()
         self.todo = 0
         self.finished = 0
-        self.since = time.monotonic()
+        self.since: float | None = None
+        """When the first run began: what comes before it is done once, and says nothing of those to come."""
         self.statuses: Counter[str] = Counter()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn())
@@ -436,7 +526,10 @@ class _Watcher:
             if result.reason:
                 _say(f"{line}: {result.reason}")
         else:
-            each = (time.monotonic() - self.since) / self.finished
+            now = time.monotonic()
+            if self.since is None:
+                self.since = now - record.cost.total_seconds
+            each = (now - self.since) / self.finished
             left = f"{self.finished}/{self.todo}, {each * (self.todo - self.finished):.0f} s left"
             _say(f"{line} ({record.cost.total_seconds:.1f} s; {left}){': ' + result.reason if result.reason else ''}")
 
@@ -455,13 +548,13 @@ class _Watcher:
 
 def _out() -> Console:
     """The console for results; in a file or pipe as wide as a table needs."""
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
+    console = _Console()
+    return console if console.is_terminal else _Console(width=200)
 
 
-def _written(folder: Path, names: Sequence[str]) -> None:
-    """Say where the pages are, if they are there."""
-    files = [str(folder / name) for name in names if (folder / name).exists()]
+def _written(folder: Path, names: Sequence[str], shown: Path) -> None:
+    """Say where the pages are, if they are there; `shown` is the folder as the user wrote it."""
+    files = [str(shown / name) for name in names if (folder / name).exists()]
     _out().print(f"written: {', '.join(files)}", highlight=False, soft_wrap=True)
 
 
@@ -471,11 +564,12 @@ def _add(table: Table, *cells: object) -> None:
 
 
 def _say(text: str) -> None:
-    """Print one line beside the results, as it is."""
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print one line beside the results, as it is. If the disk is full that ends nothing: nobody could be told."""
+    with contextlib.suppress(OutputError):
+        err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _explain(problem: Exception) -> int:
+def _explain(problem: BaseException) -> int:
     """Print an error in one line; return the exit code that goes with it."""
     from bench.store import NothingToCompareError, StoreError
     from methods.core.names import UsageError
@@ -484,14 +578,27 @@ def _explain(problem: Exception) -> int:
     if type(problem).__name__ == "NoArgsIsHelpError":  # python -m bench, and nothing else
         _say(str(problem))
         return USAGE
-    expected = isinstance(problem, StoreError | UsageError | typer.TyperException)
+    expected = isinstance(problem, StoreError | UsageError | OutputError | typer.TyperException)
     nothing = isinstance(problem, DataError | NothingToCompareError)
     if expected or nothing:
         message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
-        _say(f"error: {' '.join(message.split())}")
+        _say(f"error: {_one_line(message)}")
         return NOTHING_RAN if nothing else USAGE
-    _say(f"internal error: {type(problem).__name__}: {problem} (--debug shows where)")
+    if isinstance(problem, OSError):
+        where = f"{_one_line(str(problem.filename))}: " if problem.filename is not None else ""
+        _say(f"error: {where}{problem.strerror or problem}")
+        return USAGE
+    if not isinstance(problem, Exception):
+        _say(f"error: a rule or a task set ends the command: {_one_line(repr(problem))} (--debug shows where)")
+        return USAGE
+    _say(f"internal error: {_one_line(f'{type(problem).__name__}: {problem}')} (--debug shows where)")
     return INTERNAL
+
+
+def _one_line(message: str) -> str:
+    """Return a message in one line, and not without an end."""
+    line = " ".join(message.split())
+    return line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]} … ({len(line)} characters)"
 
 
 def _exit_code(statuses: Counter[str]) -> int:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 import methods
 from bench.catalogue import embedded, parse_task_set, place, task_set, task_sets
 from bench.records import FINAL, REFERENCE, KeyParts, RunRecord
+from bench.seeds import parse_seeds
 from bench.sources import closure
 from bench.spec import STL, RunSpec
 from bench.store import Store
@@ -32,7 +33,6 @@ LIBRARIES = ("torch", "numpy", "scipy", "torchmetrics", "lightning-fabric")
 """The distributions that make the numbers."""
 Names = str | type | Sequence[str | type]
 """Variants in text, separated by commas; or several of them, and classes."""
-MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -163,23 +163,6 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
             for rule in rules:
                 add(setting, rule, tasks, seed, seed)
     return list(runs.values())
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Read seeds: `8` is 0 to 7; `100-107` and `3,5,8-9` are themselves."""
-    try:
-        if text.strip().isdigit():
-            seeds = list(range(int(text)))
-        else:
-            ends = [item.partition("-") for item in text.split(",")]
-            seeds = [seed for low, _, high in ends for seed in range(int(low), int(high or low) + 1)]
-    except ValueError:
-        seeds = []
-    if not seeds:
-        raise UsageError(f"seeds '{text}': write how many (8), a range (100-107) or a list (3,5), of at least one seed")
-    if len(seeds) > MOST_SEEDS:
-        raise UsageError(f"seeds '{text}': {len(seeds)} of them, of at most {MOST_SEEDS}; one seed is written 5-5")
-    return sorted(set(seeds))
 
 
 def _methods(asked: Names) -> list[Variant]:

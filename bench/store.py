@@ -2,30 +2,40 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import os
+import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from bench.records import SCHEMA, CostRecord, RunRecord, upgrade
 from bench.spec import digest
+from tasks.core.files import sweep, temporary
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER = "runs"
 COSTS = "costs"
+CHECKPOINTS = "checkpoints"
 ASIDE = "set-aside"
 """The folder of files that are in the place of a record and are none."""
+LONGEST_REASON = 500
+LONGEST_LINE = 1000
+"""Characters of a reason and of a line of a log that a record keeps."""
 
 log = logging.getLogger("bench")
 
 
 class StoreError(Exception):
     """The folder or a file in it cannot be used; says which, and what would help."""
+
+    size = 0
+    """How many bytes could not be written, if that is what went wrong."""
 
 
 class NothingToCompareError(StoreError):
@@ -40,15 +50,18 @@ class Store:
     """The records of one folder. Whole or not at all: a reader never sees half a record."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for part in (folder, *folder.parents):
-            if part.exists() and not part.is_dir():
-                raise StoreError(f"{part} is a file: name a folder")
+        try:
+            self.folder = folder.absolute()  # somebody's code may leave the working folder
+            for part in (self.folder, *self.folder.parents):
+                if part.exists() and not part.is_dir():
+                    raise StoreError(f"{part} is a file: name a folder")
+        except OSError as problem:
+            raise StoreError(f"{_short(folder)} cannot be used: {problem.strerror}") from None
 
-    def require_writable(self) -> None:
-        """Make the folder, and raise StoreError unless files can be written there."""
+    def require_writable(self, size: int = 0) -> None:
+        """Make the folder, and raise StoreError unless a file of so many bytes can be written there."""
         probe = self.folder / FOLDER / "probe"
-        write(probe, b"")
+        write(probe, bytes(size))
         probe.unlink(missing_ok=True)
 
     def records(self) -> dict[str, RunRecord]:
@@ -57,33 +70,52 @@ class Store:
         Raises:
             StoreError: a record cannot be read, or is of a newer schema.
         """
+        for folder in (self.folder, *(self.folder / name for name in (FOLDER, COSTS, CHECKPOINTS))):
+            sweep(folder)
         found = (self.get(file.stem) for file in sorted((self.folder / FOLDER).glob("*.json")))
         return {record.name: record for record in found if record is not None}
 
     def get(self, name: str) -> RunRecord | None:
-        """Return the record of this name, if there is one. What is none is set aside, and named in the log."""
+        """Return the record of this name, if there is one. What is none is set aside, and named in the log.
+
+        Raises:
+            StoreError: the record is of a newer schema.
+        """
         file = self._file(name, "json")
         try:
             return self.read(file)
         except FileNotFoundError:
             return None
         except RecordError as problem:
-            aside = self.folder / ASIDE / file.name
-            with contextlib.suppress(OSError):  # where it cannot be moved it stays, and counts as missing all the same
-                aside.parent.mkdir(exist_ok=True)
-                file.replace(aside)
-            log.warning("%s: set aside as %s", problem, aside)
+            try:
+                aside = self._set_aside(file)
+            except OSError as why:  # it stays, and counts as missing all the same
+                log.warning("%s: left out, and not set aside: %s", problem, why.strerror)
+            else:
+                log.warning("%s: set aside as %s", problem, aside)
             return None
+
+    def _set_aside(self, file: Path) -> Path:
+        """Move what is in the place of a record to where it harms nobody, and replaces nothing there."""
+        folder = self.folder / ASIDE
+        folder.mkdir(exist_ok=True)
+        places = (folder / (f"{file.name}.{n}" if n else file.name) for n in itertools.count())
+        aside = next(place for place in places if not os.path.lexists(place))
+        file.replace(aside)
+        return aside
 
     def read(self, file: Path) -> RunRecord:
         """Read one record, of this schema or an older one, and check that it is what its name says.
 
         Raises:
             FileNotFoundError: there is none.
-            RecordError: it is not a record, or not the one that its name says.
-            StoreError: it cannot be read, or is of a newer schema.
+            RecordError: it is not a record, or not the one that its name says; or it cannot be read.
+            StoreError: it is of a newer schema.
         """
         try:
+            # A pipe in its place would be waited for. Of a link that leads nowhere this says what it is.
+            if not stat.S_ISREG((file.lstat() if file.is_symlink() and not file.exists() else file.stat()).st_mode):
+                raise RecordError(f"{file} is not a run's record (it is no file)")
             document = json.loads(file.read_bytes())
             version = document.get("schema_version") if isinstance(document, dict) else None
             if isinstance(version, int) and version > SCHEMA:
@@ -92,22 +124,38 @@ class Store:
                     "one that wrote it, or name another folder (--out)"
                 )
             record = RunRecord.model_validate(upgrade(document) if version else document)
+            own = record.name == record.spec.name == file.stem and record.key == record.parts.key(record.name)
         except ValidationError as problem:
             first = problem.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise RecordError(f"{file} is not a run's record ({where or 'JSON'}: {first['msg']})") from None
-        except ValueError as problem:
-            raise RecordError(f"{file} is not a run's record (JSON: {problem})") from None
+            raise RecordError(_plain(f"{file} is not a run's record ({where or 'JSON'}: {first['msg']})")) from None
         except FileNotFoundError:
             raise
         except OSError as problem:
-            raise StoreError(f"{file} cannot be read: {problem.strerror}") from None
-        if not record.name == record.spec.name == file.stem or record.key != record.parts.key(record.name):
+            raise RecordError(f"{file} is not a run's record (it cannot be read: {problem.strerror})") from None
+        except (ValueError, TypeError, RecursionError) as problem:
+            raise RecordError(_plain(f"{file} is not a run's record (JSON: {problem})")) from None
+        if not own:
             raise RecordError(f"{file} is another run's record, or was edited")
         return record
 
+    def stamp(self, name: str) -> tuple[int, int] | None:
+        """Return what tells one writing of a record from the next; None if there is no record."""
+        try:
+            found = self._file(name, "json").stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
     def put(self, record: RunRecord, state: "dict[str, Tensor] | None") -> RunRecord:
-        """Write a record and, before it, its network's state. Returns the record with the state's sha256."""
+        """Write a record and, before it, its network's state.
+
+        Returns what was written: with the state's sha256, and with what somebody's code has said in the length and
+        the characters that a record can hold.
+        """
+        lines = tuple(_plain(line, LONGEST_LINE) for line in record.log)
+        told = record.result.model_copy(update={"reason": _plain(record.result.reason)})
+        record = record.model_copy(update={"result": told, "log": lines})
         if state is not None:
             from safetensors.torch import save  # imports torch, which a reader of records does not need
 
@@ -123,7 +171,8 @@ class Store:
         found = []
         for file in sorted((self.folder / COSTS).glob("*.json")):
             with contextlib.suppress(OSError, ValidationError):
-                found.append(CostRecord.model_validate_json(file.read_bytes()))
+                if file.is_file():
+                    found.append(CostRecord.model_validate_json(file.read_bytes()))
         return found
 
     def put_costs(self, record: CostRecord) -> None:
@@ -135,7 +184,7 @@ class Store:
     def has_weights(self, record: RunRecord) -> bool:
         """Whether the file of a record's weights is there and is the one that the record speaks of."""
         file = self._file(record.name, "safetensors")
-        return file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() == record.result.weights_sha256
+        return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == record.result.weights_sha256
 
     def weights(self, name: str) -> "dict[str, Tensor]":
         """Return the trained network's state that a baseline left."""
@@ -145,11 +194,25 @@ class Store:
 
     def checkpoint(self, name: str) -> Path:
         """Return the file for the state of a run in progress."""
-        return self.folder / "checkpoints" / f"{name}.safetensors"
+        return self.folder / CHECKPOINTS / f"{name}.safetensors"
 
     def log(self, name: str) -> Path:
         """Return the file for what a run prints."""
         return self.folder / "logs" / f"{name}.log"
+
+    def new_log(self, name: str) -> IO[bytes]:
+        """Open an empty file for what a run prints, to append to.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        file = self.log(name)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)
+            return file.open("ab")
+        except OSError as problem:
+            raise StoreError(f"{file} cannot be written: {problem.strerror}") from problem
 
     def _file(self, name: str, ending: str) -> Path:
         return self.folder / FOLDER / f"{name}.{ending}"
@@ -161,16 +224,29 @@ def write(file: Path, data: bytes) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    unfinished = temporary(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
+        with unfinished.open("wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(file)
+        unfinished.replace(file)
     except OSError as problem:
-        raise StoreError(f"{file} cannot be written: {problem.strerror}") from problem
+        error = StoreError(f"{_short(file)} cannot be written: {problem.strerror}")
+        error.size = len(data)
+        raise error from problem
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
+
+
+def _plain(text: str, most: int = LONGEST_REASON) -> str:
+    """Return a text that UTF-8 can hold, of at most so many characters: of a longer one the beginning."""
+    text = text if len(text) <= most else f"{text[:most]} … ({len(text)} characters)"
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _short(path: Path) -> str:
+    """Return a path for a message; of one that is too long to be one, the beginning."""
+    return _plain(str(path), 300)

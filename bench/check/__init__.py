@@ -7,6 +7,7 @@ from typing import Literal
 import methods
 from bench.catalogue import construct, parse_task_set, place
 from bench.catalogue import task_sets as registry
+from bench.engine.interrupt import UserInterruptError
 from methods.core import names
 from methods.core.names import UsageError, did_you_mean
 from methods.core.registry import Variant
@@ -51,7 +52,9 @@ def check(name: str | type) -> Iterator[Finding]:
                 raise
             yield Finding(what, "fails", str(why))
             return  # what cannot be built can be tried no further
-        except (Exception, SystemExit) as problem:  # whatever somebody's code may raise
+        except UserInterruptError:
+            raise
+        except BaseException as problem:  # whatever somebody's code may raise, SystemExit too
             yield Finding(what, "fails", in_words(problem))
         else:
             yield Finding(what, "ok")

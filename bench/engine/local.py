@@ -1,25 +1,17 @@
-"""Runs in isolated processes on this machine, one run each: a crash, a hang or a kill is that run's and nobody else's.
+"""Runs in isolated processes on this machine, one each: a crash, a hang or a kill is one run's and nobody else's."""
 
-Each run gets a fresh process, forked from a server that has imported what every run needs, so that it starts in a
-tenth of a second; where there is no such server (Windows), a spawned one.
-"""
-
-import concurrent.futures
 import contextlib
-import ctypes
 import faulthandler
-import multiprocessing
 import os
-import signal
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TypeVar
 
-from pebble import ProcessExpired, ProcessPool
-
+from bench.engine.process import Call, cause, outcome
 from bench.engine.runs import LOG_LINES, Done, execute, failed
 from bench.forecast import seconds_of_similar, similar
 from bench.plan import Planned
@@ -30,7 +22,23 @@ from bench.store import Store, StoreError
 Argument = TypeVar("Argument")
 Returned = TypeVar("Returned")
 
-PRELOADED = ["bench.training.loop", "torch._dynamo", "sklearn.datasets", "bench.engine.local"]
+ATTEMPTS = 3
+"""How often a run is begun whose process is lost through no fault of its own that is known."""
+LOG_BYTES = 1 << 20
+"""How long a log may become; of a longer one the end is kept."""
+LOOK = 0.5
+"""Seconds between two looks at the runs in progress, if nothing happens before."""
+
+
+@dataclass
+class _Working:
+    """A run in progress."""
+
+    planned: Planned
+    gpu: str
+    call: Call
+    before: tuple[int, int] | None
+    """The stamp of the record that was there when the run began."""
 
 
 def run_local(
@@ -48,53 +56,60 @@ def run_local(
     Turns are taken in order; within one the longest run first, by what the store remembers of its like; a run waits
     for the baselines that it reads. One that takes more than `timeout` seconds is killed. With `gpus` each worker has
     one of them.
+
+    A run whose process is lost (killed before it began, or with the server of all processes) begins again, and alone:
+    if it is what kills the others, it harms none of them then.
+
+    Raises:
+        StoreError: no record can be written, as on a full disk.
     """
     waiting = deque(longest_first(runs, store.records()))
-    running: dict[Future[None], Planned] = {}
+    working: list[_Working] = []
     free = list(gpus) or [""] * workers
-    held: dict[Future[None], str] = {}
-    pool = _pool(len(free))
+    lost: Counter[str] = Counter()
     try:
-        while waiting or running:
-            busy = {planned.spec.name for planned in [*waiting, *running.values()]}
-            ready = (planned for planned in waiting if busy.isdisjoint(planned.parts.upstream))
-            if free and (planned := next(ready, None)) is not None:
+        while waiting or working:
+            while free and (planned := _next(waiting, working, lost)) is not None:
                 waiting.remove(planned)
+                before = store.stamp(planned.spec.name)
                 given = planned, store.folder, free[-1], checkpoint_every
-                future: Future[None] = pool.schedule(_work, given, timeout=timeout)
-                running[future], held[future] = planned, free.pop()
-                continue
-            ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-            for future in ended:
-                planned = running.pop(future)
-                free.append(held.pop(future))
-                done(planned, _outcome(future, planned, store, timeout))
+                working.append(_Working(planned, free.pop(), Call(_work, *given, timeout=timeout), before))
+            wait([handle for one in working for handle in one.call.handles], timeout=LOOK)
+            for one in working:
+                shorten(store.log(one.planned.spec.name))
+            for one in [one for one in working if one.call.over()]:
+                working.remove(one)
+                free.append(one.gpu)
+                name = one.planned.spec.name
+                if one.call.lost and store.stamp(name) == one.before and lost[name] + 1 < ATTEMPTS:
+                    lost[name] += 1
+                    waiting.appendleft(one.planned)
+                else:
+                    done(one.planned, _record(one, store, timeout))
     finally:
         # Also on Ctrl-C: what is finished is stored; what is not is killed, and left for the next time.
-        pool.stop()
-        pool.join()
+        for one in working:
+            one.call.kill()
+
+
+def _next(waiting: Sequence[Planned], working: Sequence[_Working], lost: Mapping[str, int]) -> Planned | None:
+    """Return the run that may begin now, if there is one."""
+    if any(one.planned.spec.name in lost for one in working):
+        return None
+    busy = {planned.spec.name for planned in [*waiting, *(one.planned for one in working)]}
+    ready = next((planned for planned in waiting if busy.isdisjoint(planned.parts.upstream)), None)
+    return None if ready is not None and ready.spec.name in lost and working else ready
 
 
 def isolated(function: Callable[[Argument], Returned], argument: Argument, *, timeout: float) -> Returned:
-    """Call a function in a process of its own, and return what it returns; raise what it raises."""
-    pool = _pool(1)
-    try:
-        future: Future[Returned] = pool.schedule(_quietly, (function, argument), timeout=timeout)
-        return future.result()
-    finally:
-        pool.stop()
-        pool.join()
+    """Call a function in a process of its own, and return what it returns.
 
-
-def _pool(workers: int) -> ProcessPool:
-    """A pool whose processes take one task each."""
-    # For the server and its children; a run sets its own number of threads when it starts.
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if "forkserver" in methods:
-        context.set_forkserver_preload(PRELOADED)
-    return ProcessPool(max_workers=workers, max_tasks=1, initializer=_begin, context=context)
+    Raises:
+        StoreError: the function did.
+        CallError: it raised anything else, took too long, or its process died.
+    """
+    returned: Returned = outcome(_quietly, function, argument, timeout=timeout)
+    return returned
 
 
 def _quietly(function: Callable[[Argument], Returned], argument: Argument) -> Returned:
@@ -115,15 +130,6 @@ def longest_first(runs: Sequence[Planned], known: Mapping[str, RunRecord]) -> li
     return sorted(runs, key=order)
 
 
-def _begin() -> None:
-    """Make a worker die when it is told to, even inside C, and when the server that forked it dies."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            parent_death_signal = 1  # PR_SET_PDEATHSIG
-            ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
-
-
 def _work(planned: Planned, folder: Path, gpu: str, checkpoint_every: int) -> None:
     """Execute a run in this process, which exists for it alone. What it prints goes to its log."""
     if gpu:
@@ -133,12 +139,12 @@ def _work(planned: Planned, folder: Path, gpu: str, checkpoint_every: int) -> No
     if there is not None and there.key == planned.key and there.result.status in FINAL:
         return  # another command on this folder has made it meanwhile
     log = store.log(planned.spec.name)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as stream:
+    with store.new_log(planned.spec.name) as stream:
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
-        faulthandler.enable(stream)
-        execute(planned, store, checkpoint_every=checkpoint_every)
+    faulthandler.enable(2)
+    execute(planned, store, checkpoint_every=checkpoint_every)
+    with contextlib.suppress(OSError, ValueError):  # somebody's code may have closed them
         sys.stdout.flush()
         sys.stderr.flush()
     with contextlib.suppress(OSError):  # another command on this folder may have taken it away
@@ -146,37 +152,48 @@ def _work(planned: Planned, folder: Path, gpu: str, checkpoint_every: int) -> No
             log.unlink()
 
 
-def _outcome(future: "Future[None]", planned: Planned, store: Store, timeout: float) -> RunRecord:
-    """The record that the run's process wrote, or the one of its failure."""
+def _record(one: _Working, store: Store, timeout: float) -> RunRecord:
+    """Return the record that the run's process wrote, or write the one of its failure."""
+    planned, call = one.planned, one.call
+    record = store.get(planned.spec.name)
+    new = store.stamp(planned.spec.name) != one.before
+    if record is not None and record.key == planned.key and (new or record.result.status in FINAL):
+        return record
     status: Status = "crashed"
-    try:
-        future.result()
-    except concurrent.futures.TimeoutError:
+    if call.timed_out:
         status, reason = "timeout", f"it took more than {timeout:g} s"
-    except ProcessExpired as problem:
-        status, reason = "crashed", _cause(problem.exitcode)
-    except StoreError:  # a full disk, say: no run could leave its record
-        raise
-    except Exception as problem:
-        status, reason = "crashed", f"{type(problem).__name__}: {problem}"
+    elif isinstance(call.problem, StoreError):
+        # A full disk ends the command, as no run could leave its record; a run that limits its own files does not.
+        try:
+            store.require_writable(call.problem.size)
+        except StoreError:
+            raise call.problem from None
+        reason = f"{type(call.problem).__name__}: {call.problem}"
+    elif call.problem is not None:
+        reason = str(call.problem)
+    elif call.exitcode is not None or call.lost:
+        reason = cause(call)
     else:
-        record = store.get(planned.spec.name)
-        if record is not None and record.key == planned.key:
-            return record
-        status, reason = "crashed", "its process left no record"
+        reason = "its process left no record"
     return store.put(failed(planned, status, reason, tail(store.log(planned.spec.name))), None)
 
 
-def _cause(exitcode: int) -> str:
-    if exitcode >= 0:
-        return f"its process ended with exit code {exitcode}"
-    name = signal.Signals(-exitcode).name
-    hint = " (out of memory, or killed by somebody)" if name == "SIGKILL" else ""
-    return f"its process was ended by {name}{hint}"
+def shorten(log: Path) -> None:
+    """Keep the end of a log that has become too long. Its writer appends, so that it goes on behind that."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > LOG_BYTES and log.is_file():
+            with log.open("r+b") as stream:
+                stream.seek(-LOG_BYTES // 2, os.SEEK_END)
+                kept = stream.read(LOG_BYTES // 2)
+                stream.seek(0)
+                stream.truncate()
+                stream.write(kept)
 
 
 def tail(log: Path) -> list[str]:
     """Return the last lines of a log, if there is one."""
+    shorten(log)
     with contextlib.suppress(OSError):
-        return log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        if log.is_file():
+            return log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
     return []

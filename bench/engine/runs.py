@@ -14,6 +14,7 @@ from typing import Any
 from torch import OutOfMemoryError
 
 from bench.catalogue import task_set
+from bench.engine.interrupt import UserInterruptError
 from bench.plan import Planned
 from bench.records import Provenance, RunRecord
 from bench.spec import Cost, Result, Status
@@ -50,9 +51,9 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
             devices=int(devices or 1),
             checkpoint=checkpoint if checkpoint_every else None,
         )
-    except StoreError:  # a full disk, say, when a checkpoint is written: no failure of this run
+    except (StoreError, UserInterruptError):  # a full disk, say, or Ctrl-C: no failure of this run
         raise
-    except Exception as problem:  # whatever a plug-in may raise: this run's failure, and nobody else's
+    except BaseException as problem:  # whatever a plug-in may raise, SystemExit too: this run's failure, nobody else's
         if debug:
             raise
         status: Status = "out_of_memory" if _is_memory(problem) else "crashed"
@@ -84,7 +85,7 @@ def _record(planned: Planned, result: Result, cost: Cost, log: Sequence[str] = (
     )
 
 
-def _is_memory(problem: Exception) -> bool:
+def _is_memory(problem: BaseException) -> bool:
     # On the CPU torch says it in words: "DefaultCPUAllocator: can't allocate memory".
     return isinstance(problem, MemoryError | OutOfMemoryError) or "t allocate memory" in str(problem)
 
@@ -143,4 +144,5 @@ def _line(problem: BaseException) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})" if trace is not None else ""
-    return f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}{place}"
+    said = f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}".removesuffix(": ")
+    return f"{said}{place}"

@@ -3,12 +3,15 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from tasks.core.files import sweep, temporary
 
 Splits = dict[str, dict[str, Tensor]]
 
@@ -22,25 +25,51 @@ def folder() -> Path:
 def cached(identity: str, build: Callable[[], Splits]) -> Splits:
     """Return what `build` made the last time for this identity, or build it now.
 
-    `identity` must say all that the data depends on: source, revision, preprocessing and its version. A file that
-    cannot be read is made again; a folder that cannot be written costs only the time.
+    `identity` must say all that the data depends on: source, revision, preprocessing and its version. A file that is
+    not the one that was written for it is made again; a folder that cannot be written costs only the time.
     """
     file = folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError):
-        flat = load_file(file)
-        splits: Splits = {}
-        for name, column in flat.items():
-            split, _, key = name.partition("/")
-            splits.setdefault(split, {})[key] = column
+    if (flat := _read(file, identity)) is None:
+        splits = build()
+        _write(file, identity, splits)
         return splits
-    splits = build()
-    flat = {f"{split}/{name}": column.contiguous() for split, own in splits.items() for name, column in own.items()}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file(flat, temporary)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+    splits = {}
+    for name, column in flat.items():
+        split, _, key = name.partition("/")
+        splits.setdefault(split, {})[key] = column
     return splits
+
+
+def _read(file: Path, identity: str) -> dict[str, Tensor] | None:
+    """Return a file's columns; None if it is not there, or is not what was written for this identity."""
+    try:
+        if not file.is_file():  # a pipe in its place would be waited for
+            return None
+        with safe_open(file, "pt") as stored:
+            metadata = stored.metadata() or {}
+        flat = load_file(file)
+    except (OSError, SafetensorError):
+        return None
+    return flat if metadata == {"identity": identity, "content": _digest(flat)} else None
+
+
+def _write(file: Path, identity: str, splits: Splits) -> None:
+    flat = {f"{split}/{name}": column.contiguous() for split, own in splits.items() for name, column in own.items()}
+    unfinished = temporary(file)
+    with contextlib.suppress(OSError, SafetensorError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        sweep(file.parent)
+        try:
+            save_file(flat, unfinished, metadata={"identity": identity, "content": _digest(flat)})
+            unfinished.replace(file)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _digest(flat: Mapping[str, Tensor]) -> str:
+    """The sha256 of every column's name, shape, type and bytes."""
+    digest = hashlib.sha256()
+    for name, column in sorted(flat.items()):
+        digest.update(f"{name} {tuple(column.shape)} {column.dtype}".encode())
+        digest.update(column.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """A run that is stopped goes on from its checkpoint, bit for bit."""
 
+import os
 import typing
 
 import pytest
@@ -97,6 +98,12 @@ def test_one_that_cannot_be_read_is_none(tmp_path, content):
     file = tmp_path / "state.safetensors"
     if content is not None:
         file.write_bytes(content)
+    assert Checkpoint(file, "key", every=5).load() is None
+
+
+def test_a_pipe_in_its_place_is_waited_for_by_nobody(tmp_path):
+    file = tmp_path / "state.safetensors"
+    os.mkfifo(file)
     assert Checkpoint(file, "key", every=5).load() is None
 
 

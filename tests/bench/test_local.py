@@ -1,8 +1,11 @@
 """Isolated runs, through the command line: each fault is provoked in a real worker."""
 
+import contextlib
 import os
+import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,10 +164,15 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_end(tmp_path):
 
 
 def children(pid):
-    listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
-    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()[1:]]
-    found = {child for child, parent in pairs if parent == pid}
-    return found | {grand for child in found for grand in children(child)}
+    """All that a process has started, and what they have."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
 
 
 def alive(pid):
@@ -208,6 +216,55 @@ def test_stopped_at_any_moment_nothing_is_torn_nothing_lost_and_nobody_left(tmp_
     for name in ("leaderboard.csv", "runs.csv"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not [file for file in (tmp_path / "cut").rglob(".*") if how != signal.SIGKILL]
+
+
+def command_line(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except FileNotFoundError:
+        return ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="parents and children are read from /proc")
+def test_killed_thirty_times_it_ends_as_if_nothing_had_happened(tmp_path):
+    """Workers, the server that forks them, and the command itself, at moments drawn with a fixed seed."""
+    more = ["--methods", "uncertainty", "--seeds", "6"]
+    assert call(tmp_path / "whole", *more).returncode == 0
+    chance = random.Random(30)
+    victims = ["worker"] * 26 + ["server"] * 2 + ["command"] * 2
+    chance.shuffle(victims)
+    killed, commands, process = [], 0, None
+    deadline = time.monotonic() + 600
+    out = tmp_path / "cut"
+    while len(killed) < len(victims):
+        assert time.monotonic() < deadline, f"{len(killed)} kills in time"
+        if process is None or process.poll() is not None:
+            if process is not None and process.returncode in (0, 1):  # it has survived, and has nothing more to do
+                shutil.rmtree(out / "runs", ignore_errors=True)
+            else:
+                assert process is None or process.returncode == -signal.SIGKILL
+            with (tmp_path / f"said-{commands}").open("wb") as said:
+                line = [*command(out, *more), "--retry", "--workers", "2"]
+                process = subprocess.Popen(line, env=ENVIRONMENT, cwd=ROOT, stderr=said, stdout=said)
+            commands += 1
+        servers = {pid for pid in children(process.pid) if "forkserver" in command_line(pid)}
+        workers = {pid for server in servers for pid in children(server)}
+        kinds = {"worker": workers, "server": servers - workers, "command": {process.pid} if workers else set()}
+        if candidates := sorted(kinds[victims[len(killed)]]):
+            time.sleep(chance.random() * 0.15)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(candidates), signal.SIGKILL)
+                killed.append(victims[len(killed)])
+                if killed[-1] == "command":
+                    process.wait(timeout=60)
+    assert process.wait(timeout=200) in (0, 1, -signal.SIGKILL)
+    again = call(out, *more, "--retry")
+    assert again.returncode == 0, again.stderr
+    for name in ("leaderboard.csv", "runs.csv"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    for said in tmp_path.glob("said-*"):
+        assert "Traceback" not in said.read_text()
+        assert "internal error" not in said.read_text()
 
 
 def test_two_commands_on_one_folder_do_no_harm(tmp_path):

@@ -12,6 +12,7 @@ import torch
 
 from bench.records import SCHEMA
 from bench.store import Store, StoreError, write
+from tasks.core.files import temporary
 
 
 @pytest.fixture
@@ -29,6 +30,11 @@ def file(store, record):
     """A stored record's file."""
     store.put(record, None)
     return store.folder / "runs" / f"{record.name}.json"
+
+
+@pytest.fixture
+def weights():
+    return {"trunk.weight": torch.randn(3, 2), "norm.num_batches_tracked": torch.tensor(7)}
 
 
 def test_what_is_put_is_got(store, record):
@@ -247,11 +253,134 @@ def test_a_record_of_the_first_schema_is_upgraded(store):
     assert store.records() == {record.name: record}
 
 
-def test_a_folder_in_a_records_place_is_refused_in_one_line(store, file):
-    file.unlink()
+def _folder(file):
     file.mkdir()
-    with pytest.raises(StoreError, match=f"{file.name} cannot be read: Is a directory"):
-        store.records()
+    (file / "mine.txt").write_text("mine")
+
+
+ODD = {
+    "a folder": _folder,
+    "a pipe": os.mkfifo,
+    "a link to itself": lambda file: file.symlink_to(file.name),
+    "a link that leads nowhere": lambda file: file.symlink_to("nowhere"),
+    "a device": lambda file: file.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("taken", [False, True], ids=["", "set aside twice"])
+def test_what_is_no_file_is_set_aside_and_waited_for_by_nobody(store, made, file, caplog, kind, taken):
+    store.put(other := made("mgda", scores={("left", "accuracy", True): 0.5}), None)
+    file.unlink()
+    ODD[kind](file)
+    aside = store.folder / "set-aside" / file.name
+    if taken:
+        aside.parent.mkdir()
+        aside.write_text("the first one")
+    assert list(store.records()) == [other.name]
+    assert not os.path.lexists(file)
+    [line] = caplog.messages
+    if taken:
+        assert aside.read_text() == "the first one"
+        aside = aside.with_name(f"{file.name}.1")
+    assert os.path.lexists(aside)
+    assert line.endswith(f"set aside as {aside}")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 3000,
+        b'{"a":' * 3000,
+        b'{"schema_version":1,"provenance":null}',
+        b'{"schema_version":1,"provenance":3}',
+        b'{"schema_version":1,"provenance":[1]}',
+        b'{"schema_version":1,"provenance":{"seeds":1}}',
+        b'{"schema_version":1e400}',
+        b"1" * 5000,
+        b'{"schema_version":true}',
+        b'{"schema_version":NaN}',
+    ],
+    ids=lambda content: content[:42].decode(),
+)
+def test_no_json_is_too_odd_to_be_set_aside(refused, file, content):
+    file.write_bytes(content)
+    refused("is not a run's record")
+
+
+def test_a_lone_surrogate_is_set_aside(refused, file):
+    edit(file, "parts", "data", value="\ud800")
+    refused("is not a run's record")
+
+
+def test_a_record_that_cannot_be_read_is_named_and_blocks_nothing(store, file, made, monkeypatch, caplog):
+    store.put(other := made("mgda", scores={("left", "accuracy", True): 0.5}), None)
+    read = Path.read_bytes
+
+    def refuse(self):
+        if self == file:
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert list(store.records()) == [other.name]
+    assert f"{file} is not a run's record (it cannot be read: Permission denied)" in caplog.text
+
+
+def test_pipes_in_the_place_of_weights_and_costs_are_waited_for_by_nobody(store, record, weights):
+    stored = store.put(record, weights)
+    file = store.folder / "runs" / f"{record.name}.safetensors"
+    file.unlink()
+    os.mkfifo(file)
+    (store.folder / "costs").mkdir()
+    os.mkfifo(store.folder / "costs" / "x.json")
+    assert not store.has_weights(stored)
+    assert store.costs() == []
+
+
+def test_two_writers_of_one_file_never_share_a_temporary_name(tmp_path):
+    names = {temporary(tmp_path / "a.json").name for _ in range(100)}
+    assert len(names) == 100
+    assert len(temporary(tmp_path / ("é" * 127)).name.encode()) <= 255
+
+
+def test_temporary_files_of_killed_writers_go_when_they_are_old(store, file):
+    lost = [temporary(folder / "x.json") for folder in (file.parent, store.folder, store.folder / "checkpoints")]
+    fresh, mine = temporary(file), file.parent / ".x.json.mine.tmp"
+    (store.folder / "checkpoints").mkdir()
+    for path in (*lost, fresh, mine):
+        path.write_text("half a rec")
+    for path in (*lost, mine):
+        os.utime(path, (0, 0))
+    store.records()
+    assert not any(path.exists() for path in lost)
+    assert fresh.exists() and mine.exists()
+
+
+def test_a_reason_and_a_log_without_end_are_kept_in_part(store, made):
+    long = made("mgda", status="crashed", reason="\ud800" + "x" * 5_000_000)
+    stored = store.put(long.model_copy(update={"log": ("y" * 1_000_000, "short")}), None)
+    assert stored.result.reason.startswith("\\ud800xxx")
+    assert stored.result.reason.endswith("(5000001 characters)")
+    assert [len(line) < 1100 for line in stored.log] == [True, True]
+    assert store.get(stored.name) == stored
+
+
+def test_the_folder_stays_where_it_is_when_somebody_leaves_the_working_folder(tmp_path, monkeypatch, record):
+    monkeypatch.chdir(tmp_path)
+    store = Store(Path("out"))
+    monkeypatch.chdir("/")
+    store.put(record, None)
+    assert Store(tmp_path / "out").get(record.name) == record
+
+
+def test_each_writing_of_a_record_has_a_stamp_of_its_own(store, record):
+    stamps = [store.stamp(record.name)]
+    for _ in range(3):
+        store.put(record, None)
+        stamps.append(store.stamp(record.name))
+    assert stamps[0] is None
+    assert len(set(stamps)) == 4
 
 
 @pytest.mark.parametrize("inside", ["", "deeper", "deeper/still"])
@@ -265,11 +394,6 @@ def test_other_files_beside_the_records_are_left_alone(store, file):
     (file.parent / "notes.txt").write_text("mine")
     (file.parent / f".{file.name}.123").write_text("{")
     assert list(store.records()) == [file.stem]
-
-
-@pytest.fixture
-def weights():
-    return {"trunk.weight": torch.randn(3, 2), "norm.num_batches_tracked": torch.tensor(7)}
 
 
 def test_weights_come_back_as_they_were(store, record, weights):

@@ -1,9 +1,14 @@
 """Prepared data: made once, read by others, never half."""
 
+import os
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tasks.core.cache import cached, folder
+from tasks.core.files import temporary
 
 SPLITS = {"train": {"x": torch.arange(6.0).view(3, 2)}, "test": {"x": torch.ones(1, 2), "y": torch.tensor([-1])}}
 
@@ -54,6 +59,64 @@ def test_a_broken_file_is_made_again(place, content):
     assert build.calls == 2
     assert_same(cached("this", build))
     assert build.calls == 2
+
+
+OTHERS = {
+    "other numbers": lambda flat: {**flat, "train/x": flat["train/x"] + 1},
+    "one number in another order": lambda flat: {**flat, "train/x": flat["train/x"].flip(0)},
+    "a column less": lambda flat: {name: column for name, column in flat.items() if name != "test/y"},
+    "a column more": lambda flat: {**flat, "test/z": torch.ones(1)},
+    "another type": lambda flat: {**flat, "test/x": flat["test/x"].double()},
+    "another shape": lambda flat: {**flat, "train/x": flat["train/x"].view(2, 3)},
+    "a split less": lambda flat: {"train/x": flat["train/x"]},
+}
+
+
+@pytest.mark.parametrize("change", OTHERS)
+@pytest.mark.parametrize("keeps", [True, False], ids=["with its metadata", "without"])
+def test_a_file_that_is_not_what_was_written_is_made_again(place, change, keeps):
+    build = Builder()
+    cached("this", build)
+    [file] = place.iterdir()
+    with safe_open(file, "pt") as stored:
+        metadata = stored.metadata()
+    save_file(OTHERS[change](load_file(file)), file, metadata=metadata if keeps else None)
+    assert_same(cached("this", build))
+    assert build.calls == 2
+    assert_same(cached("this", build))
+    assert build.calls == 2
+
+
+def test_another_identitys_file_is_made_again(place):
+    build = Builder()
+    cached("this", build)
+    [first] = place.iterdir()
+    cached("that", build)
+    [second] = {*place.iterdir()} - {first}
+    second.write_bytes(first.read_bytes())
+    assert_same(cached("that", build))
+    assert build.calls == 3
+
+
+def test_a_pipe_in_its_place_is_waited_for_by_nobody(place):
+    build = Builder()
+    cached("this", build)
+    [file] = place.iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    assert_same(cached("this", build))
+    assert file.is_file()
+
+
+def test_what_a_killed_writer_left_goes_when_it_is_old(place):
+    place.mkdir()
+    left, fresh = temporary(place / "a"), temporary(place / "b")
+    for path in (left, fresh):
+        path.write_text("half")
+    os.utime(left, (0, 0))
+    cached("this", Builder())
+    assert not left.exists()
+    assert fresh.exists()
 
 
 def test_a_place_that_cannot_be_written_costs_only_the_time(place):
