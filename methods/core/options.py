@@ -4,12 +4,11 @@ import inspect
 import typing
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from methods.core.names import IN_ITEMS, IN_VALUES, plain, quoted, split
 
@@ -18,6 +17,9 @@ REQUIRED = object()
 
 WORDS = {"int": int, "float": float, "str": str, "bool": bool, "path": Path}
 """The types that a description in JSON is made of, by their words."""
+
+TYPES = "int, float, str, bool, Path, Literal[…], a list or tuple of one of them, or one of them | None"
+"""The types of options."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,10 @@ class Option:
 
     @property
     def _choices(self) -> tuple[Any, ...]:
-        """The values of a `Literal` or of an enumeration."""
+        """The values of a `Literal`."""
         kinds = [kind for kind in _members(self.type) if kind is not NoneType]
         if any(get_origin(kind) is Literal for kind in kinds):
             return tuple(choice for kind in kinds for choice in get_args(kind))
-        if len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], Enum):
-            return tuple(kinds[0])
         return ()
 
     @property
@@ -109,21 +109,21 @@ def arguments(cls: type) -> dict[str, inspect.Parameter]:
     return found
 
 
-def option(argument: inspect.Parameter) -> Option:
-    """Return the option that an argument is.
+def option(argument: inspect.Parameter) -> Option | None:
+    """Return the option that an argument is; None for one that has a default and takes what text cannot say.
 
     Raises:
-        TypeError: its type is none that text can be turned into.
+        TypeError: it takes what text cannot say, and has no default.
     """
     kind, default = argument.annotation, argument.default
     if kind is argument.empty:  # as its default is, or else text
         plainly = default is not argument.empty and type(default) in WORDS.values()
         kind = type(default) if plainly else str | None if default is None else str
-    try:
-        TypeAdapter(kind)
-    except (PydanticUserError, NameError) as problem:
-        raise TypeError(f"the option {argument.name} is of a type that cannot be written: {kind}") from problem
-    return Option(kind, REQUIRED if default is argument.empty else default)
+    if _is_written(kind):
+        return Option(kind, REQUIRED if default is argument.empty else default)
+    if default is not argument.empty:
+        return None
+    raise TypeError(f"the option {argument.name} must be annotated as {TYPES}")
 
 
 def as_json(option: Option) -> dict[str, Any]:
@@ -186,14 +186,22 @@ def _members(kind: Any) -> tuple[Any, ...]:
     return (kind,)
 
 
+def _is_written(kind: Any) -> bool:
+    """Whether text can say a value of a type, in any process: a type that a plug-in defines is known in one alone."""
+    if len(members := _members(kind)) > 1:
+        return all(map(_is_written, members))
+    [member] = members
+    if _is_list(member):
+        return all(_is_written(item) for item in get_args(member) if item is not ...)
+    return get_origin(member) is Literal or member in (*WORDS.values(), NoneType)
+
+
 def _is_list(kind: Any) -> bool:
     base = get_origin(kind) or kind
     return isinstance(base, type) and issubclass(base, Collection) and not issubclass(base, str | bytes | Mapping)
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, Enum):
-        return _text(value.value)
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, float):

@@ -343,7 +343,8 @@ class Registry:
     def _seen(self, cls: type) -> Description:
         own = {n: a for n, a in options.arguments(cls).items() if n not in self.provided}
         summary = (inspect.getdoc(cls) or "").partition("\n")[0] if cls.__doc__ else ""
-        return Description(summary, {name: options.option(a) for name, a in own.items()}, self.facts(cls))
+        found = {name: option for name, a in own.items() if (option := options.option(a)) is not None}
+        return Description(summary, found, self.facts(cls))
 
     def _with_common(self, described: Description) -> Description:
         every = {**described.options, **self.common(described.facts)}

@@ -372,8 +372,8 @@ ODD = {
         "odd cannot be imported: NameError: name 'Rule' is not defined",
     ),
     "a type that is none": (
-        "from methods import Method\nclass Rule(Method):\n def __init__(self, num_tasks, x: 3 = 1): ...",
-        "odd: the option x is of a type that cannot be written",
+        "from methods import Method\nclass Rule(Method):\n def __init__(self, num_tasks, x: 3): ...",
+        "odd: the option x must be annotated as int, float, str, bool, Path, Literal[…], a list or tuple",
     ),
     "a type that fails": (
         "from methods import Method\nclass Rule(Method):\n def __init__(self, num_tasks, x: int.foo = 1): ...",
@@ -439,7 +439,6 @@ def test_a_name_that_means_something_else_is_left_out(entry_point, caplog, name)
         ("Literal['a', 'b'] | None", "none", None),
         ("Literal[1, 2]", "2", 2),
         ("Annotated[float, 'a rate']", "0.5", 0.5),
-        ("Colour", "red", "red"),
         ("str | None", '"none"', "none"),
         ("str", '"a,b]+c="', "a,b]+c="),
         ("float", "0.30000000000000004", 0.30000000000000004),
@@ -451,13 +450,10 @@ def test_a_name_that_means_something_else_is_left_out(entry_point, caplog, name)
 def test_types_and_defaults_may_be_whatever_python_knows(plugin, annotation, written, value, future):
     head = """import math
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional, Union
 from methods import Method
 TWO = 2.0
-class Colour(str, Enum):
-    RED = "red"
 """
     name = plugin(f"x: {annotation}", head=head)
     if future:
@@ -473,6 +469,21 @@ class Colour(str, Enum):
 def test_an_option_without_a_type_is_of_its_defaults(plugin):
     (part,) = methods.parse(f"{plugin('x=0.5, y=None, z=2')}[x=1,y=a]").parts
     assert (part.values["x"], part.values["y"], part.values["z"]) == (1.0, "a", 2)
+
+
+@pytest.mark.parametrize("annotation", ["Callable[[], int]", "dict[str, int]", "Kind", "list[Kind]", "Unknown", "Any"])
+def test_what_text_cannot_say_is_no_option_and_needs_a_default(plugin, annotation):
+    annotation = repr(annotation)  # as text, since one of them is defined nowhere
+    head = """from collections.abc import Callable
+from enum import Enum
+from typing import Any
+from methods import Method
+class Kind(Enum):
+    ONE = 1
+"""
+    assert "has no option 'x'" in problem(f"{plugin(f'x: {annotation} = None, y: int = 1', head=head)}[x=1]")
+    assert methods.create(plugin(f"x: {annotation} = None", head=head), num_tasks=2).given["x"] is None
+    assert "the option x must be annotated as int, float" in problem(plugin(f"x: {annotation}", head=head))
 
 
 def test_a_named_constant_is_a_default_like_any_other(plugin):
