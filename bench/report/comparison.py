@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.evidence.delta import delta_mtl, has_relative_gain, mean_rank, per_seed, task_gains
 from bench.evidence.power import detectable
@@ -97,9 +98,9 @@ class _Set:
         self.tasks = [task for task, has in zip(group.tasks, self.has_gain, strict=True) if has]
         """The direction and the task of each metric that has a gain."""
 
-    def there(self, method: str) -> np.ndarray:
+    def there(self, method: str) -> NDArray[np.bool_]:
         """The seeds `[S]` at which a method has values."""
-        return ~np.isnan(self.values[method]).any(1)
+        return np.asarray(~np.isnan(self.values[method]).any(1))
 
     def per_seed(self, method: str, kind: str, *, impute: bool = True, by_metric: bool = False) -> Floats:
         """Per-seed gains `[S]` over single-task learning."""
@@ -241,8 +242,8 @@ def _set_board(
     deltas: dict[str, Interval] = {}
     by_metric: dict[str, Interval] = {}
     for method in own.methods:
-        there = np.ix_(own.there(method), own.has_gain)
-        task, metric = delta_mtl(own.values[method][there], own.stl[there], own.higher, own.tasks)
+        part = np.ix_(own.there(method), own.has_gain)
+        task, metric = delta_mtl(own.values[method][part], own.stl[part], own.higher, own.tasks)
         deltas[method] = Interval(task, *t_interval(own.per_seed(method, "linearised")))
         by_metric[method] = Interval(metric, *t_interval(own.per_seed(method, "linearised", by_metric=True)))
     equal, stl = _family([own], REFERENCE, rules), _family([own], STL, rules, deltas)
@@ -259,8 +260,8 @@ def _set_board(
         there = own.there(method)
         gains = np.full(size, np.nan)
         if method in deltas:
-            some_gains = np.ix_(there, own.has_gain)
-            gains[own.has_gain] = task_gains(own.values[method][some_gains], own.stl[some_gains], own.higher)
+            part = np.ix_(there, own.has_gain)
+            gains[own.has_gain] = task_gains(own.values[method][part], own.stl[part], own.higher)
         said = [note for family in (equal, stl) for _, note in [family.get(method, (None, ""))] if note]
         some = next((run for run in runs.values() if run.cost.passes), None)
         rows.append(

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.literature import published
-from bench.plain import one_line, printable
+from bench.plain import one_line
 from bench.records import CostRecord, RunRecord
 from bench.report.analysis import USUAL, Board, Comparison, Interval, Report, Rules, metric_name
 from bench.report.comparison import analyse
@@ -116,7 +116,7 @@ def _below(board: Board) -> list[str]:
 
 
 def _say(console: Console, line: str) -> None:
-    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+    console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _table() -> Table:

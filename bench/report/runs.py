@@ -82,7 +82,7 @@ class Group:
             elif seed in failed:
                 rows.append(self.untrained)
             else:
-                scores = _usable(runs[seed])
+                scores = usable(runs[seed])
                 whole = all(metric in scores for metric in self.metrics)
                 rows.append([scores[metric][0] for metric in self.metrics] if whole else missing)
         return np.array(rows, np.float64).reshape(len(rows), len(self.metrics))
@@ -115,7 +115,7 @@ class Group:
         own = self.baselines.get(seed, {})
         if any(task not in own or own[task].result.status != "ok" for task in self.all_tasks):
             return None
-        scores = {metric: value for record in own.values() for metric, (value, _) in _usable(record).items()}
+        scores = {metric: value for record in own.values() for metric, (value, _) in usable(record).items()}
         return [scores[metric] for metric in self.metrics]
 
     def left_out(self, method: str) -> list[str]:
@@ -129,7 +129,7 @@ class Group:
                 status = own[task].result.status if task in own else "missing"
                 if status != "ok":
                     lost[f"no gain at {{}}: the baseline of task {task} is {status}"].append(seed)
-            scores = _usable(run)
+            scores = usable(run)
             lacks = ", ".join(" ".join(metric) for metric in self.metrics if metric not in scores)
             if lacks:
                 lost[f"the runs at {{}} are left out: they lack {lacks}"].append(seed)
@@ -169,8 +169,8 @@ def groups(records: Iterable[RunRecord]) -> list[Group]:
             else:
                 runs[shown[record.spec.method]][record.spec.seed] = record
         metrics, notes = _counted(members)
-        usable = [_usable(record) for record in members]
-        given = [[own[metric][1] for own in usable if metric in own] for metric in metrics]
+        scored = [usable(record) for record in members]
+        given = [[own[metric][1] for own in scored if metric in own] for metric in metrics]
         tasks = {task for task, _ in metrics} | (set(_all_tasks(members)) - {task for task, _ in _all_metrics(members)})
         suffix = labels[key].removeprefix(members[0].task_set_label)
         # Same name, other content (a protocol that was edited): told apart by a digest. So is a task set whose name is
@@ -214,7 +214,7 @@ def _counted(members: Sequence[RunRecord]) -> tuple[list[Metric], tuple[str, ...
     A metric counts if every single-task run of its task that is ok has it, at least half of all other runs that are ok
     have it, and all runs agree whether higher is better. A run that lacks one of these is left out of the comparison.
     """
-    scores = {id(record): _usable(record) for record in members}
+    scores = {id(record): usable(record) for record in members}
     scored = [record for record in members if record.result.status == "ok"]
     alone = [record for record in scored if record.spec.method == STL]
     joint = [record for record in scored if record.spec.method != STL]
@@ -239,7 +239,7 @@ def _counted(members: Sequence[RunRecord]) -> tuple[list[Metric], tuple[str, ...
     return counted, tuple(notes)
 
 
-def _usable(record: RunRecord) -> dict[Metric, tuple[float, Score]]:
+def usable(record: RunRecord) -> dict[Metric, tuple[float, Score]]:
     """The scores of a run that are numbers to compute with, each with its value."""
     return {
         (task, name): (score.value, score)
