@@ -211,20 +211,24 @@ def _all_metrics(members: Sequence[RunRecord]) -> list[Metric]:
 def _counted(members: Sequence[RunRecord]) -> tuple[list[Metric], tuple[str, ...]]:
     """Return the metrics that count `[M]`, and what is to be said of the others.
 
-    A metric counts if every single-task run of its task that is ok has it, at least half of all other runs that are ok
-    have it, and all runs agree whether higher is better. A run that lacks one of these is left out of the comparison.
+    A metric counts if there are single-task runs of its task, all that are ok have it, at least half of all other runs
+    that are ok have it, and all runs agree whether higher is better. A run that lacks one of these is left out of the
+    comparison.
     """
     scores = {id(record): usable(record) for record in members}
     scored = [record for record in members if record.result.status == "ok"]
     alone = [record for record in scored if record.spec.method == STL]
     joint = [record for record in scored if record.spec.method != STL]
+    known_alone = {task for record in members if record.spec.method == STL for task in record.spec.tasks}
     counted, notes = [], []
     for task, name in _all_metrics(members):
         metric, called = (task, name), f"{task} {name} is left out"
         without = sorted(r.spec.seed for r in alone if task in r.spec.tasks and metric not in scores[id(r)])
         lacking = [record for record in joint if metric not in scores[id(record)]]
         directions = {own[metric][1].higher_is_better for own in scores.values() if metric in own}
-        if len(directions) > 1:
+        if known_alone and task not in known_alone:
+            notes.append(f"{called}: there is no single-task run of {task}")
+        elif len(directions) > 1:
             notes.append(f"{called}: in some runs higher is better, in others lower")
         elif without:
             notes.append(f"{called}: the single-task runs at {seed_text(without)} lack it")
