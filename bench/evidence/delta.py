@@ -34,8 +34,10 @@ def delta_mtl(
         tasks: `[M]`, the task of each metric.
 
     Raises:
-        ValueError: a baseline's mean is 0, over which there is no relative gain (`has_relative_gain`).
+        ValueError: a baseline's mean is 0, over which there is no relative gain (`has_relative_gain`); or the arguments
+            are not of as many metrics.
     """
+    _require_metrics(np.shape(values)[-1:], np.shape(baseline)[-1:], np.shape(higher_is_better), (len(tasks),))
     gains = _gains(_means(values), _means(baseline), higher_is_better)
     return float(gains @ _task_weights(tasks)), float(gains.mean())
 
@@ -60,11 +62,13 @@ def per_seed(
         higher_is_better, tasks: `[M]`.
 
     Raises:
-        ValueError: the two are not of one shape `[S, M]`, there is no such kind, or a baseline's mean is 0.
+        ValueError: the two are not of one shape `[S, M]`, the others not of as many metrics, there is no such kind, or
+            a baseline's mean is 0.
     """
     method, stl = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
     if method.shape != stl.shape or method.ndim != 2:
         raise ValueError(f"values {method.shape} and baseline {stl.shape} should be one shape [seeds, metrics]")
+    _require_metrics(method.shape[1:], np.shape(higher_is_better), (len(tasks),))
     mean = stl.mean(0)
     _require_baseline(mean)
     ratio = method.mean(0) / mean
@@ -114,10 +118,17 @@ def mean_rank(values: ArrayLike, higher_is_better: Sequence[bool], ties: Literal
     literature never ranks it. Ranks depend on which methods are compared.
 
     Args:
-        values: without NaN.
+        values: finite.
         higher_is_better: `[M]`.
+
+    Raises:
+        ValueError: a value is not finite, or the arguments are not of as many metrics.
     """
-    scores = -np.asarray(values, np.float64) * _signs(higher_is_better)
+    given = np.asarray(values, np.float64)
+    _require_metrics(given.shape[1:], np.shape(higher_is_better))
+    if not np.isfinite(given).all():
+        raise ValueError("a value is not finite, and has no rank: leave its method or its metric out")
+    scores = -given * _signs(higher_is_better)
     order = np.argsort(scores, axis=0, kind="stable")
     ascending = np.take_along_axis(scores, order, 0)
     larger = np.maximum(np.abs(ascending[1:]), np.abs(ascending[:-1]))
@@ -136,6 +147,11 @@ def _means(values: ArrayLike) -> Floats:
 
 def _signs(higher_is_better: Sequence[bool]) -> Floats:
     return np.where(np.asarray(higher_is_better, bool), 1.0, -1.0)
+
+
+def _require_metrics(*shapes: tuple[int, ...]) -> None:
+    if len(set(shapes)) > 1 or len(shapes[0]) != 1:
+        raise ValueError(f"arguments of shapes {', '.join(map(str, shapes))} should all be of the same metrics [M]")
 
 
 def _require_baseline(mean: Floats) -> None:
