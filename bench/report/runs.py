@@ -103,7 +103,9 @@ class Group:
         return unknown and self._has_succeeded(method) and bool(self.failed_seeds(method))
 
     def _has_succeeded(self, method: str) -> bool:
-        return any(run.result.status == "ok" for run in self.runs[method].values())
+        """Whether a method has a run with every metric."""
+        whole = [run for run in self.runs[method].values() if usable(run).keys() >= set(self.metrics)]
+        return any(run.result.status == "ok" for run in whole)
 
     def stl_values(self) -> Floats:
         """The single-task networks' metrics `[S, M]` at `seeds()`."""
@@ -120,7 +122,7 @@ class Group:
 
     def left_out(self, method: str) -> list[str]:
         """Say which runs of a method that is there are not compared, and why."""
-        lost: dict[str, list[int]] = defaultdict(list)
+        lost: dict[tuple[str, str], list[int]] = defaultdict(list)
         for seed, run in sorted(self.runs[method].items()):
             if run.result.status != "ok":
                 continue
@@ -128,12 +130,11 @@ class Group:
             for task in self.all_tasks:
                 status = own[task].result.status if task in own else "missing"
                 if status != "ok":
-                    lost[f"no gain at {{}}: the baseline of task {task} is {status}"].append(seed)
+                    lost["no gain at ", f": the baseline of task {task} is {status}"].append(seed)
             scores = usable(run)
-            lacks = ", ".join(" ".join(metric) for metric in self.metrics if metric not in scores)
-            if lacks:
-                lost[f"the runs at {{}} are left out: they lack {lacks}"].append(seed)
-        found = [text.replace("{}", seed_text(seeds)) for text, seeds in lost.items()]
+            if lacks := ", ".join(" ".join(metric) for metric in self.metrics if metric not in scores):
+                lost["the runs at ", f" are left out: they lack {lacks}"].append(seed)
+        found = [before + seed_text(seeds) + after for (before, after), seeds in lost.items()]
         if self.cannot_be_scored(method):
             found.append(
                 f"no Δ and no verdict: {len(self.failed_seeds(method))} of its runs failed, and the untrained scores "
@@ -144,10 +145,8 @@ class Group:
 
 def seed_text(seeds: Sequence[int]) -> str:
     """Name some seeds for a reader: `seed 3`, `seeds 1, 2`; of many the first ones."""
-    shown = ", ".join(map(str, seeds[:MOST_NAMED])) + (f" and {len(seeds) - MOST_NAMED} more") * (
-        len(seeds) > MOST_NAMED
-    )
-    return f"seed{'s' * (len(seeds) > 1)} {shown}"
+    more = f" and {len(seeds) - MOST_NAMED} more" if len(seeds) > MOST_NAMED else ""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:MOST_NAMED]))}{more}"
 
 
 def groups(records: Iterable[RunRecord]) -> list[Group]:
@@ -234,7 +233,7 @@ def _counted(members: Sequence[RunRecord]) -> tuple[list[Metric], tuple[str, ...
             notes.append(f"{called}: the single-task runs at {seed_text(without)} lack it")
         elif 2 * len(lacking) > len(joint):
             names = sorted({record.method_label for record in lacking})
-            more = f" and {len(names) - MOST_NAMED} more" * (len(names) > MOST_NAMED)
+            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
             notes.append(
                 f"{called}: {len(lacking)} of {len(joint)} runs lack it (of {', '.join(names[:MOST_NAMED])}{more})"
             )

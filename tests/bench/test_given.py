@@ -244,6 +244,15 @@ def test_failures_count_where_it_is_known_what_they_count(board):
     assert any("Failed runs (5) count with" in "".join(sentence) for sentence in findings(found))
 
 
+def test_a_method_whose_only_whole_runs_failed_has_no_gain(board):
+    """Else its gain would be that of the untrained predictor."""
+    lines = [line for line in with_failures({"miou": 0.1, "pixacc": 0.2, "err": 0.9})
+             if line[1] != "a" or line[7] != "ok" or line[4] != "err"]  # fmt: skip
+    _, rows = board(lines)
+    assert (rows["a"].delta_task, rows["a"].imputed, rows["a"].failed) == (None, 0, 5)
+    assert "they lack depth err" in rows["a"].note
+
+
 def test_a_run_of_which_a_part_failed_has_failed(board):
     _, rows = board([[*line[:5], "", "", "timeout", ""] if third(line) else [*line[:8], 0.1] for line in lines_of()])
     assert (rows["a"].failed, rows["a"].imputed) == (1, 1)
