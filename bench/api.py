@@ -233,7 +233,7 @@ def _read(source: Path) -> tuple[list[RunRecord], list[CostRecord]]:
     from bench.store import StoreError
 
     if source.is_file():
-        from bench.report.runs import read_tidy
+        from bench.report.given import read_tidy
 
         return read_tidy(source), []
     if source.suffix == ".csv" and not source.exists():

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.engine.interrupt import UserInterruptError, interrupt, user_interrupts
+from bench.plain import printable
 
 if TYPE_CHECKING:
     from bench.plan import Planned
@@ -177,7 +178,7 @@ def plan_command(
         _add(table, spec.name[:10], planned.task_set_label, planned.method_label, which, spec.seed, state)
     _out().print(table)
     for line in forecast(runs, store.records()):
-        _out().print(line, markup=False, highlight=False)
+        _out().print(printable(line), markup=False, highlight=False)
     return OK
 
 
@@ -217,6 +218,7 @@ def power_command(
 
     if not target > 0:
         raise typer.BadParameter(f"--target {target:g}: write points above 0")
+    forms = {"difference": "+.2f", "sd": ".2f"}  # empty where too few seeds tell
     found = settling(compare(source), target, pairs=pairs)
     table = Table(box=None, pad_edge=False)
     for column in ("task set", "method", "other", "difference", "sd", "seeds", "needed", "at worst"):
@@ -226,13 +228,12 @@ def power_command(
             row["task_set"],
             row["method"],
             row["other"],
-            f"{row['difference']:+.2f}",
-            f"{row['sd']:.2f}",
+            *("" if row[name] != row[name] else f"{row[name]:{form}}" for name, form in forms.items()),
             row["seeds"],
         ]
         wanted = [row[name] for name in ("needed", "needed_at_worst")]
         _add(table, *cells, *("" if count != count else int(count) for count in wanted))
-    _out().print(table if len(found) else "nothing is undecided", highlight=False)
+    _out().print(table if len(found) else "nothing that can be compared is undecided", highlight=False)
     if len(found):
         _out().print(
             f"needed: seeds that find a difference of {target:g} points with a power of 80 %, if differences spread as "
@@ -322,7 +323,8 @@ def baseline_update_command(
     store = Store(folder)
     made = make_baseline(list(store.records().values()), store.costs(), reason.strip())
     write_baseline(made, baseline)
-    _out().print(f"written: {baseline}: {len(made.cells)} methods on task sets", highlight=False, soft_wrap=True)
+    line = f"written: {printable(str(baseline))}: {len(made.cells)} methods on task sets"
+    _out().print(line, markup=False, highlight=False, soft_wrap=True)
     return OK
 
 
@@ -387,9 +389,9 @@ def show_command(
     if len(found) != 1:
         raise StoreError(f"{len(found)} runs in {out} begin with '{run}': python -m bench list runs shows them")
     [record] = found
-    _out().print_json(record.model_dump_json(exclude={"log"}))
+    _out().print_json(record.model_dump_json(exclude={"log"}), ensure_ascii=True)
     for line in record.log:
-        _out().print(line, markup=False, highlight=False, soft_wrap=True)
+        _out().print(printable(line), markup=False, highlight=False, soft_wrap=True)
     return OK
 
 
@@ -405,7 +407,8 @@ def check_command(
     outcomes: Counter[str] = Counter()
     for finding in check(name):
         detail = f": {finding.detail}" if finding.detail else ""
-        _out().print(f"{marks[finding.outcome]}{finding.what}{detail}", markup=False, highlight=False, soft_wrap=True)
+        line = printable(f"{marks[finding.outcome]}{finding.what}{detail}")
+        _out().print(line, markup=False, highlight=False, soft_wrap=True)
         outcomes[finding.outcome] += 1
     tried = outcomes["ok"] + outcomes["fails"]
     aside = f", {outcomes['does not apply']} not applicable" if outcomes["does not apply"] else ""
@@ -501,7 +504,7 @@ class _Watcher:
         self.since: float | None = None
         """When the first run began: what comes before it is done once, and says nothing of those to come."""
         self.statuses: Counter[str] = Counter()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn())
         self.bar = Progress(*columns, *times, console=err, transient=True)
         self.bar_task = self.bar.add_task("planning", total=None)
@@ -534,7 +537,7 @@ class _Watcher:
             _say(f"{line} ({record.cost.total_seconds:.1f} s; {left}){': ' + result.reason if result.reason else ''}")
 
     def measuring(self, members: "Sequence[Planned]") -> None:
-        self.bar.update(self.bar_task, description=f"steps on {members[0].task_set_label}", total=None)
+        self.bar.update(self.bar_task, description=printable(f"steps on {members[0].task_set_label}"), total=None)
         if err.is_terminal:
             self.bar.start()
         else:
@@ -554,19 +557,19 @@ def _out() -> Console:
 
 def _written(folder: Path, names: Sequence[str], shown: Path) -> None:
     """Say where the pages are, if they are there; `shown` is the folder as the user wrote it."""
-    files = [str(shown / name) for name in names if (folder / name).exists()]
-    _out().print(f"written: {', '.join(files)}", highlight=False, soft_wrap=True)
+    files = [printable(str(shown / name)) for name in names if (folder / name).exists()]
+    _out().print(f"written: {', '.join(files)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _add(table: Table, *cells: object) -> None:
     """Add a row of plain text: brackets in a variant are no markup."""
-    table.add_row(*(Text(str(cell)) for cell in cells))
+    table.add_row(*(Text(printable(str(cell)), overflow="fold") for cell in cells))
 
 
 def _say(text: str) -> None:
-    """Print one line beside the results, as it is. If the disk is full that ends nothing: nobody could be told."""
+    """Print text beside the results, as it is. If the disk is full that ends nothing: nobody could be told."""
     with contextlib.suppress(OutputError):
-        err.print(text, markup=False, highlight=False, soft_wrap=True)
+        err.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _explain(problem: BaseException) -> int:

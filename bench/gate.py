@@ -9,20 +9,20 @@ import datetime
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.evidence.delta import per_seed
+from bench.evidence.delta import has_relative_gain, per_seed
 from bench.evidence.power import detectable
 from bench.evidence.significance import MINIMUM_SEEDS, Floats, holm, suite_mean, suite_test
 from bench.records import CostRecord, RunRecord
 from bench.report.costs import relative_costs
-from bench.report.runs import Group, groups
+from bench.report.runs import LARGEST, Group, groups, usable
 from bench.spec import STL
 from bench.store import NothingToCompareError, write
 from tasks.core.protocol import Protocol
@@ -36,6 +36,8 @@ SLOWER_IN_TURN = 1.2
 SLOWER = 1.5
 """Else its time relative to equal weights' by this one, on the same hardware only: such ratios move."""
 PASSES = ("forward", "heads", "trunk", "teacher")
+ASKED = ("methods", "tasks", "protocol", "precision")
+"""The options of the command line that a cell stores."""
 
 State = Literal["identical", "ok", "improved", "suspect", "regressed", "stale", "missing"]
 NOT_COMPARED: frozenset[State] = frozenset({"stale", "missing"})
@@ -46,7 +48,7 @@ Timing = Literal["in turn", "relative to equal weights", "not compared"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SeedValues(_Frozen):
@@ -69,9 +71,10 @@ class Cell(_Frozen):
     metrics: tuple[tuple[str, str, bool], ...]
     """(task, metric, higher is better) `[M]`."""
     seeds: dict[int, SeedValues]
-    passes: dict[str, float] = {}
-    allocated_bytes: int | None = None
-    step_ratio: float | None = None
+    passes: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """By kind (`PASSES`); empty where they were not counted."""
+    allocated_bytes: int | None = Field(default=None, ge=0, lt=2**63)
+    step_ratio: float | None = Field(default=None, gt=0)
     """The time of a step relative to equal weights'."""
 
     @property
@@ -137,8 +140,11 @@ def snapshot(records: Iterable[RunRecord], measured: Sequence[CostRecord] = ()) 
     }
     cells = []
     for group in groups(ordered):
-        rows = {method: {seed: [run] for seed, run in runs.items()} for method, runs in group.runs.items()}
-        whole = {seed: own for seed, own in group.baselines.items() if set(own) == set(group.all_tasks)}
+        rows = {
+            method: {seed: [run] for seed, run in runs.items() if not _lacks_a_metric(run, group)}
+            for method, runs in group.runs.items()
+        }
+        whole = {seed: own for seed, own in group.baselines.items() if set(own) >= set(group.all_tasks)}
         rows[STL] = {seed: [own[task] for task in group.all_tasks] for seed, own in whole.items()}
         for method, by_seed in rows.items():
             if not by_seed:
@@ -209,13 +215,35 @@ def read_baseline(file: Path) -> Baseline:
         NothingToCompareError: there is none, or it is not one.
     """
     try:
-        return Baseline.model_validate_json(file.read_bytes())
+        baseline = Baseline.model_validate_json(file.read_bytes())
     except OSError as problem:
         raise NothingToCompareError(f"{file} cannot be read: {problem.strerror}; baseline update makes one") from None
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise NothingToCompareError(f"{file} is not a baseline ({where or 'JSON'}: {first['msg']})") from None
+    for where, what in _contradictions(baseline):
+        raise NothingToCompareError(f"{file} is not a baseline ({where}: {what})")
+    return baseline
+
+
+def _contradictions(baseline: Baseline) -> Iterator[tuple[str, str]]:
+    """What the parts of a baseline say against each other: where, and what."""
+    keys = [cell.key for cell in baseline.cells]
+    for place, cell in enumerate(baseline.cells):
+        here = f"cells.{place}"
+        if cell.key in keys[:place]:
+            yield here, f"the task set and method of cells.{keys.index(cell.key)} again"
+        if set(cell.asked) != set(ASKED):
+            yield f"{here}.asked", f"it has {', '.join(cell.asked) or 'nothing'}, and should have {', '.join(ASKED)}"
+        if cell.passes and set(cell.passes) != set(PASSES):
+            yield f"{here}.passes", f"it has {', '.join(cell.passes)}, and should have {', '.join(PASSES)}"
+        for seed, own in cell.seeds.items():
+            if len(own.values) != (len(cell.metrics) if own.ok else 0):
+                failed = "" if own.ok else ", and it is not ok"
+                yield f"{here}.seeds.{seed}", f"{len(own.values)} values, {len(cell.metrics)} metrics{failed}"
+            if any(abs(value) > LARGEST for value in own.values):
+                yield f"{here}.seeds.{seed}", f"a value is beyond {LARGEST:g}"
 
 
 def write_baseline(baseline: Baseline, file: Path) -> None:
@@ -303,9 +331,15 @@ def _detectable(tests: Sequence["_Test"]) -> float:
 
 
 def gained(cell: Cell, before: Floats, after: Floats) -> Floats:
-    """Return what each seed has gained `[S]`, in points, from values `[S, M]` to others of the same cell."""
-    tasks, higher = [task for task, *_ in cell.metrics], [up for *_, up in cell.metrics]
-    return per_seed(after, before, higher, tasks, "paired")
+    """Return what each seed has gained `[S]`, in points, from values `[S, M]` to others of the same cell.
+
+    Over the metrics that can change relative to their mean before; empty if none can, as over a mean of 0.
+    """
+    has = has_relative_gain(after, before)
+    kept = [metric for metric, kept in zip(cell.metrics, has, strict=True) if kept]
+    if not kept:
+        return np.array([])
+    return per_seed(after[:, has], before[:, has], [up for *_, up in kept], [task for task, *_ in kept], "paired")
 
 
 @dataclass(frozen=True)
@@ -346,7 +380,13 @@ def _change(stored: Cell, now: Cell | None) -> _Change:
         return _Change(stored, "identical", np.zeros(len(paired)))
     if not both:
         return _Change(stored, "missing", nothing, "no seed is ok both then and now")
-    return _Change(stored, None, gained(stored, stored.values(both), now.values(both)))
+    before, after = stored.values(both), now.values(both)
+    change = gained(stored, before, after)
+    if not len(change):
+        return _Change(stored, "stale", nothing, "every stored mean is 0, and nothing changes relative to it")
+    without = int((~has_relative_gain(after, before)).sum())
+    note = f"{without} of its {len(stored.metrics)} metrics left out: a stored mean is 0" if without else ""
+    return _Change(stored, None, change, note)
 
 
 def _judge(tests: Sequence[_Test], tolerance: float) -> list[Finding]:
@@ -425,14 +465,19 @@ def _cost(stored: Cell, now: Cell, slowdown: float | None, *, ratios: bool) -> F
     return Finding(stored.task_set, stored.method, "cost", state, note="; ".join(worse + lost + better or same))
 
 
+def _lacks_a_metric(run: RunRecord, group: Group) -> bool:
+    """Whether a method's run is of a time when its task set had other metrics."""
+    own = run.result.scores
+    return run.result.status == "ok" and any(name not in own.get(task, {}) for task, name in group.metrics)
+
+
 def _seed_values(runs: Sequence[RunRecord], group: Group) -> SeedValues:
     names = tuple(run.name for run in runs)
     if any(run.result.status != "ok" for run in runs):
         return SeedValues(names=names, ok=False)
-    scores = {task: own for run in runs for task, own in run.result.scores.items()}
-    values = [scores[task][metric].value for task, metric in group.metrics]
-    known = tuple(_rounded(value) for value in values if value is not None)
-    ok = len(known) == len(values)  # what is not finite is no result, and least of all 0, the best of errors
+    scores = {metric: value for run in runs for metric, (value, _) in usable(run).items()}
+    known = tuple(_rounded(scores[metric]) for metric in group.metrics if metric in scores)
+    ok = len(known) == len(group.metrics)  # what is not finite is no result, least of all 0, the best of errors
     return SeedValues(names=names, ok=ok, values=known if ok else ())
 
 

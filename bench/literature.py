@@ -19,6 +19,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from scipy.stats import rankdata
 
 from bench.evidence.delta import Floats, delta_mtl, mean_rank
 from bench.spec import STL
@@ -236,9 +237,9 @@ def _ranks(values: Floats, higher: Sequence[bool], ties: str) -> Floats:
     """Mean ranks `[methods]` of `values` `[methods, M]`, by any rule of `TIES`."""
     if ties == "max":  # the best rank is the worst one when everything is turned round
         return len(values) + 1 - mean_rank(values, [not up for up in higher])
-    if ties == "first":  # a later row is worse by less than any digit
-        less = FLOAT_ERROR * np.arange(len(values))[:, None] * np.abs(values)
-        return mean_rank(values - np.where(higher, less, -less), higher)
+    if ties == "first":
+        in_order: Floats = rankdata(values * np.where(higher, -1, 1), method="ordinal", axis=0).mean(1)
+        return in_order
     return mean_rank(values, higher, "average" if ties == "average" else "min")
 
 

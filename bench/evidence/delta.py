@@ -14,6 +14,11 @@ from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 
+TIE = 1e-6
+"""Values that differ by this share of the larger one have the same rank."""
+LARGEST_RATIO = 1e50
+"""Values are at most this many baselines: the statistics square their gains twice."""
+
 
 def delta_mtl(
     values: ArrayLike, baseline: ArrayLike, higher_is_better: Sequence[bool], tasks: Sequence[Hashable]
@@ -27,7 +32,12 @@ def delta_mtl(
         values, baseline: `[M]` or `[S, M]`; of different numbers of seeds, if need be.
         higher_is_better: `[M]`.
         tasks: `[M]`, the task of each metric.
+
+    Raises:
+        ValueError: a baseline's mean is 0, over which there is no relative gain (`has_relative_gain`); or the arguments
+            are not of as many metrics.
     """
+    _require_metrics(np.shape(values)[-1:], np.shape(baseline)[-1:], np.shape(higher_is_better), (len(tasks),))
     gains = _gains(_means(values), _means(baseline), higher_is_better)
     return float(gains @ _task_weights(tasks)), float(gains.mean())
 
@@ -50,11 +60,17 @@ def per_seed(
     Args:
         values, baseline: `[S, M]`, paired by seed.
         higher_is_better, tasks: `[M]`.
+
+    Raises:
+        ValueError: the two are not of one shape `[S, M]`, the others not of as many metrics, there is no such kind, or
+            a baseline's mean is 0.
     """
     method, stl = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
     if method.shape != stl.shape or method.ndim != 2:
         raise ValueError(f"values {method.shape} and baseline {stl.shape} should be one shape [seeds, metrics]")
+    _require_metrics(method.shape[1:], np.shape(higher_is_better), (len(tasks),))
     mean = stl.mean(0)
+    _require_baseline(mean)
     ratio = method.mean(0) / mean
     if kind == "linearised":
         relative = (ratio - 1) + (method - ratio * stl) / mean
@@ -71,18 +87,56 @@ def per_seed(
 
 
 def task_gains(values: ArrayLike, baseline: ArrayLike, higher_is_better: Sequence[bool]) -> Floats:
-    """Return each metric's own gain `[M]`, of `values` and `baseline` `[M]` or `[S, M]`."""
+    """Return each metric's own gain `[M]`, in per cent, of `values` and `baseline` `[M]` or `[S, M]`.
+
+    Raises:
+        ValueError: a baseline's mean is 0.
+    """
     return _gains(_means(values), _means(baseline), higher_is_better)
+
+
+def has_relative_gain(values: ArrayLike, baseline: ArrayLike) -> NDArray[np.bool_]:
+    """Return for each metric `[M]` whether gains over the baseline's mean can be computed.
+
+    Not over a mean of 0, nor over one so small that gains and their squares would be no numbers.
+
+    Args:
+        values, baseline: `[S, M]`, at least one seed each.
+    """
+    largest = np.abs(np.asarray(values, np.float64)).max(0)
+    mean = np.abs(_means(baseline))
+    found: NDArray[np.bool_] = (mean > 0) & (largest <= LARGEST_RATIO * mean)
+    return found
 
 
 def mean_rank(values: ArrayLike, higher_is_better: Sequence[bool], ties: Literal["min", "average"] = "min") -> Floats:
     """Return each method's mean over metrics of its rank, 1 the best: values `[methods, M]` -> `[methods]`.
 
-    Ties share the best rank ("min"), as most papers' numbers do, or the average. Single-task learning is not to be
-    among the rows: the literature never ranks it. Ranks depend on which methods are compared.
+    Ties share the best rank ("min"), as most papers' numbers do, or the average. Values are ties if they differ by at
+    most a millionth of the larger one, and so are values that a chain of such ties joins: metrics are computed in
+    float32, where rounding alone tells equal scores apart. Single-task learning is not to be among the rows: the
+    literature never ranks it. Ranks depend on which methods are compared.
+
+    Args:
+        values: finite.
+        higher_is_better: `[M]`.
+
+    Raises:
+        ValueError: a value is not finite, or the arguments are not of as many metrics.
     """
-    scores = np.asarray(values, np.float64) * _signs(higher_is_better)
-    result: Floats = rankdata(-scores, method=ties, axis=0).mean(1)
+    given = np.asarray(values, np.float64)
+    _require_metrics(given.shape[1:], np.shape(higher_is_better))
+    if not np.isfinite(given).all():
+        raise ValueError("a value is not finite, and has no rank: leave its method or its metric out")
+    scores = -given * _signs(higher_is_better)
+    order = np.argsort(scores, axis=0, kind="stable")
+    ascending = np.take_along_axis(scores, order, 0)
+    larger = np.maximum(np.abs(ascending[1:]), np.abs(ascending[:-1]))
+    steps = np.zeros(scores.shape, np.int64)
+    steps[1:] = np.cumsum(ascending[1:] - ascending[:-1] > TIE * larger, axis=0)
+    places = np.empty_like(steps)
+    np.put_along_axis(places, order, steps, 0)
+    result: Floats = rankdata(places, method=ties, axis=0).mean(1)
     return result
 
 
@@ -95,7 +149,20 @@ def _signs(higher_is_better: Sequence[bool]) -> Floats:
     return np.where(np.asarray(higher_is_better, bool), 1.0, -1.0)
 
 
+def _require_metrics(*shapes: tuple[int, ...]) -> None:
+    if len(set(shapes)) > 1 or len(shapes[0]) != 1:
+        raise ValueError(f"arguments of shapes {', '.join(map(str, shapes))} should all be of the same metrics [M]")
+
+
+def _require_baseline(mean: Floats) -> None:
+    if zeros := np.flatnonzero(mean == 0).tolist():
+        raise ValueError(
+            f"the baseline's mean of metric {zeros[0]} is 0: nothing is a relative gain over it, leave it out"
+        )
+
+
 def _gains(values: Floats, baseline: Floats, higher_is_better: Sequence[bool]) -> Floats:
+    _require_baseline(baseline)
     return 100 * _signs(higher_is_better) * (values - baseline) / np.abs(baseline)
 
 

@@ -8,6 +8,8 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, stdtrit
 from scipy.stats import chi, chi2
 
+MOST_SEEDS = 1_000_000
+"""Nobody trains so many runs, and beyond it the quadrature of the power would fail one day."""
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
@@ -38,7 +40,7 @@ def seeds_needed(
         sd: of the per-seed differences, in the unit of `effect`, from `pilot` seeds.
         pilot: at least 2. The second number takes the upper end of the 95 % range of sd: with three seeds 6.3 sd.
 
-    Never fewer than an exact test at alpha needs.
+    Never fewer than an exact test at alpha needs. A million stands for a million or more.
 
     Raises:
         ValueError: no positive effect, a negative sd, or fewer than two seeds in the pilot.
@@ -59,8 +61,8 @@ def _seeds(ratio: float, alpha: float, family: int, power: float) -> int:
         return _power(seeds, 1 / ratio, alpha / family) >= power
 
     bound = fewest
-    while not enough(bound):
-        bound *= 2
+    while bound < MOST_SEEDS and not enough(bound):
+        bound = min(2 * bound, MOST_SEEDS)
     return bisect_left(range(bound), True, fewest, key=enough)
 
 

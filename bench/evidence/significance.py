@@ -28,7 +28,12 @@ TIE = 1e-9
 
 
 def t_interval(d: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Return the t interval of the mean of per-seed values `[S]`; (nan, nan) below three seeds."""
+    """Return the t interval (low, high) of the mean of per-seed values `[S]`, in their unit.
+
+    Args:
+        d: finite, or NaN where a seed is missing. Below three seeds that are there the interval is (nan, nan).
+        level: of confidence, between 0 and 1.
+    """
     _, low, high = suite_mean(d, level=level)
     return low, high
 
@@ -182,6 +187,8 @@ def equivalent(*differences: ArrayLike, margin: float = 1.0, alpha: float = 0.05
 def verdict(*differences: ArrayLike, p: float, margin: float = 1.0, alpha: float = 0.05) -> Verdict:
     """Return the word for one method's per-seed differences `[S_d]` from a reference.
 
+    "equivalent" is judged before "better" and "worse". These two need enough pairs for an exact test to reach alpha.
+
     Args:
         p: of `max_t` over the family of methods that the reader sees.
         margin: in the unit of the differences; a mean shown to lie within it is "equivalent", whatever p is.
@@ -243,7 +250,7 @@ def _share_of_flips(d: Floats, step_down: bool) -> Floats:
     unit, pairs = unit[order], pairs[order]
     threshold = statistic(flips[:, :1]) - TIE
     count = np.zeros(len(order))
-    piece = max(2**20 // len(order), 1)  # of 8 MiB a statistic
+    piece = max(2**20 // max(len(order), 1), 1)  # of 8 MiB a statistic
     for start in range(0, flips.shape[1], piece):
         found = statistic(flips[:, start : start + piece])
         if step_down:

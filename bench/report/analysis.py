@@ -3,6 +3,7 @@
 Everything that a page says is here once; pages only write it down.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,14 @@ Floats = NDArray[np.float64]
 
 ALPHA = 0.05
 CORRECTIONS = ("max-t", "holm")
+
+
+def metric_name(metric: tuple[str, str]) -> str:
+    """Return what a metric is called in a table: `task.metric`, with quotation marks where that is unclear."""
+    task, name = metric
+    if "." in task or '"' in task:
+        task = json.dumps(task, ensure_ascii=False)
+    return f"{task}.{json.dumps(name, ensure_ascii=False) if name.endswith('.gain') else name}"
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,9 @@ class Row:
     seeds: int
     """With which it is compared."""
     failed: int
-    """Runs that ended in another way than ok or skipped; each counts with the untrained predictor's scores."""
+    """Runs that ended in another way than ok or skipped."""
+    imputed: int
+    """Of those, the ones that count with the untrained predictor's scores; the others have no part in the numbers."""
     delta_task: Interval | None
     """Gain over single-task learning, tasks weighing the same; None where there is no seed to compare."""
     delta_metric: Interval | None

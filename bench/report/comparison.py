@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bench.evidence.delta import delta_mtl, mean_rank, per_seed, task_gains
+from bench.evidence.delta import delta_mtl, has_relative_gain, mean_rank, per_seed, task_gains
 from bench.evidence.power import detectable
 from bench.evidence.ranks import cliques, letters, rank_bands
 from bench.evidence.significance import (
@@ -23,6 +24,7 @@ from bench.evidence.significance import (
     t_interval,
     verdict,
 )
+from bench.plain import one_line
 from bench.records import FAILURES, REFERENCE, CostRecord, RunRecord
 from bench.report.analysis import (
     ALPHA,
@@ -41,6 +43,8 @@ from bench.report.costs import relative_costs
 from bench.report.runs import GIVEN, SUITE, Group, groups, mixtures
 from bench.spec import STL
 
+MOST_SAID = 300
+"""Characters of a failed run's reason that a page shows; the record has it whole."""
 NONE = np.array([])
 ZERO = Interval(0.0, np.nan, np.nan)
 """Single-task learning's gain over itself."""
@@ -67,6 +71,9 @@ def analyse(records: Iterable[RunRecord], measured: Sequence[CostRecord] = (), r
         own = [_set_board(member, costs, notes, rules) for member in members]
         if len(members) > 1 and _everywhere(members):
             boards.append(_suite_board(SUITE + suite, members, own, costs, rules))
+        elif len(members) > 1:
+            why = "there is no table over all task sets, because no method can be compared on each of them"
+            own = [replace(board, notes=(*board.notes, why)) for board in own]
         boards += own
     return Report(tuple(boards), _provenance(ordered), rules)
 
@@ -79,20 +86,35 @@ class _Set:
         self.seeds = group.seeds()
         self.stl = group.stl_values()
         self.values = {method: group.values(method) for method in group.runs}
-        self.methods = [method for method, rows in self.values.items() if not np.isnan(rows).all()]
+        self.scored = [method for method, rows in self.values.items() if not np.isnan(rows).all()]
+        """Those that have values."""
+        self.has_gain = np.ones(len(group.metrics), bool)
+        """The metrics `[M]` that have a relative gain, at the seeds of every method: Δ is the mean of these."""
+        for method in self.scored:
+            there = self.there(method)
+            self.has_gain &= has_relative_gain(self.values[method][there], self.stl[there])
+        self.methods = self.scored if self.has_gain.any() else []
         """Those that can be compared with anything."""
+        self.higher = [up for up, has in zip(group.higher_is_better, self.has_gain, strict=True) if has]
+        self.tasks = [task for task, has in zip(group.tasks, self.has_gain, strict=True) if has]
+        """The direction and the task of each metric that has a gain."""
+
+    def there(self, method: str) -> NDArray[np.bool_]:
+        """The seeds `[S]` at which a method has values."""
+        return np.asarray(~np.isnan(self.values[method]).any(1))
 
     def per_seed(self, method: str, kind: str, *, impute: bool = True, by_metric: bool = False) -> Floats:
         """Per-seed gains `[S]` over single-task learning."""
         rows = self.stl if method == STL else self.values[method] if impute else self.group.values(method, impute=False)
-        tasks = range(len(self.group.metrics)) if by_metric else self.group.tasks
+        rows, stl = rows[:, self.has_gain], self.stl[:, self.has_gain]
+        tasks = range(len(self.tasks)) if by_metric else self.tasks
         if kind == "linearised":  # the ratio of means is over the seeds that are there
             there = ~np.isnan(rows).any(1)
-            found = per_seed(rows[there], self.stl[there], self.group.higher_is_better, tasks, "linearised")
+            found = per_seed(rows[there], stl[there], self.higher, tasks, "linearised")
             whole = np.full(len(rows), np.nan)
             whole[there] = found
             return whole
-        return per_seed(rows, self.stl, self.group.higher_is_better, tasks, kind)  # type: ignore[arg-type]
+        return per_seed(rows, stl, self.higher, tasks, kind)  # type: ignore[arg-type]
 
     def against(self, reference: str, method: str, *, impute: bool = True) -> Floats:
         """Per-seed differences `[S]` that a test of "no difference" flips."""
@@ -217,25 +239,30 @@ def _set_board(
     own: _Set, costs: Mapping[tuple[str, str], Ratios], notes: Mapping[str, list[str]], rules: Rules
 ) -> Board:
     group = own.group
-    higher, size = group.higher_is_better, len(group.metrics)
+    size = len(group.metrics)
     deltas: dict[str, Interval] = {}
     by_metric: dict[str, Interval] = {}
     for method in own.methods:
-        there = ~np.isnan(own.values[method]).any(1)
-        task, metric = delta_mtl(own.values[method][there], own.stl[there], higher, group.tasks)
+        part = np.ix_(own.there(method), own.has_gain)
+        task, metric = delta_mtl(own.values[method][part], own.stl[part], own.higher, own.tasks)
         deltas[method] = Interval(task, *t_interval(own.per_seed(method, "linearised")))
         by_metric[method] = Interval(metric, *t_interval(own.per_seed(method, "linearised", by_metric=True)))
     equal, stl = _family([own], REFERENCE, rules), _family([own], STL, rules, deltas)
-    everyone = deltas | ({STL: ZERO} if len(own.stl) else {})
+    has_stl = len(own.stl) > 0 and bool(own.has_gain.any())
+    everyone = deltas | ({STL: ZERO} if has_stl else {})
     pairs = _pairs([own], everyone)
     placed = _placed(pairs, everyone)
-    means = {method: np.nanmean(own.values[method], 0) for method in own.methods}
-    ranks = dict(zip(means, mean_rank(list(means.values()), higher), strict=True)) if means else {}
+    means = {method: np.nanmean(own.values[method], 0) for method in own.scored}
+    ranks = dict(zip(means, mean_rank(list(means.values()), group.higher_is_better), strict=True)) if means else {}
     gain_p = _gain_p(own)
     nothing = np.full(size, np.nan)
     rows = []
     for method, runs in group.runs.items():
-        there = ~np.isnan(own.values[method]).any(1)
+        there = own.there(method)
+        gains = np.full(size, np.nan)
+        if method in deltas:
+            part = np.ix_(there, own.has_gain)
+            gains[own.has_gain] = task_gains(own.values[method][part], own.stl[part], own.higher)
         said = [note for family in (equal, stl) for _, note in [family.get(method, (None, ""))] if note]
         some = next((run for run in runs.values() if run.cost.passes), None)
         rows.append(
@@ -243,6 +270,7 @@ def _set_board(
                 method=method,
                 seeds=int(there.sum()),
                 failed=_failed(runs),
+                imputed=group.counted_failures(method),
                 delta_task=deltas.get(method),
                 delta_metric=by_metric.get(method),
                 per_seed=own.per_seed(method, "linearised") if method in deltas else NONE,
@@ -252,7 +280,7 @@ def _set_board(
                 band=placed.get(method, ("", None))[1],
                 mean_rank=float(ranks.get(method, np.nan)),
                 values=means.get(method, nothing),
-                gains=task_gains(own.values[method][there], own.stl[there], higher) if there.any() else nothing,
+                gains=gains,
                 gain_p=gain_p.get(method, nothing),
                 cost=costs.get((group.label, method)),
                 passes=dict(some.cost.passes) if some is not None else {},
@@ -262,15 +290,15 @@ def _set_board(
         )
     if len(own.stl) or group.baselines:
         own_values = own.stl.mean(0) if len(own.stl) else nothing
-        gains = np.zeros(size) if len(own.stl) else nothing
-        row = _stl_row(len(own.stl), placed, sum(map(_failed, group.baselines.values())))
+        gains = np.where(own.has_gain, 0.0, np.nan) if len(own.stl) else nothing
+        row = _stl_row(len(own.stl), placed, sum(map(_failed, group.baselines.values())), has_stl)
         rows.append(replace(row, values=own_values, gains=gains, gain_p=nothing))
     spread = [_spread(comparison) for comparison, _ in equal.values() if comparison.pairs > 1]
     return Board(
         label=group.label,
         suite=False,
         metrics=tuple(group.metrics),
-        higher_is_better=tuple(higher),
+        higher_is_better=tuple(group.higher_is_better),
         rows=tuple(sorted(rows, key=_best_first)),
         pairs=pairs,
         seeds=max((row.seeds for row in rows), default=0),
@@ -278,7 +306,7 @@ def _set_board(
         smallest_p=smallest_p(len(own.seeds)),
         detectable=_detectable(len(own.seeds), len(equal), spread),
         recipe=_recipe(group),
-        notes=(*notes.get(group.label, ()), *_warnings(own)),
+        notes=(*notes.get(group.label, ()), *group.notes, *_warnings(own)),
         rules=rules,
         points={m: {s: run.result.points for s, run in sorted(runs.items())} for m, runs in group.runs.items()},
     )
@@ -308,6 +336,7 @@ def _suite_board(
                 method=method,
                 seeds=min(row.seeds for row in own.values()),
                 failed=sum(row.failed for row in own.values()),
+                imputed=sum(row.imputed for row in own.values()),
                 delta_task=deltas[method],
                 delta_metric=by_metric[method],
                 per_seed=NONE,
@@ -341,9 +370,20 @@ def _suite_board(
         smallest_p=smallest_p(pooled),
         detectable=_detectable(fewest, len(equal), spreads),
         recipe=f"Means over {', '.join(by_set)}, each weighing the same.",
-        notes=_beyond(sets, [method for method in methods if method in equal]),
+        notes=(*_not_everywhere(sets, methods), *_beyond(sets, [method for method in methods if method in equal])),
         rules=rules,
     )
+
+
+def _not_everywhere(sets: Sequence[_Set], methods: Sequence[str]) -> list[str]:
+    """Say which methods have no row over all task sets, and on which set they cannot be compared."""
+    missing = {
+        method: [own.group.label for own in sets if method not in own.methods]
+        for method in sorted({method for own in sets for method in own.group.runs} - set(methods))
+    }
+    return [
+        f"{method} has no row here: it cannot be compared on {', '.join(where)}" for method, where in missing.items()
+    ]
 
 
 def _beyond(sets: Sequence[_Set], methods: Sequence[str]) -> tuple[str, ...]:
@@ -362,14 +402,15 @@ def _beyond(sets: Sequence[_Set], methods: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _stl_row(seeds: int, placed: Mapping[str, tuple[str, tuple[int, int]]], failed: int) -> Row:
-    """Single-task learning's row: the zero of all gains."""
+def _stl_row(seeds: int, placed: Mapping[str, tuple[str, tuple[int, int]]], failed: int, has_gain: bool = True) -> Row:
+    """Single-task learning's row: the zero of all gains, if there are any."""
     letters, band = placed.get(STL, ("", None))
-    zero = ZERO if seeds else None
+    zero = ZERO if has_gain else None
     return Row(
         method=STL,
         seeds=seeds,
         failed=failed,
+        imputed=0,
         delta_task=zero,
         delta_metric=zero,
         per_seed=NONE,
@@ -396,14 +437,14 @@ def _gain_p(own: _Set) -> dict[str, Floats]:
     """The p of each metric's gain being 0, adjusted for the false discovery rate over the whole table."""
     if smallest_p(len(own.seeds)) > ALPHA or not own.methods:
         return {}
-    found = []
-    for method in own.methods:
+    found = np.full((len(own.methods), len(own.has_gain)), np.nan)
+    for place, method in enumerate(own.methods):
         columns = [
             per_seed(own.values[method][:, [m]], own.stl[:, [m]], [up], [0], "paired")
-            for m, up in enumerate(own.group.higher_is_better)
+            for m, up in zip(np.flatnonzero(own.has_gain), own.higher, strict=True)
         ]
-        found.append(sign_flip_test(np.stack(columns, 1)))
-    adjusted = benjamini_hochberg(np.concatenate(found)).reshape(len(found), -1)
+        found[place, own.has_gain] = sign_flip_test(np.stack(columns, 1))
+    adjusted = benjamini_hochberg(found.ravel()).reshape(found.shape)
     return dict(zip(own.methods, adjusted, strict=True))
 
 
@@ -426,17 +467,27 @@ def _detectable(seeds: int, family: int, spread: Sequence[float]) -> float:
 
 
 def _reasons(group: Group, method: str) -> list[str]:
-    reasons = sorted({f"{r.result.status}: {r.result.reason}" for r in group.runs[method].values() if r.result.reason})
-    return [*reasons, *group.without_baseline(method)]
+    reasons = {(r.result.status, r.result.reason) for r in group.runs[method].values() if r.result.reason}
+    said = sorted({f"{status}: {one_line(reason, MOST_SAID)}" for status, reason in reasons})
+    return [*said, *group.left_out(method)]
 
 
 def _warnings(own: _Set) -> list[str]:
     """What a reader must know before trusting the numbers of a task set."""
     group, found = own.group, []
+    for (task, metric), has_gain in zip(group.metrics, own.has_gain, strict=True):
+        if not has_gain:
+            found.append(
+                f"{task} {metric} of single-task learning is 0 or next to it, at all seeds or at those of some method: "
+                "nothing has a relative gain over it, and it is left out of Δ"
+            )
+    if own.methods and REFERENCE not in own.methods:
+        found.append(f"nothing is compared with equal weights: {REFERENCE} has no runs here that can be compared")
     if len(own.stl) > 1:
         error = own.stl.std(0, ddof=1) / np.sqrt(len(own.stl))
-        for (task, metric), mean, se in zip(group.metrics, own.stl.mean(0), error, strict=True):
-            if abs(mean) < SAFE * se:
+        means = own.stl.mean(0)
+        for (task, metric), mean, se, has_gain in zip(group.metrics, means, error, own.has_gain, strict=True):
+            if has_gain and abs(mean) < SAFE * se:
                 found.append(
                     f"{task} {metric} of single-task learning is {mean:.3g} ± {se:.2g} (standard error): gains "
                     "relative to a number so uncertain mean little"

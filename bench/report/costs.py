@@ -66,7 +66,7 @@ def relative_costs(records: Iterable[RunRecord], measured: Sequence[CostRecord] 
             ratios = _measured_ratios(group, next(iter(runs.values())), measured, by_name)
             if ratios is None:
                 own, reference = (_median_times(group.runs.get(name, {}), by_name) for name in (method, REFERENCE))
-                ratios = Ratios(own[0] / reference[0], own[1] / reference[1], np.nan)
+                ratios = Ratios(_ratio(own[0], reference[0]), _ratio(own[1], reference[1]), np.nan)
             found[group.label, method] = ratios
             suites[SUITE + group.suite, method].append(ratios)
     return found | {
@@ -96,10 +96,15 @@ def _measured_ratios(
         return None
     training = own.step_seconds + sum(teacher.step_seconds for teacher in teachers if teacher is not None)
     return Ratios(
-        own.step_seconds / reference.step_seconds,
-        training / reference.step_seconds,
-        own.peak_bytes / reference.peak_bytes if reference.peak_bytes else np.nan,
+        _ratio(own.step_seconds, reference.step_seconds),
+        _ratio(training, reference.step_seconds),
+        _ratio(own.peak_bytes, reference.peak_bytes),
     )
+
+
+def _ratio(value: float, reference: float) -> float:
+    """How many times the reference; NaN of nothing, which was not measured."""
+    return value / reference if value > 0 and reference > 0 else float("nan")
 
 
 def _median_times(runs: Mapping[int, RunRecord], by_name: Mapping[str, RunRecord]) -> tuple[float, float]:

@@ -2,6 +2,9 @@
 
 import pandas as pd
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Text that begins with one of these is a formula to a spreadsheet."""
+
 
 def csv_bytes(frame: pd.DataFrame, float_format: str = "%.10g") -> bytes:
     """Write a table; floats in one fixed format, text that a spreadsheet would run as a formula made inert."""
@@ -10,8 +13,13 @@ def csv_bytes(frame: pd.DataFrame, float_format: str = "%.10g") -> bytes:
         guarded[column] = guarded[column].map(_inert)
     # With this line end a carriage return inside a cell is quoted, too.
     text = guarded.to_csv(index=False, float_format=float_format, lineterminator="\r\n")
-    return text.replace("\r\n", "\n").encode()
+    return text.replace("\r\n", "\n").encode(errors="replace")
+
+
+def as_meant(text: str) -> str:
+    """Return text of a table that `csv_bytes` wrote as it was before it was made inert."""
+    return text.removeprefix("'") if text.startswith(tuple(f"'{mark}" for mark in FORMULA)) else text
 
 
 def _inert(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

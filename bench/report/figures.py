@@ -25,8 +25,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from bench.evidence.significance import Verdict
+from bench.plain import one_line
 from bench.records import REFERENCE
-from bench.report.analysis import ALPHA, Board, Interval, Row
+from bench.report.analysis import ALPHA, Board, Interval, Row, metric_name
 from bench.report.findings import number, signed
 from bench.spec import STL
 
@@ -362,7 +363,7 @@ def gains(board: Board) -> Plot | None:
         for own in zip(values, stars, strict=True)
     ]
     arrows = ["↑" if up else "↓" for up in board.higher_is_better]
-    heads = [f"{task}.{metric} {arrow}" for (task, metric), arrow in zip(board.metrics, arrows, strict=True)]
+    heads = [f"{metric_name(metric)} {arrow}" for metric, arrow in zip(board.metrics, arrows, strict=True)]
     figure = Figure(figsize=(WIDTH, 1.25 + 0.26 * len(rows)))
     start = max(room_for([row.method for row in rows]), room_for(heads) - 0.4) + 0.1
     axes = panel(figure, start, 1.2, WIDTH - 0.05, 1.2 + 0.26 * len(rows))
@@ -549,8 +550,7 @@ def _ends(interval: Interval | None) -> tuple[str, str]:
 
 def short(text: str) -> str:
     """A name that a figure has room for, without what could not be drawn or would turn the text around."""
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
+    return one_line(text, LONGEST)
 
 
 def _drawing(plot: Plot, prefix: str) -> Drawing:

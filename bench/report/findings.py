@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from bench.evidence.significance import Verdict
 from bench.records import REFERENCE
-from bench.report.analysis import ALPHA, Board, Comparison, Interval, Row
+from bench.report.analysis import ALPHA, Board, Comparison, Interval, Row, metric_name
 from bench.spec import STL
 
 MARKS: dict[Verdict, str] = {
@@ -169,7 +169,7 @@ def _metrics(board: Board) -> Iterator[Sentence]:
     first, _ = leaders(board)
     if first is None:
         return
-    gains = [(float(g), ".".join(m)) for m, g in zip(board.metrics, first.gains, strict=True) if not math.isnan(g)]
+    gains = [(float(g), metric_name(m)) for m, g in zip(board.metrics, first.gains, strict=True) if not math.isnan(g)]
     if len(gains) < 2:
         return
     (low, worst), (high, best) = min(gains), max(gains)
@@ -180,11 +180,14 @@ def _metrics(board: Board) -> Iterator[Sentence]:
 
 
 def _failures(board: Board) -> Iterator[Sentence]:
-    failed = [row for row in board.rows if row.failed]
-    if failed:
-        runs = sum(row.failed for row in failed)
-        names = _names([row.method for row in failed])
-        yield [f"Failed runs ({runs}) count with the scores of an untrained predictor: ", *names, "."]
+    counted = {row.method: row.imputed for row in board.rows if row.imputed}
+    if counted:
+        said = f"Failed runs ({sum(counted.values())}) count with the scores of an untrained predictor: "
+        yield [said, *_names([*counted]), "."]
+    others = {row.method: row.failed - row.imputed for row in board.rows if row.failed > row.imputed}
+    if others:
+        said = f"Failed runs ({sum(others.values())}) have no part in the numbers, as the notes say: "
+        yield [said, *_names([*others]), "."]
 
 
 def _power(board: Board) -> Iterator[Sentence]:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,7 +15,7 @@ from markupsafe import Markup
 
 from bench.evidence.significance import DRAWS, EXACT_SEEDS
 from bench.literature import FACTS
-from bench.report.analysis import ALPHA, Board, Comparison, Interval, Pairs, Report, Row
+from bench.report.analysis import ALPHA, Board, Comparison, Interval, Pairs, Report, Row, metric_name
 from bench.report.figures import STEPS, Drawing, drawings, largest_shown, shade
 from bench.report.findings import (
     MARKS,
@@ -29,6 +30,8 @@ from bench.report.findings import (
     signed,
     title,
 )
+
+FORBIDDEN = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def render(template: str, drawn: Iterable[Drawing], script: str = "", **shown: A
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: _allowed(value) if type(value) is str else value,  # Markup is ours
     )
     environment.filters |= {"prose": _prose, "gain": lambda value: signed(value, 1), "p": p_value, "shown": number}
     styles = {name: rules for drawing in drawn for name, rules in drawing.styles}
@@ -216,7 +220,8 @@ COLUMNS = (
     ),
     Column(
         "Failed",
-        "Runs that failed; each counts with the scores of an untrained predictor.",
+        "Runs that failed. They count with the scores of an untrained predictor; where these are not known, or no run "
+        "succeeded, the method has no Δ and no verdict.",
         _failed,
         "ascending",
     ),
@@ -256,7 +261,7 @@ def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
         "rows": shown,
         "conditions": conditions(board),
         "noted": [(row.method, remarks) for row in board.rows if (remarks := _remarks(row))],
-        "metrics": [".".join(metric) for metric in board.metrics],
+        "metrics": [metric_name(metric) for metric in board.metrics],
         "scores": [(row.method, _scores(board, row)) for row in board.rows] if board.metrics else [],
         "pairs": _matrix(board.pairs) if board.pairs is not None and len(board.pairs.methods) > 1 else [],
         "figures": drawings(board, f"s{place}") if figures else [],
@@ -312,7 +317,7 @@ def _printed(frame: pd.DataFrame) -> list[dict[str, Any]]:
             + (f" ± {line['spread']}" if line["spread"] else "")
             for line in rows.to_dict("records")
         }
-        heads = [f"{task}.{metric} {'↑' if up else '↓'}" if task else metric for task, metric, up in keys]
+        heads = [f"{metric_name((task, name))} {'↑' if up else '↓'}" if task else name for task, name, up in keys]
         methods = dict(zip(rows["method"], rows["printed_method"], strict=True))
         body = [
             (method, printed, [found.get((method, task, metric), "") for task, metric, _ in keys])
@@ -324,7 +329,12 @@ def _printed(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _prose(sentence: Sentence) -> Markup:
     pieces = (Markup("<bdi>{}</bdi>").format(p) if isinstance(p, Name) else Markup.escape(p) for p in sentence)
-    return Markup("").join(pieces)
+    return Markup(_allowed(Markup("").join(pieces)))
+
+
+def _allowed(text: str) -> str:
+    """The text without the characters that HTML forbids: controls such as ESC, and halves of surrogate pairs."""
+    return FORBIDDEN.sub(" ", text)
 
 
 def _resource(name: str) -> str:

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.literature import published
+from bench.plain import one_line
 from bench.records import CostRecord, RunRecord
-from bench.report.analysis import USUAL, Board, Comparison, Interval, Report, Rules
+from bench.report.analysis import USUAL, Board, Comparison, Interval, Report, Rules, metric_name
 from bench.report.comparison import analyse
 from bench.report.costs import costs, timings
 from bench.report.csv import csv_bytes
@@ -23,6 +24,8 @@ from bench.store import write
 from methods.core.names import UsageError
 from tasks.core.errors import DataError
 
+WIDEST_NAME = 40
+"""Characters of a name that stand on one line of a table, so that a long one pushes no number off the terminal."""
 FILES = (
     *("leaderboard.csv", "leaderboard.html", "leaderboard.md", "leaderboard.tex"),
     *("runs.csv", "costs.csv", "timings.csv"),
@@ -82,16 +85,21 @@ def print_board(report: Report, console: Console) -> None:
         for name in (*columns, "failed"):
             gains.add_column(name, justify="left" if name == "" else "right")
         values = _table()
-        for task, metric in board.metrics:
-            values.add_column(f"{task}.{metric}", justify="right")
+        for metric in board.metrics:
+            values.add_column(Text(one_line(metric_name(metric))), justify="right", overflow="fold")
         for row in board.rows:
             ratios = (row.cost.step, row.cost.training, row.cost.memory) if row.cost is not None else (None,) * 3
             gains.add_row(
-                *(Text(row.method), _interval(row.delta_task), *_verdict(row.vs_equal), _interval(row.delta_metric)),
+                *(
+                    Text(one_line(row.method)),
+                    _interval(row.delta_task),
+                    *_verdict(row.vs_equal),
+                    _interval(row.delta_metric),
+                ),
                 *(number(value) for value in (row.mean_rank, *ratios)),
                 *(passes(row.passes), str(row.seeds), str(row.failed)),
             )
-            values.add_row(Text(row.method), *(number(value) for value in row.values))
+            values.add_row(Text(one_line(row.method)), *(number(value) for value in row.values))
         _say(console, f"{board.label}: gain over single-task learning, pp (95 % interval)")
         console.print(gains)
         if board.metrics:
@@ -108,12 +116,12 @@ def _below(board: Board) -> list[str]:
 
 
 def _say(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _table() -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold")
-    made.add_column("method", no_wrap=True)
+    made.add_column("method", max_width=WIDEST_NAME, overflow="fold")
     return made
 
 

@@ -1,18 +1,15 @@
-"""Records, or anybody's tidy file → what may be compared: the runs on one task set under one protocol."""
+"""Records → what may be compared: the runs on one task set under one protocol; and those of a tidy table."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.records import FAILURES, KeyParts, Provenance, RunRecord
-from bench.spec import STL, Cost, Result, RunSpec, Score, digest
-from bench.store import StoreError
-from tasks.core.protocol import Protocol
+from bench.records import FAILURES, RunRecord
+from bench.spec import STL, Score, digest
 
 Floats = NDArray[np.float64]
 
@@ -21,8 +18,16 @@ COLUMNS = ["task_set", "method", "seed", "task", "metric", "split", "value", "hi
 NEEDED = ["task_set", "method", "seed", "task", "metric", "value", "higher_is_better"]
 SUITE = "all"
 """The label of what is over task sets."""
+LARGEST = 1e100
+"""A score beyond this is no number to compute with: squares and sums of it would be infinite."""
+MOST_NAMED = 8
+"""So many seeds or methods are named; the others are counted."""
 GIVEN = "given"
 """The protocol of runs that a tidy file tells of: how they were trained is not known."""
+
+
+Metric = tuple[str, str]
+"""Task and name."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,8 @@ class Group:
     suite: str
     """What marks the task sets that may be averaged with this one: its protocol and precision, if not the default."""
     all_tasks: tuple[str, ...]
-    metrics: list[tuple[str, str]]
-    """(task, metric) `[M]`, as far as any run has scores."""
+    metrics: list[Metric]
+    """Those that count `[M]`: see `_counted`."""
     higher_is_better: list[bool]
     untrained: list[float]
     """The scores `[M]` of a predictor that has not seen the inputs; NaN where they are not known."""
@@ -42,6 +47,8 @@ class Group:
     """By method and seed, single-task runs excepted."""
     baselines: dict[int, dict[str, RunRecord]]
     """By seed and task."""
+    notes: tuple[str, ...] = ()
+    """Which metrics do not count, and why."""
 
     @property
     def tasks(self) -> list[str]:
@@ -63,21 +70,43 @@ class Group:
         """The test metrics `[S, M]` of a method at `seeds()`, NaN where it has none.
 
         A run that failed is an outcome: with `impute` it counts with the scores of the untrained predictor, as long as
-        the method has succeeded at some seed. One that was skipped is missing.
+        the method has succeeded at some seed. Where these scores are not known the method has no values at all: those
+        of its other runs are a choice of the lucky ones. A run that was skipped, or that lacks a metric, is missing.
         """
-        runs = self.runs[method]
-        succeeded = any(run.result.status == "ok" for run in runs.values())
+        runs, failed = self.runs[method], set(self.failed_seeds(method))
+        nothing = impute and (self.cannot_be_scored(method) or not self._has_succeeded(method))
         missing = [np.nan] * len(self.metrics)
         rows = []
         for seed in self.seeds():
-            run = runs.get(seed)
-            if run is not None and run.result.status == "ok":
-                rows.append(_scores(run, self.metrics))
-            elif run is not None and run.result.status in FAILURES and succeeded and impute:
+            if nothing or seed not in runs or (seed in failed and not impute):
+                rows.append(missing)
+            elif seed in failed:
                 rows.append(self.untrained)
             else:
-                rows.append(missing)
+                scores = usable(runs[seed])
+                whole = all(metric in scores for metric in self.metrics)
+                rows.append([scores[metric][0] for metric in self.metrics] if whole else missing)
         return np.array(rows, np.float64).reshape(len(rows), len(self.metrics))
+
+    def failed_seeds(self, method: str) -> list[int]:
+        """The seeds, of those that can be compared, at which a method's run failed."""
+        runs = self.runs[method]
+        return [seed for seed in self.seeds() if seed in runs and runs[seed].result.status in FAILURES]
+
+    def counted_failures(self, method: str) -> int:
+        """How many of a method's failed runs count with the scores of the untrained predictor."""
+        counts = self._has_succeeded(method) and not self.cannot_be_scored(method)
+        return len(self.failed_seeds(method)) if counts else 0
+
+    def cannot_be_scored(self, method: str) -> bool:
+        """Whether a method has both failed and succeeded, and what a failure counts is not known."""
+        unknown = any(np.isnan(self.untrained))
+        return unknown and self._has_succeeded(method) and bool(self.failed_seeds(method))
+
+    def _has_succeeded(self, method: str) -> bool:
+        """Whether a method has a run with every metric."""
+        whole = [run for run in self.runs[method].values() if usable(run).keys() >= set(self.metrics)]
+        return any(run.result.status == "ok" for run in whole)
 
     def stl_values(self) -> Floats:
         """The single-task networks' metrics `[S, M]` at `seeds()`."""
@@ -89,28 +118,42 @@ class Group:
         own = self.baselines.get(seed, {})
         if any(task not in own or own[task].result.status != "ok" for task in self.all_tasks):
             return None
-        scores = {task: record.result.scores[task] for task, record in own.items()}
-        return [float(scores[task][name].value or 0) for task, name in self.metrics]
+        scores = {metric: value for record in own.values() for metric, (value, _) in usable(record).items()}
+        return [scores[metric] for metric in self.metrics]
 
-    def without_baseline(self, method: str) -> list[str]:
-        """Say at which seeds a method that is there has no gain, because a single-task run is not."""
-        lost: dict[str, list[int]] = defaultdict(list)
+    def left_out(self, method: str) -> list[str]:
+        """Say which runs of a method that is there are not compared, and why."""
+        lost: dict[tuple[str, str], list[int]] = defaultdict(list)
         for seed, run in sorted(self.runs[method].items()):
+            if run.result.status != "ok":
+                continue
             own = self.baselines.get(seed, {})
-            for task in self.all_tasks if run.result.status == "ok" else ():
+            for task in self.all_tasks:
                 status = own[task].result.status if task in own else "missing"
                 if status != "ok":
-                    lost[f"the baseline of task {task} is {status}"].append(seed)
-        return [
-            f"no gain at seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {why}"
-            for why, seeds in lost.items()
-        ]
+                    lost["no gain at ", f": the baseline of task {task} is {status}"].append(seed)
+            scores = usable(run)
+            if lacks := ", ".join(" ".join(metric) for metric in self.metrics if metric not in scores):
+                lost["the runs at ", f" are left out: they lack {lacks}"].append(seed)
+        found = [before + seed_text(seeds) + after for (before, after), seeds in lost.items()]
+        if self.cannot_be_scored(method):
+            found.append(
+                f"no Δ and no verdict: {len(self.failed_seeds(method))} of its runs failed, and the untrained scores "
+                "with which they would count are not known"
+            )
+        return found
+
+
+def seed_text(seeds: Sequence[int]) -> str:
+    """Name some seeds for a reader: `seed 3`, `seeds 1, 2`; of many the first ones."""
+    more = f" and {len(seeds) - MOST_NAMED} more" if len(seeds) > MOST_NAMED else ""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:MOST_NAMED]))}{more}"
 
 
 def groups(records: Iterable[RunRecord]) -> list[Group]:
-    """Sort records into what may be compared: by task set, protocol and precision."""
+    """Sort records into what may be compared: by task set, protocol and precision. Their order does not matter."""
     sorted_in = defaultdict(list)
-    for record in records:
+    for record in sorted(records, key=lambda record: record.name):
         spec = record.spec
         sorted_in[spec.task_set, spec.protocol.model_dump_json(), spec.precision].append(record)
     labels = {key: _label(members[0]) for key, members in sorted_in.items()}
@@ -125,16 +168,95 @@ def groups(records: Iterable[RunRecord]) -> list[Group]:
                 baselines[record.spec.seed][record.spec.tasks[0]] = record
             else:
                 runs[shown[record.spec.method]][record.spec.seed] = record
-        scores = {task: own for record in members for task, own in record.result.scores.items()}
-        order = max((record.spec.tasks for record in members), key=len)
-        metrics = [(task, name) for task in order if task in scores for name in scores[task]]
-        higher = [scores[task][name].higher_is_better for task, name in metrics]
-        untrained = [_number(scores[task][name].untrained) for task, name in metrics]
+        metrics, notes = _counted(members)
+        scored = [usable(record) for record in members]
+        given = [[own[metric][1] for own in scored if metric in own] for metric in metrics]
+        tasks = {task for task, _ in metrics} | (set(_all_tasks(members)) - {task for task, _ in _all_metrics(members)})
         suffix = labels[key].removeprefix(members[0].task_set_label)
-        # Same name, other content (a protocol that was edited): told apart by a digest.
-        label = labels[key] + (f"#{digest(key)[:4]}" if list(labels.values()).count(labels[key]) > 1 else "")
-        found.append(Group(label, suffix, order, metrics, higher, untrained, dict(sorted(runs.items())), baselines))
+        # Same name, other content (a protocol that was edited): told apart by a digest. So is a task set whose name is
+        # that of the table over all of them.
+        taken = list(labels.values()).count(labels[key]) > 1 or members[0].task_set_label == SUITE
+        found.append(
+            Group(
+                label=labels[key] + (f"#{digest(key)[:4]}" if taken else ""),
+                suite=suffix,
+                all_tasks=tuple(task for task in _all_tasks(members) if task in tasks),
+                metrics=metrics,
+                higher_is_better=[scores[0].higher_is_better for scores in given],
+                untrained=[_agreed(scores) for scores in given],
+                runs=dict(sorted(runs.items())),
+                baselines=baselines,
+                notes=notes,
+            )
+        )
     return found
+
+
+def _all_tasks(members: Sequence[RunRecord]) -> list[str]:
+    """Every task that a run has: in the order of the run with most, others after it."""
+    orders = sorted({record.spec.tasks for record in members}, key=lambda tasks: (-len(tasks), tasks))
+    return list(dict.fromkeys(task for order in orders for task in order))
+
+
+def _all_metrics(members: Sequence[RunRecord]) -> list[Metric]:
+    """Every metric that a run has, by task: in the order of the run with most, others after it."""
+    found = []
+    for task in _all_tasks(members):
+        orders = {tuple(record.result.scores.get(task, ())) for record in members}
+        by_size = sorted(orders, key=lambda names: (-len(names), names))
+        found += [(task, name) for name in dict.fromkeys(name for names in by_size for name in names)]
+    return found
+
+
+def _counted(members: Sequence[RunRecord]) -> tuple[list[Metric], tuple[str, ...]]:
+    """Return the metrics that count `[M]`, and what is to be said of the others.
+
+    A metric counts if there are single-task runs of its task, all that are ok have it, at least half of all other runs
+    that are ok have it, and all runs agree whether higher is better. A run that lacks one of these is left out of the
+    comparison.
+    """
+    scores = {id(record): usable(record) for record in members}
+    scored = [record for record in members if record.result.status == "ok"]
+    alone = [record for record in scored if record.spec.method == STL]
+    joint = [record for record in scored if record.spec.method != STL]
+    known_alone = {task for record in members if record.spec.method == STL for task in record.spec.tasks}
+    counted, notes = [], []
+    for task, name in _all_metrics(members):
+        metric, called = (task, name), f"{task} {name} is left out"
+        without = sorted(r.spec.seed for r in alone if task in r.spec.tasks and metric not in scores[id(r)])
+        lacking = [record for record in joint if metric not in scores[id(record)]]
+        directions = {own[metric][1].higher_is_better for own in scores.values() if metric in own}
+        if known_alone and task not in known_alone:
+            notes.append(f"{called}: there is no single-task run of {task}")
+        elif len(directions) > 1:
+            notes.append(f"{called}: in some runs higher is better, in others lower")
+        elif without:
+            notes.append(f"{called}: the single-task runs at {seed_text(without)} lack it")
+        elif 2 * len(lacking) > len(joint):
+            names = sorted({record.method_label for record in lacking})
+            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            notes.append(
+                f"{called}: {len(lacking)} of {len(joint)} runs lack it (of {', '.join(names[:MOST_NAMED])}{more})"
+            )
+        elif directions:
+            counted.append(metric)
+    return counted, tuple(notes)
+
+
+def usable(record: RunRecord) -> dict[Metric, tuple[float, Score]]:
+    """The scores of a run that are numbers to compute with, each with its value."""
+    return {
+        (task, name): (score.value, score)
+        for task, own in record.result.scores.items()
+        for name, score in own.items()
+        if score.value is not None and abs(score.value) <= LARGEST
+    }
+
+
+def _agreed(scores: Sequence[Score]) -> float:
+    """The untrained score on which all runs that know it agree; else NaN."""
+    known = {score.untrained for score in scores if score.untrained is not None}
+    return known.pop() if len(known) == 1 else float("nan")
 
 
 def _label(record: RunRecord) -> str:
@@ -151,13 +273,13 @@ def _shown(labels: dict[str, str]) -> dict[str, str]:
 
 
 def tidy(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """One row per test metric of each run; a run without scores has one row, with its status alone."""
+    """One row per test metric of each run; a run without scores has one row per task, with its status alone."""
     rows = []
     for group in groups(records):
         for method, record in group.members():
             common = {"task_set": group.label, "method": method, "seed": record.spec.seed}
             end = {"status": record.result.status}
-            scores = record.result.scores or {"+".join(record.spec.tasks): {}}
+            scores = record.result.scores or {task: {} for task in record.spec.tasks}
             for task, own in scores.items():
                 for name, score in own.items():
                     value = {"value": score.value, "higher_is_better": score.higher_is_better}
@@ -166,96 +288,6 @@ def tidy(records: Iterable[RunRecord]) -> pd.DataFrame:
                 if not own:
                     rows.append({**common, "task": task, **end})
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def read_tidy(file: Path) -> list[RunRecord]:
-    """Read anybody's tidy file: the columns `NEEDED`, and of the others of `COLUMNS` those that it has.
-
-    Raises:
-        StoreError: a column is missing, or a line is not what it should be; says which.
-    """
-    try:
-        frame = pd.read_csv(file, dtype={"method": str, "task_set": str, "task": str, "metric": str, "status": str})
-    except OSError as problem:
-        raise StoreError(f"{file} cannot be read: {problem.strerror}") from None
-    except ValueError as problem:
-        raise StoreError(f"{file} is not a CSV file: {problem}") from None
-    missing = [name for name in NEEDED if name not in frame]
-    if missing:
-        raise StoreError(f"{file} has no column {missing[0]}: it needs {', '.join(NEEDED)}, and may have status")
-    for name, usual in (("status", "ok"), ("split", "test")):
-        frame[name] = frame[name].fillna(usual) if name in frame else usual
-    frame = frame.reindex(columns=COLUMNS)
-    frame = frame[frame["split"] == "test"]
-    for wrong, why in _faults(frame):
-        if wrong.any():
-            raise StoreError(f"{file}, line {frame.index[wrong][0] + 2}: {why}")
-    by_run = frame.groupby(["task_set", "method", "seed"], sort=True)
-    records = [record for _, rows in by_run for record in _given(rows)]
-    if not any(record.spec.method == STL for record in records):
-        raise StoreError(f"{file} has no rows of the method '{STL}': single-task runs are what gains are measured by")
-    return records
-
-
-def _faults(frame: pd.DataFrame) -> Iterable[tuple["pd.Series[bool]", str]]:
-    scored = frame["status"] == "ok"
-    for name in ("task_set", "method", "task"):
-        yield frame[name].isna(), f"its {name} is empty"
-    seeds = pd.to_numeric(frame["seed"], errors="coerce")
-    yield seeds.isna() | (seeds % 1 != 0), "its seed is not a whole number"
-    known = ["ok", "skipped", *sorted(FAILURES)]
-    yield ~frame["status"].isin(known), f"its status is none of {', '.join(known)}"
-    yield scored & frame["metric"].isna(), "its metric is empty"
-    yield scored & pd.to_numeric(frame["value"], errors="coerce").isna(), "its value is not a number"
-    yield (
-        scored & ~frame["higher_is_better"].astype(str).str.lower().isin(["true", "false"]),
-        ("its higher_is_better is neither True nor False"),
-    )
-    yield frame.duplicated(["task_set", "method", "seed", "task", "metric"]), "this metric of this run is there twice"
-
-
-def _given(rows: pd.DataFrame) -> list[RunRecord]:
-    """The records of one method's rows at one seed: of single-task learning one a task."""
-    task_set, method, seed = (rows[name].iloc[0] for name in ("task_set", "method", "seed"))
-    scores: dict[str, dict[str, Score]] = {}
-    for row in rows[rows["status"] == "ok"].to_dict("records"):
-        higher = str(row["higher_is_better"]).lower() == "true"
-        untrained = None if pd.isna(row["untrained"]) else float(row["untrained"])
-        score = Score(value=float(row["value"]), higher_is_better=higher, untrained=untrained)
-        scores.setdefault(row["task"], {})[row["metric"]] = score
-    failed = [status for status in rows["status"] if status != "ok"]
-    tasks = tuple(dict.fromkeys(name for task in rows["task"] for name in task.split("+")))
-    parts = [(task,) for task in tasks] if method == STL else [tasks]
-    return [
-        _record(task_set, method, int(seed), part, {t: scores[t] for t in part if t in scores}, failed)
-        for part in parts
-    ]
-
-
-def _record(
-    task_set: str,
-    method: str,
-    seed: int,
-    tasks: tuple[str, ...],
-    scores: dict[str, dict[str, Score]],
-    failed: list[str],
-) -> RunRecord:
-    protocol = Protocol(name=GIVEN, steps=1, batch_size=1, lr=1, steps_per_epoch=1, points=1)
-    spec = RunSpec(task_set=task_set, tasks=tasks, method=method, seed=seed, protocol=protocol)
-    parts = KeyParts(data="", threads=1, device="", versions={}, upstream={}, sources={})
-    status = "ok" if len(scores) == len(tasks) else (failed or ["crashed"])[0]
-    result = Result.model_validate({"status": status, "scores": scores if status == "ok" else {}})
-    return RunRecord(
-        name=spec.name,
-        key=parts.key(spec.name),
-        spec=spec,
-        parts=parts,
-        task_set_label=task_set,
-        method_label=method,
-        result=result,
-        cost=Cost(),
-        provenance=Provenance(commit="", versions={}, hardware={}, seeds=()),
-    )
 
 
 def mixtures(records: Iterable[RunRecord]) -> dict[str, list[str]]:
@@ -275,11 +307,3 @@ def mixtures(records: Iterable[RunRecord]) -> dict[str, list[str]]:
                 "and methods before comparing them"
             ]
     return notes
-
-
-def _scores(record: RunRecord, metrics: Sequence[tuple[str, str]]) -> list[float]:
-    return [_number(record.result.scores[task][name].value) for task, name in metrics]
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value

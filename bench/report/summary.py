@@ -9,6 +9,7 @@ from dataclasses import asdict
 from xml.etree import ElementTree
 
 from bench.gate import Finding, Outcome, Snapshot, State
+from bench.plain import one_line
 from bench.records import REFERENCE
 from bench.report.findings import number, p_value, signed
 from bench.report.text import escape_markdown
@@ -59,7 +60,7 @@ def junit(outcome: Outcome) -> bytes:
     for finding in outcome.findings:
         place = finding.task_set or "all task sets"
         case = ElementTree.SubElement(
-            suite, "testcase", {"classname": place, "name": f"{finding.method} {finding.what}"}
+            suite, "testcase", {"classname": one_line(place), "name": one_line(f"{finding.method} {finding.what}")}
         )
         if finding.state in kinds:
             ElementTree.SubElement(case, kinds[finding.state], {"message": _said(finding)})

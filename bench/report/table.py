@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from bench.report.analysis import Board, Comparison, Interval, Report, Row
+from bench.report.analysis import Board, Comparison, Interval, Report, Row, metric_name
 
 PASSES = ("forward", "heads", "trunk", "teacher")
 
@@ -18,9 +18,7 @@ def leaderboard(report: Report) -> pd.DataFrame:
         first += [reference + end for end in ("", "_low", "_high", "_p", "_verdict", "_wins", "_pairs")]
     first += ["best_place", "worst_place", "letters", "mean_rank", *(f"{what}_passes" for what in PASSES)]
     first += ["degenerate", "note"]
-    metrics = dict.fromkeys(
-        f"{task}.{metric}{end}" for b in boards for task, metric in b.metrics for end in ("", ".gain")
-    )
+    metrics = dict.fromkeys(metric_name(metric) + end for b in boards for metric in b.metrics for end in ("", ".gain"))
     return pd.DataFrame(rows).reindex(columns=[*first, *metrics])
 
 
@@ -37,9 +35,9 @@ def _line(board: Board, row: Row) -> dict[str, object]:
     }
     if row.band is not None:
         line["best_place"], line["worst_place"] = row.band
-    for (task, metric), value, gain in zip(board.metrics, row.values, row.gains, strict=True):
-        line[f"{task}.{metric}"] = value
-        line[f"{task}.{metric}.gain"] = gain if row.vs_stl is not None else np.nan
+    for metric, value, gain in zip(board.metrics, row.values, row.gains, strict=True):
+        line[metric_name(metric)] = value
+        line[f"{metric_name(metric)}.gain"] = gain if row.vs_stl is not None else np.nan
     return line
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
+from bench.plain import one_line
 from bench.report.analysis import Board, Comparison, Interval, Report, Row
 from bench.report.findings import MARKS, Name, between, conditions, findings, number, p_value, signed, title
 
@@ -91,13 +92,8 @@ def _ampersands(rows: Iterable[Sequence[str]]) -> list[str]:
 
 def escape_markdown(text: str) -> str:
     """Return text that Markdown shows as it is, on one line."""
-    return MARKDOWN.sub(r"\\\1", _line(text))
+    return MARKDOWN.sub(r"\\\1", one_line(text))
 
 
 def _latex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in _line(text))
-
-
-def _line(text: str) -> str:
-    """The text on one line, without what would turn its environment around."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return "".join(LATEX.get(character, character) for character in one_line(text))

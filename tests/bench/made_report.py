@@ -107,6 +107,7 @@ def board(generator, label, metrics, methods, differences, passes, seeds):
                 method=method,
                 seeds=seeds,
                 failed=1 if i == 3 else 0,
+                imputed=1 if i == 3 else 0,
                 delta_task=interval(np.mean(own, axis=0)) if seeds else None,
                 delta_metric=interval(np.mean(own, axis=0) - 0.4) if seeds else None,
                 per_seed=np.array([]) if suite else own[0],
@@ -127,7 +128,8 @@ def board(generator, label, metrics, methods, differences, passes, seeds):
     zero = Interval(0.0, math.nan, math.nan)
     rows.append(
         Row(
-            **{"method": "stl", "seeds": seeds, "failed": 0, "delta_task": zero, "delta_metric": zero, "degenerate": 0},
+            **{"method": "stl", "seeds": seeds, "failed": 0, "imputed": 0, "degenerate": 0},
+            **{"delta_task": zero, "delta_metric": zero},
             **{"per_seed": np.zeros(0 if suite else seeds), "vs_stl": None, "letters": "", "band": None, "cost": None},
             **{"vs_equal": comparison([-d[:, 0] for d in differences], family) if seeds else None},
             **{"mean_rank": math.nan, "values": np.full(len(metrics), 0.6), "gains": np.zeros(len(metrics))},

@@ -144,6 +144,57 @@ def tidy_file(tmp_path, runs):
     return file
 
 
+ODD = "a\x1b[31mred\x9b2J\u202eabc"
+
+
+def assert_harmless(text):
+    """No control character but line feeds, and nothing that turns text around."""
+    assert not {c for c in text if not c.isprintable()} - {"\n"}
+
+
+@pytest.mark.parametrize("line", ["report mine.csv --no-figures", "power mine.csv", "power mine.csv --pairs"])
+def test_names_of_a_file_cannot_command_the_terminal(tidy_file, monkeypatch, capsys, line):
+    monkeypatch.chdir(tidy_file.parent)
+    Path("mine.csv").write_text(tidy_file.read_text().replace("odd", ODD))
+    with pytest.raises(SystemExit) as caught:
+        cli.main(line.split())
+    assert not caught.value.code
+    shown = capsys.readouterr()
+    assert_harmless(shown.out + shown.err)
+    assert "[31mred 2J abc" in shown.out
+
+
+def test_what_a_run_says_cannot_command_the_terminal(tmp_path, made, monkeypatch, capsys):
+    record = made(ODD, reason=ODD, set_label=ODD, label=ODD).model_copy(update={"log": (f"\tlog {ODD}",)})
+    Store(tmp_path).put(record, None)
+    monkeypatch.chdir(tmp_path)
+    out = ["--out", str(tmp_path)]
+    for line in (["list", "runs", *out], ["show", record.name, *out], ["show", ODD, *out], ["report", f"{ODD}.csv"]):
+        with pytest.raises(SystemExit):
+            cli.main(line)
+        shown = capsys.readouterr()
+        assert "red" in shown.out + shown.err
+        assert_harmless(shown.out + shown.err)
+
+
+def test_a_long_name_pushes_no_number_off_the_terminal(tidy_file, monkeypatch, capsys):
+    monkeypatch.chdir(tidy_file.parent)
+    Path("mine.csv").write_text(tidy_file.read_text().replace("odd", "x" * 300))
+    with pytest.raises(SystemExit):
+        cli.main(["report", "mine.csv", "--no-figures"])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("x" * 40 + "  ") and "undecided" in line for line in lines)
+
+
+def test_power_leaves_empty_what_one_seed_cannot_tell(tidy_file, monkeypatch, capsys):
+    monkeypatch.chdir(tidy_file.parent)
+    lines = tidy_file.read_text().splitlines()
+    Path("mine.csv").write_text("\n".join(line for line in lines if line.split(",")[2] in ("seed", "0")) + "\n")
+    with pytest.raises(SystemExit):
+        cli.main(["power", "mine.csv"])
+    assert "nan" not in capsys.readouterr().out
+
+
 def test_report_works_on_anybodys_tidy_file(tidy_file, monkeypatch, capsys):
     monkeypatch.chdir(tidy_file.parent)
     with pytest.raises(SystemExit) as caught:

@@ -12,7 +12,8 @@ from bench.evidence.power import detectable
 from bench.report.analysis import Rules
 from bench.report.comparison import analyse
 from bench.report.findings import conditions, findings
-from bench.report.runs import read_tidy, tidy
+from bench.report.given import read_tidy
+from bench.report.runs import tidy
 from bench.spec import STL
 from bench.store import StoreError
 
@@ -292,10 +293,18 @@ def test_only_what_is_needed_need_be_there(file):
     assert rows(read_tidy(path))[1]["good"].vs_equal.verdict == "better"
 
 
-def test_without_untrained_scores_a_failed_run_is_missing_but_counted(file):
+def test_without_untrained_scores_a_method_with_a_failed_run_has_no_gain_and_no_verdict(file):
     path, _ = file(lambda frame: frame.drop(columns=["untrained"]))
-    row = rows(read_tidy(path))[1]["shaky"]
-    assert (row.failed, row.seeds, row.vs_equal.pairs) == (1, 7, 7)
+    board, found = rows(read_tidy(path))
+    row = found["shaky"]
+    assert (row.failed, row.imputed, row.delta_task, row.vs_equal, row.vs_stl) == (1, 0, None, None, None)
+    assert row.note == (
+        "no Δ and no verdict: 1 of its runs failed, and the untrained scores with which they would count are not known"
+    )
+    said = ["".join(sentence) for sentence in findings(board)]
+    assert not any("untrained" in sentence for sentence in said)
+    assert "Failed runs (1) have no part in the numbers, as the notes say: shaky." in said
+    assert board.rows[-1].method == "shaky"
 
 
 def test_rows_of_other_splits_are_left_out(file):

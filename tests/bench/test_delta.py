@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bench.evidence.delta import delta_mtl, mean_rank, per_seed, task_gains
+from bench.evidence.delta import delta_mtl, has_relative_gain, mean_rank, per_seed, task_gains
 from bench.evidence.significance import t_interval
 
 TASKS = ["a", "a", "b"]
@@ -185,3 +185,53 @@ def test_ties_share_the_best_rank_or_the_average(ties, expected):
 
 def test_ties_share_the_best_rank_unless_asked_otherwise():
     assert mean_rank([[1], [1]], [True]).tolist() == [1, 1]
+
+
+def test_values_that_rounding_tells_apart_are_ties():
+    """580 of 2 000 right in float32 and in double precision."""
+    assert mean_rank([[0.29], [float(np.float32(0.29))], [0.2905]], [True]).tolist() == [2, 2, 1]
+    assert mean_rank([[-0.29], [-float(np.float32(0.29))], [-0.2905]], [True]).tolist() == [1, 1, 3]
+
+
+def test_ties_are_chained_and_end_where_a_step_is_wider():
+    values = [[1 + 0.8e-6 * step] for step in range(4)]
+    assert mean_rank([*values, [1 + 6e-6]], [False]).tolist() == [1, 1, 1, 1, 5]
+    assert mean_rank([*values, [1 + 6e-6]], [True], "average").tolist() == [3.5, 3.5, 3.5, 3.5, 1]
+
+
+def test_zero_ties_with_zero_alone():
+    assert mean_rank([[0.0], [-0.0], [1e-300], [-1e-300]], [True]).tolist() == [2, 2, 1, 4]
+
+
+@given(arrays(np.float64, (5, 3), elements=st.floats(0.1, 1).map(lambda v: round(v, 2))), st.randoms())
+def test_ranks_do_not_depend_on_single_precision_or_on_the_order_of_methods(values, random):
+    order = random.sample(range(5), 5)
+    ranks = mean_rank(values, HIGHER)
+    assert mean_rank(values.astype(np.float32), HIGHER).tolist() == ranks.tolist()
+    assert mean_rank(values[order], HIGHER).tolist() == ranks[order].tolist()
+
+
+def test_over_a_baseline_of_zero_there_is_no_relative_gain():
+    baseline = [[1.0, 0.0, 1.0, -1.0, 5e-324], [1.0, 0.0, -1.0, -3.0, 5e-324]]
+    found = has_relative_gain(np.ones((2, 5)), baseline)
+    assert found.tolist() == [True, False, False, True, False]
+    for call in (
+        lambda: delta_mtl([1.0, 1.0], [1.0, 0.0], [True, True], [0, 1]),
+        lambda: per_seed([[1.0, 1.0]], [[1.0, 0.0]], [True, True], [0, 1]),
+        lambda: task_gains([1.0, 1.0], [1.0, 0.0], [True, True]),
+    ):
+        with pytest.raises(ValueError, match="the baseline's mean of metric 1 is 0"):
+            call()
+
+
+def test_arguments_of_unlike_numbers_of_metrics_are_an_error():
+    for call in (
+        lambda: delta_mtl([1.0, 1.0], [1.0, 1.0], [True], [0, 1]),
+        lambda: delta_mtl([1.0, 1.0], [1.0, 1.0], [True, True], [0]),
+        lambda: per_seed([[1.0, 1.0]], [[1.0, 1.0]], [True], [0, 1]),
+        lambda: mean_rank([[1.0, 1.0]], [True]),
+    ):
+        with pytest.raises(ValueError, match="should all be of the same metrics"):
+            call()
+    with pytest.raises(ValueError, match="is not finite, and has no rank"):
+        mean_rank([[1.0], [np.nan]], [True])

@@ -4,11 +4,14 @@ import csv
 import json
 import re
 import shlex
+import warnings
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bench import cli
 from bench.gate import (
@@ -346,6 +349,105 @@ def test_what_is_no_baseline_is_said(tmp_path, content):
         (tmp_path / "baseline.json").write_text(content)
     with pytest.raises(NothingToCompareError, match=r"baseline.json (cannot be read|is not a baseline)"):
         read_baseline(tmp_path / "baseline.json")
+
+
+def edited(play, tmp_path, change):
+    """A whole baseline, changed as JSON, in a file."""
+    file = tmp_path / "baseline.json"
+    write_baseline(make_baseline(play(), [], "a test"), file)
+    document = json.loads(file.read_text())
+    change(document)
+    file.write_text(json.dumps(document))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda b: b["cells"][1]["seeds"]["0"]["values"].pop(), "cells.1.seeds.0: 1 values, 2 metrics"),
+        (lambda b: b["cells"][1]["seeds"]["0"]["values"].append(1), "cells.1.seeds.0: 3 values, 2 metrics"),
+        (lambda b: b["cells"][1]["seeds"]["0"].update(ok=False), "cells.1.seeds.0: 2 values, 2 metrics, and it is not"),
+        (lambda b: b["cells"][1]["metrics"].pop(), "cells.1.seeds.0: 2 values, 1 metrics"),
+        (lambda b: b["cells"][1]["seeds"]["0"].update(values=[1e308, 1]), "cells.1.seeds.0: a value is beyond 1e+100"),
+        (lambda b: b["cells"][1]["seeds"]["0"].update(values=[float("nan"), 1]), "cells.1.seeds.0.values.0: Input sh"),
+        (lambda b: b["cells"].append(b["cells"][0]), "cells.12: the task set and method of cells.0 again"),
+        (
+            lambda b: b["cells"][2]["asked"].pop("tasks"),
+            "cells.2.asked: it has methods, protocol, precision, and should",
+        ),
+        (lambda b: b["cells"][2]["passes"].pop("trunk"), "cells.2.passes: it has forward, heads, teacher, and should"),
+        (lambda b: b["cells"][2].update(allocated_bytes=-1), "cells.2.allocated_bytes: Input should be greater"),
+        (lambda b: b["cells"][2].update(step_ratio=0), "cells.2.step_ratio: Input should be greater"),
+    ],
+)
+def test_a_baseline_that_contradicts_itself_is_refused_with_the_place(play, tmp_path, change, said):
+    with pytest.raises(NothingToCompareError, match=re.escape(f"baseline.json is not a baseline ({said}")):
+        read_baseline(edited(play, tmp_path, change))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_baseline_changed_anywhere_is_refused_or_compared(play, tmp_path, data):
+    """One or two of its parts are removed, emptied, or something else."""
+
+    def change(document):
+        for _ in range(data.draw(st.integers(1, 2))):
+            part, where = document, None
+            while isinstance(part, dict | list) and part and (where is None or data.draw(st.integers(0, 5))):
+                holder, where = (
+                    part,
+                    data.draw(st.sampled_from(sorted(part) if isinstance(part, dict) else range(len(part)))),
+                )
+                part = holder[where]
+            if where is None or data.draw(st.booleans()):
+                holder[where] = data.draw(st.sampled_from(
+                    [None, 0, -1, 1, 1e-300, 1e99, 1e308, float("inf"), "", "x", "\x1b[31m", True, False, [], {}, 2**70]
+                ))  # fmt: skip
+            else:
+                del holder[where]
+
+    file = edited(play, tmp_path, change)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            outcome = gate(read_baseline(file), snapshot(play(noise=1)))
+        except NothingToCompareError:
+            return
+        ElementTree.fromstring(junit(outcome))
+        json.loads(as_json(outcome))
+        assert "\x1b" not in markdown(outcome).decode()
+
+
+def test_over_a_stored_mean_of_zero_a_metric_is_left_out_and_the_rest_is_compared(runs):
+    def make(shift=0.0, zero=0.0):
+        draw = np.random.default_rng(0)
+        rows = {seed: [0.8 + 0.01 * draw.normal() - shift, zero] for seed in range(8)}
+        return [*runs(STL, rows, METRICS), *runs("equal", rows, METRICS)]
+
+    outcome = judged(make(), make(shift=0.1, zero=0.5))
+    assert states(outcome) == {STL: "regressed", "equal": "regressed"}
+    assert all("1 of its 2 metrics left out: a stored mean is 0" in f.note for f in outcome.findings[:2])
+
+
+def test_where_every_stored_mean_is_zero_nothing_is_compared(runs):
+    def make(value):
+        rows = {seed: [value, value] for seed in range(8)}
+        return [*runs(STL, rows, METRICS), *runs("equal", rows, METRICS)]
+
+    with pytest.raises(NothingToCompareError):
+        judged(make(0.0), make(0.5))
+
+
+def test_runs_of_a_time_when_the_task_set_had_fewer_metrics_are_not_stored(runs):
+    """A metric was added; single-task runs were all made again, one run of `equal` was not."""
+    rows = {seed: [0.8 + seed / 100, 0.3 + seed / 90] for seed in range(6)}
+    made = [*runs(STL, rows, METRICS), *runs("equal", rows, METRICS)]
+    old = next(r for r in made if (r.spec.method, r.spec.seed) == ("equal", 3))
+    less = old.model_copy(
+        update={"result": old.result.model_copy(update={"scores": {"one": old.result.scores["one"]}})}
+    )
+    found = snapshot([less if r is old else r for r in made])
+    assert {cell.method: sorted(cell.seeds) for cell in found.cells} == {STL: [*range(6)], "equal": [0, 1, 2, 4, 5]}
 
 
 # Summaries ---------------------------------------------------------------------------------------------------

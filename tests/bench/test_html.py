@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+import unicodedata
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -306,3 +307,8 @@ def test_a_hostile_name_is_a_cell_of_the_text_tables(name):
     for row in rows:
         assert len(re.findall(r"(?<!\\)&", row)) == 7
         assert len(re.findall(r"(?<!\\)\$", row)) % 2 == 0
+
+
+def test_a_page_carries_no_control_character_and_no_half_of_a_pair():
+    text = page(small(names=["equal", "a\x1b[31m\x00\x9b\ud800b", "third"])).decode()
+    assert not {c for c in text if unicodedata.category(c) in ("Cc", "Cs")} - {"\n"}

@@ -78,8 +78,8 @@ def printed_ranks(table):
 
 
 def in_order(values, higher):
-    """Later rows made worse by less than any digit."""
-    less = 1e-9 * np.arange(len(values))[:, None]
+    """Later rows made worse by less than any digit, and by more than what is a tie."""
+    less = 2e-6 * np.arange(len(values))[:, None] * np.abs(values)
     return values + np.where(higher, -less, less)
 
 

@@ -11,8 +11,9 @@ from importlib.metadata import EntryPoint
 import pytest
 
 import methods
-from bench.plan import LIBRARIES, Request, make_plan, parse_seeds
+from bench.plan import LIBRARIES, Request, make_plan
 from bench.records import RunRecord
+from bench.seeds import parse_seeds
 from bench.spec import STL, Result
 from bench.store import Store
 from methods.core import registry

@@ -68,3 +68,7 @@ def test_the_upper_number_takes_a_pilots_own_doubt_into_account(pilot, factor):
 def test_impossible_questions_are_refused(arguments):
     with pytest.raises(ValueError, match="should be positive"):
         seeds_needed(*arguments)
+
+
+def test_a_spread_beyond_measure_needs_a_million_seeds_or_more():
+    assert seeds_needed(1e60, 1.0, pilot=8) == (1_000_000, 1_000_000)

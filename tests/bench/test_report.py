@@ -272,15 +272,13 @@ def test_runs_csv_has_a_line_per_test_metric_of_every_run(records):
     }
 
 
-def test_a_failed_run_has_a_line_with_its_status_alone(runs):
-    [line] = tidy(runs("mgda", {3: None}, status="diverged")).to_dict("records")
-    assert (line["method"], line["seed"], line["task"], line["status"]) == (
-        "mgda",
-        3,
-        "left+right",
-        "diverged",
-    )
-    assert pd.isna(line["value"])
+def test_a_failed_run_has_a_line_per_task_with_its_status_alone(runs):
+    lines = tidy(runs("mgda", {3: None}, status="diverged")).to_dict("records")
+    assert [(line["method"], line["seed"], line["task"], line["status"]) for line in lines] == [
+        ("mgda", 3, "left", "diverged"),
+        ("mgda", 3, "right", "diverged"),
+    ]
+    assert all(pd.isna(line["value"]) for line in lines)
 
 
 def test_timings_have_a_line_per_run(records):
@@ -411,3 +409,84 @@ def test_a_note_is_on_the_page(pages, runs, records):
 def test_no_record_at_all_is_an_empty_table(pages):
     assert leaderboard([]).empty
     assert set(pages([])) == set(FILES)
+
+
+# Runs that do not agree -----------------------------------------------------------------------------------------
+
+
+def rescored(record, left):
+    """A record with other scores of the task `left`."""
+    result = record.result.model_copy(update={"scores": {**record.result.scores, "left": left}})
+    return record.model_copy(update={"result": result})
+
+
+def without_error(records, where):
+    """The records as they were before `left` had the metric `error`, those that `where` picks."""
+    return [
+        rescored(r, {"accuracy": r.result.scores["left"]["accuracy"]}) if "left" in r.result.scores and where(r) else r
+        for r in records
+    ]
+
+
+@pytest.mark.parametrize("old", [[0], [2], [1, 2]])
+def test_a_metric_that_some_single_task_runs_lack_is_left_out_whatever_comes_last(pages, records, old):
+    made = without_error(records, lambda record: record.spec.seed in old)
+    board = leaderboard(made)
+    assert "left.error" not in board
+    expected = by_hand(EQUAL_VALUES, STL_VALUES, np.array([1, 0, 1]) / 2)
+    assert row(board, "equal")["delta_task"] == pytest.approx(expected[0])
+    contents = pages(made)
+    seeds = f"seed{'s' * (len(old) > 1)} {', '.join(map(str, old))}"
+    said = f"left error is left out: the single-task runs at {seeds} lack it"
+    assert said in contents["leaderboard.html"].decode()
+    assert len(contents["runs.csv"].splitlines()) == 1 + 27 - 3 * len(old)  # nothing is lost there
+    random.Random(0).shuffle(made)
+    again = pages(made)
+    assert {name: again[name] for name in contents} == contents
+
+
+def test_a_run_that_lacks_a_metric_is_left_out_and_its_method_says_so(records):
+    made = without_error(records, lambda record: (record.spec.method, record.spec.seed) == ("mgda", 1))
+    found = row(leaderboard(made), "mgda")
+    assert (found["seeds"], found["failed"]) == (2, 0)
+    assert found["note"] == "the runs at seed 1 are left out: they lack left error"
+
+
+def test_a_score_that_is_not_finite_is_none(records):
+    """Older records have such scores in runs that are ok."""
+    made = [
+        rescored(r, {k: s.model_copy(update={"value": None}) for k, s in r.result.scores["left"].items()})
+        if (r.spec.method, r.spec.seed) == ("mgda", 1)
+        else r
+        for r in records
+    ]
+    found = row(leaderboard(made), "mgda")
+    assert found["seeds"] == 2
+    assert found["note"] == "the runs at seed 1 are left out: they lack left accuracy, left error"
+
+
+def test_a_metric_whose_direction_was_turned_around_is_left_out(records):
+    made = [
+        rescored(r, {k: s.model_copy(update={"higher_is_better": True}) for k, s in r.result.scores["left"].items()})
+        if r.spec.method == "mgda"
+        else r
+        for r in records
+    ]
+    [board] = analyse(made).boards
+    assert board.metrics == (("left", "accuracy"), ("right", "loss"))
+    assert "left error is left out: in some runs higher is better, in others lower" in board.notes
+    assert analyse(made[::-1]).boards[0].notes == board.notes
+
+
+def test_a_long_reason_is_cut_and_stays_on_one_line(runs, pages, records):
+    made = [*records, *runs("mgda", {7: None}, reason="a very long message\n\x1b[31m" * 10_000)]
+    note = row(leaderboard(made), "mgda")["note"]
+    assert note.startswith("crashed: a very long message [31ma very long")
+    assert len(note) < 400
+    assert all(len(content) < 200_000 and b"\x1b" not in content for content in pages(made).values())
+
+
+def test_a_step_that_took_no_time_has_no_ratio(runs):
+    cost = Cost(step_seconds=0.0)
+    made = [*runs(STL, STL_VALUES), *runs("equal", EQUAL_VALUES, cost=cost), *runs("mgda", MGDA_VALUES, cost=cost)]
+    assert all(math.isnan(found.cost.step) for found in analyse(made).boards[0].rows if found.cost is not None)

@@ -509,3 +509,7 @@ def test_the_verdicts_margin_and_level_are_the_callers():
 def test_five_seeds_never_show_better_or_worse(d):
     p = max_t(d)
     assert {verdict(d[:, j], p=p[j]) for j in range(2)} <= {"identical", "equivalent", "not enough seeds"}
+
+
+def test_a_family_of_nobody_has_no_p():
+    assert max_t(np.zeros((6, 0))).tolist() == []
