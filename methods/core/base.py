@@ -204,14 +204,15 @@ class Method(nn.Module):
         shared: Parameters,
         private: Sequence[Parameters] | None = None,
         present: Sequence[bool] | Tensor | None = None,
-        last: Tensor | None = None,
+        **others: Any,
     ) -> None:
         """Measure one micro-batch and free its graph; `backward` at the last one of a batch weighs the sum of all.
 
         The K gradients are added to those of the micro-batches before, and the losses to theirs, so that each loss
         should be its share of the batch's (a mean, divided by the number of micro-batches). This takes K backwards
         for every rule: the weights of a rule of losses, too, are known at the last micro-batch only. The result is
-        that of the whole batch, but for layers that see the batch (batch normalisation).
+        that of the whole batch, but for layers that see the batch (batch normalisation). What else `backward` takes may
+        be passed, and is not needed.
 
         Raises:
             DoesNotFitError: the rule measures at the features or reads them, or has added terms.
@@ -219,7 +220,7 @@ class Method(nn.Module):
         """
         if self.rule == "step":
             raise DoesNotFitError(f"{type(self).__name__} is a whole training rule: it takes its batches itself")
-        routes.accumulate(self, losses, shared=shared, private=private, present=present, last=last)
+        routes.accumulate(self, losses, shared=shared, private=private, present=present)
 
     def carry(self, *others: "Method") -> None:
         """Let the `extra` terms of other methods ride on this one.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,21 +36,20 @@ def reached(roots: Sequence[Tensor], barrier: Tensor | None = None) -> tuple[dic
     """
     stop = None if barrier is None else (barrier.grad_fn, barrier.output_nr)
     leaves: dict[Tensor, int] = {}
-    bits: dict[object, int] = {}
+    bits: dict[Any, int] = {}
     met = 0
     for k, root in enumerate(roots):
-        node = root.grad_fn
-        if node is None:
+        if root.grad_fn is None:
             if root.requires_grad:
                 leaves[root] = leaves.get(root, 0) | 1 << k
-        elif (node, root.output_nr) == stop:
+        elif (root.grad_fn, root.output_nr) == stop:
             met |= 1 << k
         else:
-            bits[node] = bits.get(node, 0) | 1 << k
+            bits[root.grad_fn] = bits.get(root.grad_fn, 0) | 1 << k
     # First the nodes, each after all that it leads to; then, from the roots on, what leads to each.
     order = []
     seen = set()
-    stack: list[tuple[object, object]] = [(node, None) for node in reversed(bits)]
+    stack: list[tuple[Any, Any]] = [(node, None) for node in reversed(bits)]
     while stack:
         node, edges = stack.pop()
         if edges is not None:
@@ -58,7 +58,7 @@ def reached(roots: Sequence[Tensor], barrier: Tensor | None = None) -> tuple[dic
         if node in seen:
             continue
         seen.add(node)
-        edges = node.next_functions  # type: ignore[attr-defined]
+        edges = node.next_functions
         if type(node).__name__ in _HIDING:
             raise DoesNotFitError("a re-entrant checkpoint hides parameters: use `use_reentrant=False`")
         stack.append((node, edges))
@@ -69,9 +69,9 @@ def reached(roots: Sequence[Tensor], barrier: Tensor | None = None) -> tuple[dic
     for node, edges in reversed(order):
         own = bits[node]
         if type(node) is _LEAF:
-            leaf = node.variable  # type: ignore[attr-defined]
+            leaf = node.variable
             leaves[leaf] = leaves.get(leaf, 0) | own
-        for edge in edges:  # type: ignore[attr-defined]
+        for edge in edges:
             if edge == stop:
                 met |= own
             elif edge[0] is not None:

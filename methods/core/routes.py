@@ -11,7 +11,7 @@ A route is a function of a rule and a step. `backward` chooses one by what the r
 =============  ========================================================================================
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -49,7 +49,7 @@ def backward(
             step.reached.update(behind & step.names.keys())
         if accumulated is not None:
             step.reached |= accumulated.leaves
-        if not step.everything:
+        if not step.everything and accumulated is None:
             step.trunk = [parameter for parameter in step.trunk if parameter in step.reached]
         heads = step.heads()
         _clear(rule, [*step.names, *heads, *step.reached, *learnt])
@@ -97,7 +97,7 @@ def accumulate(rule: "Method", losses: Iterable[Tensor | None], **given: Any) ->
     if rule.overrides("extra"):
         raise DoesNotFitError(f"{name} has added terms, which are means over a batch: they do not add up")
     with _without_autocast():
-        step = read(rule, losses, accumulated=before, **given)
+        step = read(rule, losses, accumulated=before, place=False, **given)
         if not step.trunk:
             raise DoesNotFitError("every shared parameter is frozen: there is nothing to accumulate")
         _require_same(step, before)
@@ -181,13 +181,10 @@ def at_the_end(rule: "Method", step: Step) -> Tensor | None:
     matrix, own = gradients.rows(step.losses, step.trunk, step.private)
     matrix += before.matrix[step.tasks]
     for position, k in enumerate(step.tasks):
-        earlier = before.private[k]
-        step.private[position] += [p for p in earlier if p not in step.private[position]]
-        found = dict(zip(step.private[position], own[position], strict=False))
-        own[position] = [
-            found[p] + earlier[p] if p in found and p in earlier else found.get(p, earlier.get(p))  # type: ignore[misc]
-            for p in step.private[position]
-        ]
+        found = dict(zip(step.private[position], own[position], strict=True))
+        for parameter, gradient in before.private[k].items():
+            found[parameter] = found[parameter] + gradient if parameter in found else gradient
+        step.private[position], own[position] = list(found), list(found.values())
     if step.reduce is not None:
         matrix = step.reduce(matrix, reduce_op="mean")
     if not rule.measures:
@@ -201,7 +198,7 @@ def at_the_end(rule: "Method", step: Step) -> Tensor | None:
     _give_heads(step, own, weights if whole_losses else None)
     gradients.assign(step.trunk, update)
     for parameter in step.trunk:
-        if parameter not in step.reached and not step.given and step.reduce is None:
+        if parameter not in step.reached and not step.everything:
             parameter.grad = None
     return weights
 
@@ -209,7 +206,7 @@ def at_the_end(rule: "Method", step: Step) -> Tensor | None:
 # Their parts -----------------------------------------------------------------------------------------------
 
 
-def _route(rule: "Method", step: Step) -> Any:
+def _route(rule: "Method", step: Step) -> Callable[["Method", Step], Tensor | None]:
     if not step.tasks:
         return _without_tasks
     if step.accumulated is not None:

@@ -89,8 +89,12 @@ def read(
     last: Tensor | None = None,
     reduce: Reduce | None = None,
     accumulated: Accumulated | None = None,
+    place: bool = True,
 ) -> Step:
-    """Check what a loop passes and find out what the losses reach. Raises what `Method.backward` says."""
+    """Check what a loop passes and find out what the losses reach. Raises what `Method.backward` says.
+
+    Without `place` nothing is asked about the features or the last layer.
+    """
     given = scalars(losses, rule.num_tasks)
     for name, tensor in (("features", features), ("last", last)):
         if tensor is not None and not isinstance(tensor, Tensor):
@@ -117,7 +121,8 @@ def read(
     for k in tasks:
         loss = given[k]
         own.append(values.new_zeros(()) if loss is None else loss)
-    leaves, met = gradients.reached(own, features if rule.measures and rule.at == "features" else None)
+    at = rule.at if rule.measures and place else "shared"
+    leaves, met = gradients.reached(own, features if at == "features" else None)
     step = Step(
         of=rule.num_tasks,
         tasks=tasks,
@@ -128,7 +133,7 @@ def read(
         private=[[] for _ in tasks],
         reached=set(leaves),
         given=[] if lists is None else list(dict.fromkeys(p for own in lists for p in own if p not in names)),
-        everything=lists is not None or reduce is not None or accumulated is not None,
+        everything=lists is not None or reduce is not None,
         features=features,
         last=last,
         reduce=reduce,
@@ -140,9 +145,9 @@ def read(
                 if bits >> position & 1:
                     step.private[position].append(leaf)
     with_graph = [position for position, loss in enumerate(own) if loss.requires_grad]
-    if rule.measures and rule.at == "features":
+    if at == "features":
         _check_features(rule, step, leaves, met, with_graph)
-    elif rule.measures and rule.at == "last":
+    elif at == "last":
         _check_last(rule, step, leaves, with_graph)
     if names and tasks and len(with_graph) == len(tasks) and step.reached.isdisjoint(names):
         raise DoesNotFitError(f"no loss reaches a shared parameter ({next(iter(names.values()))}, for one)")
