@@ -20,6 +20,7 @@ At a step at which a task has no label in the batch, the rule is one for the oth
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import ref
 
@@ -47,6 +48,18 @@ SETTINGS = {
 
 SEED: ContextVar[int] = ContextVar("SEED", default=0)
 """The seed of the generators of methods that are being built: set by `methods.create`."""
+
+
+@dataclass
+class Memory:
+    """What one step leaves for the next, for this very network: no part of the rule's state."""
+
+    took_part: list[int]
+    """The tasks that were present at the last step."""
+    written: list[ref[Tensor]] = field(default_factory=list)
+    """The parameters that got a gradient at the last step."""
+    accumulated: Accumulated | None = None
+    """What micro-batches have left for the last one."""
 
 
 class Method(nn.Module):
@@ -93,12 +106,7 @@ class Method(nn.Module):
         """Steps at which the rule's definition had no solution."""
         self.absent = 0
         """Steps at which a task had no label in the batch."""
-        self.took_part = list(range(num_tasks))
-        """The tasks that were present at the last step."""
-        self.written: list[ref[Tensor]] = []
-        """The parameters that got a gradient at the last step."""
-        self.accumulated: Accumulated | None = None
-        """What micro-batches have left for the last one."""
+        self.memory = Memory(list(range(num_tasks)))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -204,14 +212,15 @@ class Method(nn.Module):
         shared: Parameters,
         private: Sequence[Parameters] | None = None,
         present: Sequence[bool] | Tensor | None = None,
-        last: Tensor | None = None,
+        **others: Any,
     ) -> None:
         """Measure one micro-batch and free its graph; `backward` at the last one of a batch weighs the sum of all.
 
         The K gradients are added to those of the micro-batches before, and the losses to theirs, so that each loss
         should be its share of the batch's (a mean, divided by the number of micro-batches). This takes K backwards
         for every rule: the weights of a rule of losses, too, are known at the last micro-batch only. The result is
-        that of the whole batch, but for layers that see the batch (batch normalisation).
+        that of the whole batch, but for layers that see the batch (batch normalisation). What else `backward` takes may
+        be passed, and is not needed.
 
         Raises:
             DoesNotFitError: the rule measures at the features or reads them, or has added terms.
@@ -219,7 +228,7 @@ class Method(nn.Module):
         """
         if self.rule == "step":
             raise DoesNotFitError(f"{type(self).__name__} is a whole training rule: it takes its batches itself")
-        routes.accumulate(self, losses, shared=shared, private=private, present=present, last=last)
+        routes.accumulate(self, losses, shared=shared, private=private, present=present)
 
     def carry(self, *others: "Method") -> None:
         """Let the `extra` terms of other methods ride on this one.
@@ -251,9 +260,10 @@ class Method(nn.Module):
 
     def end_step(self, losses: Tensor) -> None:
         """Call `after_step` of every part with the same batch's `losses [K]` after the optimiser's step."""
+        took_part = self.memory.took_part
         for part in self.parts():
-            with subset.only(part, self.took_part):
-                part.after_step(losses[self.took_part] if len(self.took_part) < self.num_tasks else losses)
+            with subset.only(part, took_part):
+                part.after_step(losses[took_part] if len(took_part) < self.num_tasks else losses)
 
     def end_epoch(self, **available: Callable[[], Tensor]) -> None:
         """Call `after_epoch` of every part with what it names; only that is computed.
@@ -287,7 +297,7 @@ class Method(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy belongs to another network: it knows nothing of what this one wrote there."""
-        return {**self.__dict__, "written": [], "accumulated": None}
+        return {**self.__dict__, "memory": Memory(list(range(self.num_tasks)))}
 
 
 def _arguments(cls: type, function: str, allowed: Iterable[str]) -> tuple[str, ...]:

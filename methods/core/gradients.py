@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,47 +36,50 @@ def reached(roots: Sequence[Tensor], barrier: Tensor | None = None) -> tuple[dic
     """
     stop = None if barrier is None else (barrier.grad_fn, barrier.output_nr)
     leaves: dict[Tensor, int] = {}
-    bits: dict[object, int] = {}
+    bits: dict[Any, int] = {}
     met = 0
     for k, root in enumerate(roots):
-        node = root.grad_fn
-        if node is None:
+        if root.grad_fn is None:
             if root.requires_grad:
                 leaves[root] = leaves.get(root, 0) | 1 << k
-        elif (node, root.output_nr) == stop:
+        elif (root.grad_fn, root.output_nr) == stop:
             met |= 1 << k
         else:
-            bits[node] = bits.get(node, 0) | 1 << k
+            bits[root.grad_fn] = bits.get(root.grad_fn, 0) | 1 << k
     # First the nodes, each after all that it leads to; then, from the roots on, what leads to each.
-    order = []
+    order: list[tuple[Any, Any]] = []
     seen = set()
-    stack: list[tuple[object, object]] = [(node, None) for node in reversed(bits)]
+    stack: list[tuple[Any, Any]] = [(node, None) for node in reversed(bits)]
     while stack:
-        node, edges = stack.pop()
+        visit = stack.pop()
+        node, edges = visit
         if edges is not None:
-            order.append((node, edges))
+            order.append(visit)
             continue
         if node in seen:
             continue
         seen.add(node)
-        edges = node.next_functions  # type: ignore[attr-defined]
+        edges = node.next_functions
         if type(node).__name__ in _HIDING:
             raise DoesNotFitError("a re-entrant checkpoint hides parameters: use `use_reentrant=False`")
+        if not edges:
+            order.append((node, edges))
+            continue
         stack.append((node, edges))
         for edge in edges:
-            child = edge[0]
-            if child is not None and child not in seen and edge != stop:
-                stack.append((child, None))
+            if edge[0] is not None and edge[0] not in seen and edge != stop:
+                stack.append((edge[0], None))
     for node, edges in reversed(order):
         own = bits[node]
         if type(node) is _LEAF:
             leaf = node.variable  # type: ignore[attr-defined]
             leaves[leaf] = leaves.get(leaf, 0) | own
-        for edge in edges:  # type: ignore[attr-defined]
+        for edge in edges:
+            child = edge[0]
             if edge == stop:
                 met |= own
-            elif edge[0] is not None:
-                bits[edge[0]] = bits.get(edge[0], 0) | own
+            elif child is not None:
+                bits[child] = bits.get(child, 0) | own
     return leaves, met
 
 

@@ -11,8 +11,8 @@ A route is a function of a rule and a step. `backward` chooses one by what the r
 =============  ========================================================================================
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -35,10 +35,11 @@ def backward(
     **given: Any,
 ) -> Tensor | None:
     """Do what `Method.backward` promises."""
-    accumulated, rule.accumulated = rule.accumulated, None
+    memory, parts = rule.memory, rule.parts()
+    accumulated, memory.accumulated = memory.accumulated, None
     with _without_autocast():
         step = read(rule, losses, accumulated=accumulated, **given)
-        terms = _terms(rule, inputs, taps)
+        terms = _terms(parts, inputs, taps)
         learnt = [parameter for parameter in rule.parameters() if parameter.requires_grad]  # may be built by a term
         exact = rule.measures and rule.at == "shared"
         apart = False
@@ -46,13 +47,12 @@ def backward(
             behind = gradients.reached([terms])[0].keys()
             # They ride on the last pass through the trunk, unless there is none or they also pass through a head.
             apart = exact or not behind <= {*step.names, *learnt}
-            step.reached.update(behind & step.names.keys())
+            step.reached.update(dict.fromkeys(behind & step.names.keys(), 0))
         if accumulated is not None:
             step.reached |= accumulated.leaves
-        if not step.everything:
+        if not step.everything and accumulated is None:
             step.trunk = [parameter for parameter in step.trunk if parameter in step.reached]
-        heads = step.heads()
-        _clear(rule, [*step.names, *heads, *step.reached, *learnt])
+        _clear(rule, [*step.names, *step.given, *step.reached, *learnt])
         if terms is not None and apart:
             [added], [adaptors] = gradients.rows([terms], step.trunk, [learnt], keep_graph=True)
         elif terms is not None:
@@ -65,22 +65,25 @@ def backward(
                     parameter.grad = torch.zeros_like(parameter)
             if terms is not None and apart:
                 gradients.add(learnt, adaptors)
-            # The exact route's update of the trunk was made of gradients that were averaged already.
-            made = exact or accumulated is not None
-            gradients.average([*heads, *learnt] if made else [*step.trunk, *heads, *learnt], step.reduce)
+            if step.reduce is not None:
+                # The exact route's update of the trunk was made of gradients that were averaged already.
+                made = exact or accumulated is not None
+                gradients.average([*([] if made else step.trunk), *step.heads(), *learnt], step.reduce)
             if terms is not None and apart:
                 added = added if step.reduce is None else step.reduce(added, reduce_op="mean")
                 gradients.add(step.trunk, gradients.split(added, step.trunk))
-            for part in rule.parts():
+            for part in parts:
                 if part.optimizer is not None:
                     part.optimizer.step()
 
-    rule.written = [ref(parameter) for parameter in {*step.reached, *step.trunk, *heads} if parameter.grad is not None]
-    rule.took_part = step.tasks
-    rule.absent += len(step.tasks) < rule.num_tasks
+    memory.written = [ref(parameter) for parameter in [*step.names, *step.given, *step.reached]]
+    memory.took_part = step.tasks
     rule.steps += 1
-    if weights is None or len(step.tasks) == rule.num_tasks:
+    if len(step.tasks) == rule.num_tasks:
         return weights
+    rule.absent += 1
+    if weights is None:
+        return None
     whole = weights.new_zeros(rule.num_tasks)
     whole[step.tasks] = weights
     return whole
@@ -88,7 +91,7 @@ def backward(
 
 def accumulate(rule: "Method", losses: Iterable[Tensor | None], **given: Any) -> None:
     """Do what `Method.accumulate` promises."""
-    before, rule.accumulated = rule.accumulated, None
+    before, rule.memory.accumulated = rule.memory.accumulated, None
     name = type(rule).__name__
     if rule.measures and rule.at == "features":
         raise DoesNotFitError(f"{name} cannot add up features, which are others in each micro-batch: use at=shared")
@@ -97,7 +100,7 @@ def accumulate(rule: "Method", losses: Iterable[Tensor | None], **given: Any) ->
     if rule.overrides("extra"):
         raise DoesNotFitError(f"{name} has added terms, which are means over a batch: they do not add up")
     with _without_autocast():
-        step = read(rule, losses, accumulated=before, **given)
+        step = read(rule, losses, accumulated=before, place=False, **given)
         if not step.trunk:
             raise DoesNotFitError("every shared parameter is frozen: there is nothing to accumulate")
         _require_same(step, before)
@@ -116,7 +119,7 @@ def accumulate(rule: "Method", losses: Iterable[Tensor | None], **given: Any) ->
             for parameter, gradient in earlier.items():
                 now[parameter] = now[parameter] + gradient if parameter in now else gradient
         step.reached |= before.leaves
-    rule.accumulated = Accumulated(values, labelled, step.trunk, whole, private, step.reached)
+    rule.memory.accumulated = Accumulated(values, labelled, step.trunk, whole, private, step.reached)
 
 
 # The routes ------------------------------------------------------------------------------------------------
@@ -181,13 +184,10 @@ def at_the_end(rule: "Method", step: Step) -> Tensor | None:
     matrix, own = gradients.rows(step.losses, step.trunk, step.private)
     matrix += before.matrix[step.tasks]
     for position, k in enumerate(step.tasks):
-        earlier = before.private[k]
-        step.private[position] += [p for p in earlier if p not in step.private[position]]
-        found = dict(zip(step.private[position], own[position], strict=False))
-        own[position] = [
-            found[p] + earlier[p] if p in found and p in earlier else found.get(p, earlier.get(p))  # type: ignore[misc]
-            for p in step.private[position]
-        ]
+        found = dict(zip(step.private[position], own[position], strict=True))
+        for parameter, gradient in before.private[k].items():
+            found[parameter] = found[parameter] + gradient if parameter in found else gradient
+        step.private[position], own[position] = list(found), list(found.values())
     if step.reduce is not None:
         matrix = step.reduce(matrix, reduce_op="mean")
     if not rule.measures:
@@ -201,7 +201,7 @@ def at_the_end(rule: "Method", step: Step) -> Tensor | None:
     _give_heads(step, own, weights if whole_losses else None)
     gradients.assign(step.trunk, update)
     for parameter in step.trunk:
-        if parameter not in step.reached and not step.given and step.reduce is None:
+        if parameter not in step.reached and not step.everything:
             parameter.grad = None
     return weights
 
@@ -209,7 +209,7 @@ def at_the_end(rule: "Method", step: Step) -> Tensor | None:
 # Their parts -----------------------------------------------------------------------------------------------
 
 
-def _route(rule: "Method", step: Step) -> Any:
+def _route(rule: "Method", step: Step) -> Callable[["Method", Step], Tensor | None]:
     if not step.tasks:
         return _without_tasks
     if step.accumulated is not None:
@@ -237,7 +237,8 @@ def _weights_of_losses(rule: "Method", step: Step) -> Tensor:
         if objective.dim():
             raise ValueError(f"{type(rule).__name__}.objective returned {list(objective.shape)} instead of a scalar")
         objective.backward()
-    rule.degenerate = min(rule.degenerate, before + 1)
+    if rule.degenerate > before + 1:  # a step counts once
+        rule.degenerate = before + 1
     assert values.grad is not None
     return values.grad
 
@@ -268,7 +269,8 @@ def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: T
     available = {"losses": values, "gramian": gramian, "jacobian": jacobian, "features": features}
     with torch.no_grad(), subset.only(rule, tasks):
         result: Tensor = getattr(rule, rule.rule)(**{need: available[need] for need in rule.needs})
-    rule.degenerate = min(rule.degenerate, before + 1)  # a step counts once
+    if rule.degenerate > before + 1:  # a step counts once
+        rule.degenerate = before + 1
     expected = [columns] if rule.rule == "combine" else [len(tasks)]
     if list(result.shape) != expected:
         kept = list(result.shape) == [step.of]
@@ -299,14 +301,8 @@ def _update(rule: "Method", matrix: Tensor, result: Tensor) -> tuple[Tensor, Ten
 def _weighted_backward(step: Step, weights: Tensor) -> None:
     """One backward of Σ weights_k losses_k + Σ extra_k."""
     roots, directions = step.added()
-    with_graph = [position for position, loss in enumerate(step.losses) if loss.requires_grad]
-    if len(with_graph) == len(step.losses):
-        stacked = torch.stack(step.losses)
-        roots, directions = [stacked, *roots], [weights.to(stacked), *directions]
-    else:
-        own = [step.losses[position] for position in with_graph]
-        roots = [*own, *roots]
-        directions = [*(weights[p].to(loss) for p, loss in zip(with_graph, own, strict=True)), *directions]
+    if step.stacked.requires_grad:
+        roots, directions = [step.stacked, *roots], [weights.to(step.stacked), *directions]
     if roots:
         torch.autograd.backward(roots, directions)
 
@@ -320,11 +316,11 @@ def _give_heads(step: Step, own: list[list[Tensor]], weights: Tensor | None) -> 
 
 
 def _terms(
-    rule: "Method", inputs: Mapping[str, Tensor] | None, taps: Sequence[Sequence[Tensor]] | None
+    parts: Sequence["Method"], inputs: Mapping[str, Tensor] | None, taps: Sequence[Sequence[Tensor]] | None
 ) -> Tensor | None:
     """The sum of the added terms, or None if there is none that anything could learn from."""
     terms = []
-    for part in rule.parts():
+    for part in parts:
         if not part.has("extra"):
             continue
         if inputs is None or taps is None:
@@ -336,7 +332,7 @@ def _terms(
 
 def _clear(rule: "Method", parameters: Iterable[Tensor]) -> None:
     """Take away the gradients of a step before: of these parameters, and of all that the rule wrote last."""
-    for reference in rule.written:
+    for reference in rule.memory.written:
         if (parameter := reference()) is not None:
             parameter.grad = None
     for parameter in parameters:
@@ -361,8 +357,10 @@ def _columns(step: Step, matrix: Tensor) -> Tensor:
 
 
 def _without_autocast() -> AbstractContextManager[object]:
+    devices = [device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)]
+    if not devices:
+        return nullcontext()
     stack = ExitStack()
-    for device in ("cpu", "cuda"):
-        if torch.is_autocast_enabled(device):
-            stack.enter_context(torch.autocast(device, enabled=False))
+    for device in devices:
+        stack.enter_context(torch.autocast(device, enabled=False))
     return stack

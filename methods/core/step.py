@@ -31,8 +31,8 @@ class Accumulated:
     """The Jacobian `[K, P]` at the trunk's parameters."""
     private: list[dict[Tensor, Tensor]]
     """The gradients of each task's own parameters, K of them."""
-    leaves: set[Tensor]
-    """All parameters that were reached."""
+    leaves: dict[Tensor, int]
+    """All parameters that were reached, as keys."""
 
 
 @dataclass
@@ -53,8 +53,10 @@ class Step:
     """The names of all shared parameters that learn."""
     private: list[list[Tensor]]
     """What else each loss reaches."""
-    reached: set[Tensor]
-    """All parameters that the losses or the added terms reach."""
+    stacked: Tensor
+    """Their losses `[K′]`, with their graphs."""
+    reached: dict[Tensor, int]
+    """All parameters that the losses or the added terms reach, as keys."""
     given: list[Tensor]
     """Private parameters that the loop named: those that nothing reaches get a gradient of zero."""
     everything: bool
@@ -89,8 +91,12 @@ def read(
     last: Tensor | None = None,
     reduce: Reduce | None = None,
     accumulated: Accumulated | None = None,
+    place: bool = True,
 ) -> Step:
-    """Check what a loop passes and find out what the losses reach. Raises what `Method.backward` says."""
+    """Check what a loop passes and find out what the losses reach. Raises what `Method.backward` says.
+
+    Without `place` nothing is asked about the features or the last layer.
+    """
     given = scalars(losses, rule.num_tasks)
     for name, tensor in (("features", features), ("last", last)):
         if tensor is not None and not isinstance(tensor, Tensor):
@@ -108,16 +114,17 @@ def read(
     if lists is not None and len(lists) != rule.num_tasks:
         raise ValueError(f"{len(lists)} lists of private parameters were passed for {rule.num_tasks} tasks")
     labelled = _presence(given, present, rule.num_tasks, on_ranks=reduce is not None)
-    values, labelled = _over_ranks(given, labelled, present is not None, lists is not None, reduce, accumulated)
+    stacked = _stacked(given, labelled)
+    values, labelled = _over_ranks(
+        given, stacked, labelled, present is not None, lists is not None, reduce, accumulated
+    )
     tasks = [k for k, is_there in enumerate(labelled) if is_there]
     if len(tasks) < rule.num_tasks:
-        values = values[tasks]
+        values, stacked = values[tasks], stacked[tasks]
     require_finite(rule, "loss", values, tasks)
-    own: list[Tensor] = []
-    for k in tasks:
-        loss = given[k]
-        own.append(values.new_zeros(()) if loss is None else loss)
-    leaves, met = gradients.reached(own, features if rule.measures and rule.at == "features" else None)
+    own = [stacked.new_zeros(()) if (loss := given[k]) is None else loss for k in tasks]
+    at = rule.at if rule.measures and place else "shared"
+    leaves, met = gradients.reached(own, features if at == "features" else None)
     step = Step(
         of=rule.num_tasks,
         tasks=tasks,
@@ -126,9 +133,10 @@ def read(
         trunk=list(names),
         names=names,
         private=[[] for _ in tasks],
-        reached=set(leaves),
+        stacked=stacked,
+        reached=leaves,
         given=[] if lists is None else list(dict.fromkeys(p for own in lists for p in own if p not in names)),
-        everything=lists is not None or reduce is not None or accumulated is not None,
+        everything=lists is not None or reduce is not None,
         features=features,
         last=last,
         reduce=reduce,
@@ -136,15 +144,15 @@ def read(
     )
     for leaf, bits in leaves.items():
         if leaf not in names:
-            for position in range(len(tasks)):
-                if bits >> position & 1:
-                    step.private[position].append(leaf)
+            while bits:
+                step.private[bits.bit_length() - 1].append(leaf)
+                bits ^= 1 << bits.bit_length() - 1
     with_graph = [position for position, loss in enumerate(own) if loss.requires_grad]
-    if rule.measures and rule.at == "features":
+    if at == "features":
         _check_features(rule, step, leaves, met, with_graph)
-    elif rule.measures and rule.at == "last":
+    elif at == "last":
         _check_last(rule, step, leaves, with_graph)
-    if names and tasks and len(with_graph) == len(tasks) and step.reached.isdisjoint(names):
+    if names and tasks and len(with_graph) == len(tasks) and leaves.keys().isdisjoint(names):
         raise DoesNotFitError(f"no loss reaches a shared parameter ({next(iter(names.values()))}, for one)")
     return step
 
@@ -210,8 +218,18 @@ def _presence(
     return found
 
 
+def _stacked(losses: Sequence[Tensor | None], labelled: Sequence[bool]) -> Tensor:
+    """The losses `[K]` with their graphs, zero for who is absent here."""
+    if all(labelled) and all(loss is not None for loss in losses):
+        return torch.stack(losses)  # type: ignore[arg-type]
+    there = next((loss for loss in losses if loss is not None), torch.zeros(()))
+    zero = torch.zeros((), dtype=there.dtype, device=there.device)
+    return torch.stack([loss if on and loss is not None else zero for loss, on in zip(losses, labelled, strict=True)])
+
+
 def _over_ranks(
     losses: Sequence[Tensor | None],
+    stacked: Tensor,
     labelled: list[bool],
     said: bool,
     private_known: bool,
@@ -229,7 +247,9 @@ def _over_ranks(
         for k, loss in enumerate(losses)
         if labelled[k] and loss is not None and not loss.requires_grad and bool(loss != 0) and bool(loss.isfinite())
     ]
-    values = _values(losses, labelled)
+    values = stacked.detach()
+    if values.dtype != torch.float32:
+        values = values.to(torch.promote_types(values.dtype, torch.float32))
     if accumulated is not None:
         values = values + accumulated.values.to(values.device)
         labelled = [now or before for now, before in zip(labelled, accumulated.labelled, strict=True)]
@@ -256,19 +276,6 @@ def _over_ranks(
             "each task's own parameters, or let its loss be total / count.clamp(min=1) where a batch has no label"
         )
     return values, labelled
-
-
-def _values(losses: Sequence[Tensor | None], labelled: Sequence[bool]) -> Tensor:
-    """The losses `[K]`, detached, at least in float32, zero for who is absent."""
-    there = [loss.detach() for loss in losses if loss is not None]
-    if len(there) == len(losses) and all(labelled):
-        values = torch.stack(there)
-    else:
-        zero = torch.zeros((), dtype=there[0].dtype, device=there[0].device) if there else torch.zeros(())
-        values = torch.stack(
-            [loss.detach() if on and loss is not None else zero for loss, on in zip(losses, labelled, strict=True)]
-        )
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _check_features(

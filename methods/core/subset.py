@@ -6,7 +6,7 @@ that took no part are then what they were before.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from .base import Method
 
 
-@contextmanager
-def only(rule: "Method", tasks: Sequence[int]) -> Iterator[None]:
-    """Let `rule` be one for `tasks` alone, inside. All of the tasks: nothing changes.
+def only(rule: "Method", tasks: Sequence[int]) -> AbstractContextManager[None]:
+    """Let `rule` be one for `tasks` alone, inside. If these are all of its tasks nothing changes.
 
     Raises:
         TypeError: what `per_task` names is not there, or its last axis does not have one entry a task.
     """
+    return nullcontext() if len(tasks) == rule.num_tasks else _cut_down(rule, tasks)
+
+
+@contextmanager
+def _cut_down(rule: "Method", tasks: Sequence[int]) -> Iterator[None]:
     count = rule.num_tasks
-    if len(tasks) == count:
-        yield
-        return
     whole = {name: _checked(rule, name) for name in rule.per_task}
     # An optimiser knows a parameter by its identity, so that this stays and what it holds is exchanged.
     held = {name: value.data for name, value in whole.items()}

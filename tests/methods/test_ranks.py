@@ -80,8 +80,8 @@ def case(rule, at="shared", *, carries=False, unlabelled=None, diverges=False, m
     """Say what to train: one of these rules or a variant, where, and with which trouble.
 
     `unlabelled`: half of the batch has no label of a task, whose loss there is a "zero" with a graph,
-    a "constant" without, or nobody has ("nobody"), or a "constant later" than at the first step. Whether the loop `knows` the private
-    parameters of each task and passes them.
+    a "constant" without, or a "constant later" than at the first step; or on no rank at every other step ("nobody").
+    Whether the loop `knows` the private parameters of each task and passes them.
     """
     return locals()
 
