@@ -110,7 +110,7 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
     _check_fit(rules, sets)
     settings = [_Setting(variant, task_set(variant), *_protocol(asked, variant)) for variant in sets]
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    sources = {(variant, rule): _sources(variant, rule) for variant in sets for rule in (None, *rules)}
+    sources = {(variant, rule): sources_of(variant, rule) for variant in sets for rule in (None, *rules)}
     together = tuple(seeds)
     runs: dict[str, Planned] = {}
 
@@ -295,7 +295,7 @@ def _check_fit(rules: Sequence[Variant], sets: Sequence[Variant]) -> None:
             raise UsageError(f"{rule.label} fits none of the task sets: {'; '.join(reasons.values())}")
 
 
-def _sources(task_set: Variant, rule: Variant | None) -> dict[str, str]:
+def sources_of(task_set: Variant, rule: Variant | None) -> dict[str, str]:
     """The digests of all modules that define the numbers of a rule on a task set."""
     entries = [part.entry for part in (*task_set.parts, *(rule.parts if rule else ()))]
     roots = [TRAINING, COMPOSE] if rule else [TRAINING]
