@@ -143,9 +143,9 @@ def test_the_command_prints_a_line_each_and_exits_with_one_if_any_fails(command,
     assert (done.returncode, done.stderr) == (1, "")
     *lines, last = done.stdout.splitlines()
     assert [line[:6].strip() for line in lines].count("FAILS") == 1
-    assert last == "1 of 10 checks fail"
+    assert last == "1 of 16 checks fail"
     good = command("check", "equal", cwd=tmp_path)
-    assert (good.returncode, good.stdout.splitlines()[-1]) == (0, "0 of 10 checks fail")
+    assert (good.returncode, good.stdout.splitlines()[-1]) == (0, "0 of 16 checks fail")
 
 
 @pytest.mark.parametrize(
