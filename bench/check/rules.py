@@ -256,7 +256,7 @@ def repeats(variant: str) -> None:
         if difference > 0:
             raise CheckError(
                 f"not bit for bit: two runs of one seed differ by {difference:.0e}. It may call a routine whose "
-                "rounding depends on where its numbers lie in memory (lstsq, for one): solve the K×K problem in another way"
+                "rounding depends on where its numbers lie in memory (lstsq, for one): solve the problem otherwise"
             )
 
 
