@@ -74,7 +74,11 @@ class Small:
         return {"losses": self.own, "shared": self.shared, "private": self.private, "features": self.features}
 
 
-problem: Problem = Small(Network())  # a type checker holds it against the protocol
+def test_the_tests_own_problem_has_all_that_the_protocol_promises():
+    small = Small(Network())
+    promised = [name for name in vars(Problem) if not name.startswith("_")]
+    assert {"batch", "losses", "validation_losses", "update", "shared", "private", "lr", "optimizer"} <= set(promised)
+    assert all(hasattr(small, name) for name in promised)
 
 
 def train(method, steps=1):
