@@ -274,9 +274,7 @@ def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: T
     expected = [columns] if rule.rule == "combine" else [len(tasks)]
     if list(result.shape) != expected:
         kept = list(result.shape) == [step.of]
-        hint = (
-            ": what it keeps of each task is cut down to the tasks that take part if per_task names it" if kept else ""
-        )
+        hint = ": per_task should name what it keeps of each task, so that absent tasks are left out" if kept else ""
         raise ValueError(f"{name}.{rule.rule} returned {list(result.shape)} instead of {expected}{hint}")
     kind = step.values if rule.rule != "combine" or jacobian is None else jacobian
     result = result.detach().to(kind, copy=True)  # a rule may return what it learns, which is about to change

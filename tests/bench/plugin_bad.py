@@ -113,6 +113,24 @@ class Meddling(Method):
         return losses.sum()
 
 
+class Undeclared(Method):
+    """Keeps something of each task and does not name it."""
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__(num_tasks)
+        self.register_buffer("scale", torch.ones(num_tasks))
+
+    def weigh(self, losses):
+        return self.scale.to(losses)
+
+
+class Rounding(Method):
+    """Remembers nothing, and rounds differently from call to call."""
+
+    def weigh(self, losses):
+        return torch.ones_like(losses) * (1 + (id(object()) + time.perf_counter_ns()) % 3 * 1e-16 * 2)
+
+
 class Boasting(Method):
     """Its weights depend on the tasks' order."""
 

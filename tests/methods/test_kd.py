@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import methods
+from methods.core.base import DoesNotFitError
 
 CHANNELS = 4
 
@@ -219,3 +220,47 @@ def test_what_is_missing_is_said():
         methods.create("kd", num_tasks=2, teachers=[Features()])
     with pytest.raises(methods.UsageError, match="only one can balance"):
         methods.create("mgda+uncertainty", num_tasks=2)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_teachers_are_in_eval_mode_at_each_pass_whatever_was_done_to_them(kind, inputs, mode):
+    """As children of a module that is put in train mode, they would drop out and move their running statistics."""
+    teachers = [Features(kind, seed=10 + k) for k in range(2)]
+    owner = nn.ModuleList(teachers)
+    method = methods.create("kd", num_tasks=2, teachers=teachers, mode=mode)
+    taps = Features(kind, seed=1).eval()(inputs)
+    before = {name: value.clone() for name, value in owner.state_dict().items()}
+    method.extra(inputs, [taps, taps])
+    found = []
+    for change in (owner.eval, owner.train, teachers[0].two.train):
+        change()
+        found.append(method.extra(inputs, [taps, taps]))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    assert all(torch.equal(value, before[name]) for name, value in owner.state_dict().items())
+
+
+class Bare(nn.Module):
+    def forward(self, inputs):
+        return inputs["x"]
+
+
+def test_a_bare_feature_map_is_no_tuple_of_maps(inputs):
+    taps = [(inputs["x"],), (inputs["x"],)]
+    method = methods.create("kd", num_tasks=2, teachers=[Bare(), Bare()])
+    with pytest.raises(DoesNotFitError, match="what teacher 0 returns should be a tuple of feature maps, not a Tensor"):
+        method.extra(inputs, taps)
+
+
+def test_bare_taps_are_no_tuples_of_maps(kind, inputs):
+    method = methods.create("kd", num_tasks=2, teachers=[Features(kind), Features(kind)])
+    with pytest.raises(DoesNotFitError, match=r"taps\[0\] should be a tuple of feature maps, not a Tensor"):
+        method.extra(inputs, [inputs["x"], inputs["x"]])
+
+
+def test_a_task_has_as_many_taps_as_its_teacher(kind, inputs):
+    method = methods.create("kd", num_tasks=2, teachers=[Features(kind), Features(kind)])
+    taps = Features(kind).eval()(inputs)
+    with pytest.raises(DoesNotFitError, match="task 0 has 1 taps, and its teacher returns 2"):
+        method.extra(inputs, [taps[:1], taps])
+    assert not method.adaptors
