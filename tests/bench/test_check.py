@@ -55,7 +55,7 @@ def test_every_claim_of_a_built_in_rule_is_one_that_can_be_tried():
 
 
 FAULTS = [
-    ("Undeclared", "A task without a label", "per_task"),
+    ("Unnamed", "A task without a label", "per_task"),
     ("Rounding", "Two runs of one seed are the same", "not bit for bit: two runs of one seed differ by "),
     ("Unbuilt", "It can be built", "KeyError: 'no'"),
     ("Climbing", "With one task", "the update is -1 times the gradient"),
@@ -113,7 +113,7 @@ FAULTS = [
 WIDE = {
     *("Unbuilt", "Climbing", "Twisting", "Whimsical", "Forgetful", "Dividing", "Overflowing", "Tiring", "Leaving"),
     *("Shifting", "Crowded", "Tapless", "AllShared", "Renaming", "Deaf", "Unscored"),
-    *("Undeclared", "Rounding"),
+    *("Unnamed", "Rounding"),
 }
 """Faults that take more along than what one check is for; each other is one finding."""
 
@@ -167,9 +167,9 @@ def test_the_command_prints_a_line_each_and_exits_with_one_if_any_fails(command,
     assert (done.returncode, done.stderr) == (1, "")
     *lines, last = done.stdout.splitlines()
     assert [line[:6].strip() for line in lines].count("FAILS") == 1
-    assert last == "passed: 8 of 9, 1 not applicable"
+    assert last == "passed: 13 of 14, 2 not applicable"
     good = command("check", "equal", cwd=tmp_path)
-    assert (good.returncode, good.stdout.splitlines()[-1]) == (0, "passed: 10 of 10")
+    assert (good.returncode, good.stdout.splitlines()[-1]) == (0, "passed: 15 of 15, 1 not applicable")
 
 
 @pytest.mark.parametrize(
