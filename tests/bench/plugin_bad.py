@@ -113,7 +113,7 @@ class Meddling(Method):
         return losses.sum()
 
 
-class Unnamed(Method):
+class Secretive(Method):
     """Keeps something of each task and does not name it."""
 
     def __init__(self, num_tasks: int) -> None:

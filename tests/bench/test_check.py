@@ -55,7 +55,7 @@ def test_every_claim_of_a_built_in_rule_is_one_that_can_be_tried():
 
 
 FAULTS = [
-    ("Unnamed", "A task without a label", "per_task"),
+    ("Secretive", "A task without a label", "per_task"),
     ("Rounding", "Two runs of one seed are the same", "not bit for bit: two runs of one seed differ by "),
     ("Unbuilt", "It can be built", "KeyError: 'no'"),
     ("Climbing", "With one task", "the update is -1 times the gradient"),
@@ -113,7 +113,7 @@ FAULTS = [
 WIDE = {
     *("Unbuilt", "Climbing", "Twisting", "Whimsical", "Forgetful", "Dividing", "Overflowing", "Tiring", "Leaving"),
     *("Shifting", "Crowded", "Tapless", "AllShared", "Renaming", "Deaf", "Unscored"),
-    *("Unnamed", "Rounding"),
+    *("Secretive", "Rounding"),
 }
 """Faults that take more along than what one check is for; each other is one finding."""
 
