@@ -83,6 +83,8 @@ def _located(module: str) -> list[tuple[str, Path]]:
         if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
             break
         located.append((name, Path(spec.origin)))
+        if spec.submodule_search_locations is None:  # in a module there are only names; to look would import it
+            break
     return located
 
 

@@ -17,11 +17,11 @@ TRAINING = {
     *(f"bench.training.{part}" for part in ("loop", "meters", "model", "optimiser", "probe", "problem")),
     *(f"bench.training.{part}" for part in ("scoring", "streams", "teachers")),
     *("methods", "methods.core", "tasks", "tasks.core"),
-    *(f"methods.core.{part}" for part in ("base", "compose", "errors", "gradients", "problem", "routes", "step")),
-    "methods.core.subset",
+    *(f"methods.core.{part}" for part in ("base", "errors", "gradients", "problem", "routes", "step", "subset")),
     *("tasks.core.base", "tasks.core.errors", "tasks.core.protocol"),
 }
-"""What trains any rule on any task set."""
+"""What trains anything on any task set."""
+RULE = {"methods.core.compose"}
 SCALES = {
     *("tasks.core.losses", "tasks.core.metrics", "tasks.core.metrics.regression"),
     *("tasks.networks", "tasks.networks.mlp", "tasks.scales"),
@@ -34,10 +34,10 @@ SCENES = {
 MGDA = {"methods.mgda", "methods.core.solvers", "methods.core.solvers.min_norm"}
 KINDS = {
     ("scales", "stl"): TRAINING | SCALES,
-    ("scales", "equal"): TRAINING | SCALES | {"methods.equal"},
-    ("scales", "mgda"): TRAINING | SCALES | MGDA,
-    ("scenes", "equal"): TRAINING | SCENES | {"methods.equal"},
-    ("scenes", "kd+mgda"): TRAINING | SCENES | MGDA | {"methods.equal", "methods.kd"},
+    ("scales", "equal"): TRAINING | RULE | SCALES | {"methods.equal"},
+    ("scales", "mgda"): TRAINING | RULE | SCALES | MGDA,
+    ("scenes", "equal"): TRAINING | RULE | SCENES | {"methods.equal"},
+    ("scenes", "kd+mgda"): TRAINING | RULE | SCENES | MGDA | {"methods.equal", "methods.kd"},
 }
 
 

@@ -1,6 +1,7 @@
 """Imports run one way, and the harness knows no plug-in by name."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,22 @@ def strings(file):
     texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in texts)
     return {node.value for node in constants if isinstance(node.value, str)}
+
+
+def test_no_file_imports_in_a_circle():
+    """Not even by an import inside a function. What is imported for types alone does not count."""
+    root = PACKAGES["bench"].parent
+    modules = {}
+    for package in PACKAGES:
+        for file in files(package):
+            parts = file.relative_to(root).with_suffix("").parts
+            modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    uses = {
+        name: {used for used in imported(file) & modules.keys() if not f"{name}.".startswith(f"{used}.")}
+        for name, file in modules.items()
+    }
+    assert len(uses) > 80
+    list(TopologicalSorter(uses).static_order())  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("package", PACKAGES)
