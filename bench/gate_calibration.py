@@ -189,7 +189,7 @@ def rounded(before: Baseline) -> Baseline:
     methods, tasks = (sorted({cell.asked[name] for cell in before.cells} - {STL}) for name in ("methods", "tasks"))
     [protocol] = {cell.asked["protocol"] for cell in before.cells}
     seeds = sorted({seed for cell in before.cells for seed in cell.seeds})
-    with tempfile.TemporaryDirectory() as folder, mock.patch("bench.training.loop.build_network", larger):
+    with tempfile.TemporaryDirectory() as folder, mock.patch("bench.training.model.build_network", larger):
         run(methods, tasks, seeds, protocol, folder, engine="inline", figures=False)
         store = Store(Path(folder))
         return make_baseline(list(store.records().values()), [], "initial weights larger by a millionth")

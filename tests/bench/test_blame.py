@@ -69,7 +69,6 @@ FAULTS = [
     ({"metric": "normalized_rmse"}, "task 'x': metric 'nrmse' should be a Metric, not a function", 25),
     ({"metric": "normalized_rmse()"}, "normalized_rmse() missing 1 required positional argument: 'train'", 25),
     ({"metric": "Metric(torch.nn.Identity, 1, 0.0)"}, "higher_is_better should be True or False, not an int", 25),
-    ({"before": "import nowhere"}, "ModuleNotFoundError: No module named 'nowhere'", 8),
     ({"constructor": "self.data = {}['x']"}, "KeyError: 'x'", 16),
     ({"constructor": "self.data.x = 3"}, "AttributeError: 'Mine' object has no attribute 'data'", 16),
     ({"constructor": "raise SystemExit(0)"}, "SystemExit: 0", 16),
@@ -85,6 +84,12 @@ FAULTS = [
 @pytest.mark.parametrize(("fault", "said", "line"), FAULTS, ids=[said for _, said, _ in FAULTS])
 def test_a_fault_is_one_line_with_file_and_line(run, fault, said, line):
     assert run(**fault) == (2, f"error: mine.py:Mine: {said} (mine.py:{line})\n")
+
+
+def test_a_file_that_cannot_be_imported_is_one_line_with_its_line(run):
+    code, said = run(before="import nowhere")
+    assert (code, said.count("\n")) == (2, 1)
+    assert said.endswith("mine.py cannot be imported: ModuleNotFoundError: No module named 'nowhere' (line 8)\n")
 
 
 def test_what_a_constructor_has_against_an_option_is_said_of_the_option(run):

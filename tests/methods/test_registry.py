@@ -608,7 +608,7 @@ def test_text_to_part_to_text_is_the_identity(name, values):
     kind=st.sampled_from([str, str | None, list[str], tuple[str, ...], float, int | None, list[float]]), data=st.data()
 )
 def test_value_to_text_to_value_is_the_identity(kind, data):
-    value = data.draw(st.from_type(kind).filter(lambda v: v == v and "\0" not in str(v)))
+    value = data.draw(st.from_type(kind).filter(lambda v: "nan" not in str(v) and "\0" not in str(v)))
     option = Option(kind)
     text = option.write(value)
     [item] = names.read(f"x[y={text}]").options.values()
