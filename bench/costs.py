@@ -23,7 +23,7 @@ from bench.records import CostRecord, RunRecord, StepCost
 from bench.spec import STL, RunSpec, digest
 from bench.training.loop import Run
 from bench.training.meters import wait
-from bench.training.streams import batch_order, build_network
+from bench.training.streams import build_network, make_repeatable
 
 ROUNDS = 20
 STEPS = 5
@@ -113,6 +113,7 @@ class Steps:
         first = asked[0][0]
         torch.set_num_threads(first.protocol.threads)
         self.fabric = Fabric(accelerator=device, devices=1, precision=first.precision)  # type: ignore[arg-type]
+        make_repeatable(self.fabric.device)
         self.runs = [_build(self.fabric, spec, taught) for spec, taught in asked]
         self.take = [_taking(run) for run in self.runs]
         for take in self.take:
@@ -142,7 +143,7 @@ def _build(fabric: Fabric, spec: RunSpec, taught: bool) -> Run:
 
 def _taking(run: Run) -> Callable[[], None]:
     """Take the next step each time; after the last batch of the protocol the first."""
-    order = itertools.cycle(batch_order(run.spec, run.examples))
+    order = itertools.cycle(run.order)
     return lambda: run.step(next(order))
 
 

@@ -13,15 +13,18 @@ from torch import Tensor
 
 from bench.spec import STL, Cost, Point, Result, RunSpec, Score
 from bench.training import probe
-from bench.training.meters import Clock, Passes
+from bench.training.meters import Clock, Passes, peak_memory, reset_peak_memory
 from bench.training.optimiser import build_optimiser, build_schedule
 from bench.training.scoring import Scores, examples_at_once, finite, losses, score
-from bench.training.streams import batch_order, build_network, seed_global, stream
+from bench.training.streams import batch_order, build_network, make_repeatable, seed_global, stream
 from bench.training.teachers import Teacher
 from methods.core import gradients
 from methods.core.base import DivergedError, DoesNotFitError, Method, is_finite
 from methods.core.gradients import Reduce
 from tasks.core.base import Outputs, Task, TaskSet
+
+ON_DEVICE = 8
+"""Training data that takes at most this part (an eighth) of a GPU's memory is copied there before the first step."""
 
 State = dict[str, Tensor]
 Rule = Callable[..., Method]
@@ -81,6 +84,7 @@ class Run:
     ) -> None:
         self.fabric, self.spec, self.protocol, self.task_set = fabric, spec, spec.protocol, task_set
         self.tasks: list[Task] = [task_set.task(name) for name in spec.tasks]
+        reset_peak_memory(fabric.device)
         self.network = build_network(spec, task_set).to(fabric.device)
         self.shared = [(name, p) for name, p in self.network.shared if p.requires_grad]
         networks = [
@@ -96,8 +100,10 @@ class Run:
         self.reduce: Reduce | None = fabric.all_reduce if self.ranks > 1 else None  # type: ignore[assignment]
         self.at_once = examples_at_once(self.network, task_set, fabric.device, fabric.autocast)
         self.passes, self.clock = Passes(self.network, networks), Clock(fabric.device)
-        self.data = task_set.splits["train"]
-        self.examples = len(next(iter(self.data.values())))
+        self.data = _at_hand(task_set.splits["train"], fabric.device)
+        first = next(iter(self.data.values()))
+        self.examples = len(first)
+        self.order = batch_order(spec, self.examples).to(first.device)
         self.steps = 0
         self.points: list[Point] = []
         # Kept as they come and averaged when asked for: no arithmetic between points.
@@ -112,7 +118,7 @@ class Run:
         protocol = self.protocol
         if checkpoint is not None and (state := checkpoint.load()) is not None:
             self.load_state(state)
-        order = batch_order(self.spec, self.examples)[:, self.fabric.global_rank :: self.ranks]
+        order = self.order[:, self.fabric.global_rank :: self.ranks]
         points = {-(-protocol.steps * (i + 1) // protocol.points) for i in range(protocol.points)}
         self.clock.turn("training")
         for step in range(self.steps, protocol.steps):
@@ -227,14 +233,13 @@ class Run:
     def cost(self) -> Cost:
         """Return what the run has taken so far."""
         seconds, steps = self.clock.seconds, self.steps
-        cuda = self.fabric.device.type == "cuda"
         return Cost(
             step_seconds=seconds["training"] / steps if steps else None,
             evaluation_seconds=seconds["evaluation"],
             probe_seconds=seconds["probe"],
             total_seconds=sum(seconds.values()),
             passes={what: count / steps for what, count in self.passes.counts.items()} if steps else {},
-            peak_memory=torch.cuda.max_memory_allocated(self.fabric.device) if cuda else None,
+            peak_memory=peak_memory(self.fabric.device),
         )
 
     def _backward(
@@ -306,6 +311,15 @@ class Run:
         )
 
 
+def _at_hand(columns: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return the columns where batches are taken from them: on the device, unless they take too much of its memory."""
+    if device.type != "cuda":
+        return columns
+    size = sum(column.nbytes for column in columns.values())
+    fits = size * ON_DEVICE <= torch.cuda.get_device_properties(device).total_memory
+    return {name: column.to(device) for name, column in columns.items()} if fits else columns
+
+
 def _train(
     fabric: Fabric,
     spec: RunSpec,
@@ -315,7 +329,7 @@ def _train(
     checkpoint: Checkpoint | None,
 ) -> tuple[Result, Cost, State | None]:
     torch.set_num_threads(spec.protocol.threads)
-    torch.backends.cudnn.deterministic = True
+    make_repeatable(fabric.device)
     try:
         run = Run(fabric, spec, task_set(), rule, teachers)
     except DoesNotFitError as problem:

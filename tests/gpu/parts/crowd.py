@@ -1,0 +1,45 @@
+"""Small networks, seed by seed in one process against several processes that share the card."""
+
+import multiprocessing
+import time
+
+import torch
+from parts.harness import harness
+
+from bench.training.meters import wait
+from bench.training.streams import make_repeatable
+from tasks.scales import Scales
+
+
+def run(notes, device, small):
+    steps = 20 if small else 300
+    alone = None
+    for processes in (2,) if small else (1, 2, 4, 8):
+        context = multiprocessing.get_context("spawn")
+        barrier, results = context.Barrier(processes), context.Queue()
+        members = [context.Process(target=member, args=(device, steps, barrier, results)) for _ in range(processes)]
+        for one in members:
+            one.start()
+        seconds = max(results.get(timeout=60) for _ in members)
+        for one in members:
+            one.join()
+        rate = processes * steps / seconds
+        alone = alone or rate
+        notes.row("scales, equal weights", processes=processes, steps_a_second=rate, times_one_process=rate / alone)
+    notes.check("several processes share the device", True)
+
+
+def member(device, steps, barrier, results):
+    """Train for some steps once everybody is ready, and tell how many seconds they took."""
+    torch.set_num_threads(1)
+    make_repeatable(torch.device(device))
+    run = harness(Scales(), "equal", device)
+    for _ in range(3):
+        run.step(run.order[0])
+    wait(run.fabric.device)
+    barrier.wait(timeout=60)
+    begin = time.perf_counter()
+    for step in range(steps):
+        run.step(run.order[step])
+    wait(run.fabric.device)
+    results.put(time.perf_counter() - begin)
