@@ -10,7 +10,7 @@ The exit code is 0 if every part ended and every check holds, 1 if not, and 2 if
 import argparse
 import contextlib
 import importlib
-import importlib.util
+import importlib.metadata
 import json
 import os
 import signal
@@ -18,11 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
-
 
 from notes import Notes, markdown, tally  # noqa: E402
 
@@ -30,23 +32,8 @@ PARTS = {"rules": 100, "bytes": 100, "loops": 50, "command": 130, "copies": 60, 
 """The parts in order, and the seconds after which each is stopped."""
 TOTAL = 470
 """Seconds after which no part goes on, so that all fits into eight minutes."""
-NEEDED = {  # module: distribution
-    "torch": "torch",
-    "lightning_fabric": "lightning-fabric",
-    "torchmetrics": "torchmetrics",
-    "numpy": "numpy",
-    "scipy": "scipy",
-    "sklearn": "scikit-learn",
-    "pandas": "pandas",
-    "pydantic": "pydantic",
-    "safetensors": "safetensors",
-    "typer": "typer",
-    "rich": "rich",
-    "jinja2": "jinja2",
-    "matplotlib": "matplotlib",
-    "seaborn": "seaborn",
-    "huggingface_hub": "huggingface-hub",
-}
+UNUSED = {"datasets", "huggingface-hub", "torch"}
+"""Of the declared packages, those for sets of the hub, which nothing here reads; and torch, whose needs came with it."""
 
 
 def main():
@@ -55,11 +42,30 @@ def main():
         part = importlib.import_module(f"parts.{asked.part}")
         part.run(Notes(asked.out), asked.device, asked.small)
         return 0
-    missing = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        print(f"missing: {' '.join(missing)} (tests/gpu/README.md says how to bring them as wheels)", file=sys.stderr)
+    if lacking := missing():
+        print(f"missing: {', '.join(lacking)} (tests/gpu/README.md says how to bring them as wheels)", file=sys.stderr)
         return 2
     return everything(asked)
+
+
+def missing():
+    """Return the packages that the project and its packages need and that are not here, or too old."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    lacking, seen, waiting = [], set(), [Requirement(text) for text in declared]
+    while waiting:
+        needed = waiting.pop()
+        if needed.name in seen | UNUSED or (needed.marker and not needed.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(needed.name)
+        try:
+            here = importlib.metadata.version(needed.name)
+        except importlib.metadata.PackageNotFoundError:
+            lacking.append(str(needed))
+            continue
+        if not needed.specifier.contains(here, prereleases=True):
+            lacking.append(f"{needed} (here is {here})")
+        waiting += [Requirement(text) for text in importlib.metadata.requires(needed.name) or ()]
+    return lacking
 
 
 def arguments():

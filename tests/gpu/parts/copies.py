@@ -78,7 +78,7 @@ def counted(device):
         finally:
             torch.cuda.set_sync_debug_mode("default")
     for one in caught:
-        if "synchroniz" in str(one.message):
+        if "called a synchronizing" in str(one.message):
             places[spot(one.filename, one.lineno)] += 1
 
 
