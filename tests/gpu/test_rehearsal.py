@@ -40,9 +40,9 @@ def test_the_script_prints_a_line_a_part_and_leaves_figures_and_a_summary(tmp_pa
 def test_a_part_that_fails_is_said_and_stops_nobody(tmp_path, monkeypatch):
     """A machine without CUDA: parts crash on it."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    done = start(tmp_path, "--only", "copies,crowd", "--device", "cuda")
+    done = start(tmp_path, "--only", "copies,loops", "--device", "cuda")
     assert done.returncode == 1
-    assert [line.partition(" (")[0] for line in done.stdout.splitlines()] == ["copies: crashed", "crowd: crashed"]
+    assert [line.partition(" (")[0] for line in done.stdout.splitlines()] == ["copies: crashed", "loops: crashed"]
     assert "Error" in (tmp_path / "log.txt").read_text()
 
 

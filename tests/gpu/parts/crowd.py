@@ -23,18 +23,27 @@ def run(notes, device, small):
         members = [context.Process(target=member, args=(device, steps, barrier, results)) for _ in range(processes)]
         for one in members:
             one.start()
-        seconds = max(results.get(timeout=WAIT) for _ in members)
         for one in members:
             one.join()
         codes = {one.exitcode for one in members}
-        notes.check(f"{processes} processes share the device", codes == {0}, f"exit codes {codes}")
-        rate = processes * steps / seconds
-        alone = alone or rate
-        notes.row("scales, equal weights", processes=processes, steps_a_second=rate, times_one_process=rate / alone)
+        notes.check(f"{processes} processes train on the device at once", codes == {0}, f"exit codes {codes}")
+        if codes == {0}:
+            rate = processes * steps / max(results.get(timeout=WAIT) for _ in members)
+            alone = alone or rate
+            notes.row("scales, equal weights", processes=processes, steps_a_second=rate, times_the_first=rate / alone)
 
 
 def member(device, steps, barrier, results):
-    """Train for some steps once everybody is ready, and tell how many seconds they took."""
+    """Take part, or tell the others at once that this process cannot."""
+    try:
+        results.put(train(device, steps, barrier))
+    except Exception:
+        barrier.abort()
+        raise
+
+
+def train(device, steps, barrier):
+    """Train for some steps once everybody is ready; return how many seconds they took."""
     torch.set_num_threads(1)
     make_repeatable(torch.device(device))
     run = harness(Scales(), "equal", device)
@@ -46,4 +55,4 @@ def member(device, steps, barrier, results):
     for step in range(steps):
         run.step(run.order[step])
     wait(run.fabric.device)
-    results.put(time.perf_counter() - begin)
+    return time.perf_counter() - begin
