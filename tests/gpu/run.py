@@ -33,7 +33,7 @@ PARTS = {"rules": 100, "bytes": 100, "loops": 50, "command": 130, "copies": 60, 
 TOTAL = 470
 """Seconds after which no part goes on, so that all fits into eight minutes."""
 UNUSED = {"datasets", "huggingface-hub", "torch"}
-"""Declared packages that are not looked for: two for sets of the hub, which nothing here reads; torch is there anyway."""
+"""Declared packages that are not looked for: two for sets of the hub, which nothing here reads, and torch itself."""
 
 
 def main():

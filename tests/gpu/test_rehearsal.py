@@ -28,13 +28,13 @@ def start(out, *more):
 
 
 def test_the_script_prints_a_line_a_part_and_leaves_figures_and_a_summary(tmp_path):
-    done = start(tmp_path, "--only", "loops")
+    done = start(tmp_path, "--only", "copies")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("loops: ok, ")
+    assert done.stdout.startswith("copies: ok, ")
     found = json.loads((tmp_path / "figures.json").read_text())
-    assert found["parts"]["loops"]["ended"] == "ok"
+    assert found["parts"]["copies"]["ended"] == "ok"
     assert found["machine"]["torch"]
-    assert "| loops | ok |" in (tmp_path / "summary.md").read_text("utf-8")
+    assert "| copies | ok |" in (tmp_path / "summary.md").read_text("utf-8")
 
 
 def test_a_part_that_fails_is_said_and_stops_nobody(tmp_path, monkeypatch):
