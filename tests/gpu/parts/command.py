@@ -1,4 +1,4 @@
-"""Runs through the command line: two workers on one card, killed half-way and resumed by the same command."""
+"""Runs through the command line: two workers on one card, killed in the middle and resumed by the same command."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ def run(notes, device, small):
         folder = Path(name)
         tasks, seeds = "scales[tasks=2]", "1" if small else "2"
         asked = ["--tasks", tasks, "--seeds", seeds, "--protocol", "smoke" if small else "quick", "--workers", "2"]
-        asked += ["--methods", METHODS, "--accelerator", device, "--no-figures", "--checkpoint-every", "5"]
+        asked += ["--methods", METHODS, "--accelerator", device, "--no-figures", "--checkpoint-every", "5" if small else "50"]
 
         begin = time.monotonic()
         most = watch(start(folder / "whole", asked), folder / "whole")
@@ -32,12 +32,12 @@ def run(notes, device, small):
             return
 
         process = start(folder / "killed", asked)
-        watch(process, folder / "killed", until=len(records) // 2)
+        watch(process, folder / "killed", until=len(records) // 3)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         time.sleep(2)
         kept = len(read(folder / "killed"))
-        notes.check("the kill came half-way", 0 < kept < len(records), f"{kept} of {len(records)} runs were there")
+        notes.check("the kill came in the middle", 0 < kept < len(records), f"{kept} of {len(records)} runs were there")
         left = working(folder / "killed")
         notes.check("no worker outlives the command", not left, f"{left} do" if left else "")
         begin = time.monotonic()
