@@ -115,6 +115,8 @@ class Steps:
         self.fabric = Fabric(accelerator=device, devices=1, precision=first.precision)  # type: ignore[arg-type]
         make_repeatable(self.fabric.device)
         self.runs = [_build(self.fabric, spec, taught) for spec, taught in asked]
+        for run in self.runs[1:]:
+            run.data = self.runs[0].data  # one copy on the device serves all
         self.take = [_taking(run) for run in self.runs]
         for take in self.take:
             take()

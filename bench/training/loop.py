@@ -24,7 +24,7 @@ from methods.core.gradients import Reduce
 from tasks.core.base import Outputs, Task, TaskSet
 
 ON_DEVICE = 8
-"""Training data that takes at most this part (an eighth) of a GPU's memory is copied there before the first step."""
+"""Training data is copied to a GPU before the first step if it takes at most this part (an eighth) of the free memory."""
 
 State = dict[str, Tensor]
 Rule = Callable[..., Method]
@@ -99,11 +99,11 @@ class Run:
         self.ranks = fabric.world_size
         self.reduce: Reduce | None = fabric.all_reduce if self.ranks > 1 else None  # type: ignore[assignment]
         self.at_once = examples_at_once(self.network, task_set, fabric.device, fabric.autocast)
-        self.passes, self.clock = Passes(self.network, networks), Clock(fabric.device)
         self.data = _at_hand(task_set.splits["train"], fabric.device)
         first = next(iter(self.data.values()))
         self.examples = len(first)
         self.order = batch_order(spec, self.examples).to(first.device)
+        self.passes, self.clock = Passes(self.network, networks), Clock(fabric.device)
         self.steps = 0
         self.points: list[Point] = []
         # Kept as they come and averaged when asked for: no arithmetic between points.
@@ -315,8 +315,8 @@ def _at_hand(columns: dict[str, Tensor], device: torch.device) -> dict[str, Tens
     """Return the columns where batches are taken from them: on the device, unless they take too much of its memory."""
     if device.type != "cuda":
         return columns
-    size = sum(column.nbytes for column in columns.values())
-    fits = size * ON_DEVICE <= torch.cuda.get_device_properties(device).total_memory
+    free, _ = torch.cuda.mem_get_info(device)
+    fits = ON_DEVICE * sum(column.nbytes for column in columns.values()) <= free
     return {name: column.to(device) for name, column in columns.items()} if fits else columns
 
 

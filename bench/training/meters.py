@@ -23,6 +23,7 @@ def wait(device: torch.device) -> None:
 def reset_peak_memory(device: torch.device) -> None:
     """Begin to measure the peak anew: an earlier run of this process had its own."""
     if device.type == "cuda":
+        torch.cuda.init()  # without it there is nothing to reset, which torch calls an error
         torch.cuda.reset_peak_memory_stats(device)
 
 

@@ -18,7 +18,15 @@ def run(notes, device, small):
         folder = Path(name)
         tasks, seeds = "scales[tasks=2]", "1" if small else "2"
         asked = ["--tasks", tasks, "--seeds", seeds, "--protocol", "smoke" if small else "quick", "--workers", "2"]
-        asked += ["--methods", METHODS, "--accelerator", device, "--no-figures", "--checkpoint-every", "5" if small else "50"]
+        asked += [
+            "--methods",
+            METHODS,
+            "--accelerator",
+            device,
+            "--no-figures",
+            "--checkpoint-every",
+            "5" if small else "50",
+        ]
 
         begin = time.monotonic()
         most = watch(start(folder / "whole", asked), folder / "whole")
