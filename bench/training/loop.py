@@ -24,7 +24,7 @@ from methods.core.gradients import Reduce
 from tasks.core.base import Outputs, Task, TaskSet
 
 ON_DEVICE = 8
-"""Training data is copied to a GPU before the first step if it takes at most this part (an eighth) of the free memory."""
+"""Training data is copied to a GPU before the first step if this many times its size is free there."""
 
 State = dict[str, Tensor]
 Rule = Callable[..., Method]
