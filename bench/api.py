@@ -160,15 +160,25 @@ def _require_files(*asked: Names) -> None:
 
 
 def _places(todo: Sequence[Planned], workers: int | str) -> dict[str, Any]:
-    """How many workers, and a GPU for each where the runs want one."""
-    import torch
-
-    gpus = [str(i) for i in range(torch.cuda.device_count())] if todo[0].parts.device == "cuda" else []
+    """How many workers, and the GPUs of each where the runs want them. More workers than GPUs share them in turn."""
+    kind, _, devices = todo[0].parts.device.partition("×")
+    each = int(devices or 1)
+    gpus = _gpus() if kind == "cuda" else []
+    places = [",".join(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(planned.spec.protocol.threads for planned in todo)
-    most = len(gpus) or max(1, cores // threads)
+    most = len(places) or max(1, cores // (threads * each))
     chosen = min(int(most if workers == "auto" else workers), len(todo))
-    return {"workers": chosen, "gpus": gpus[:chosen]}
+    return {"workers": chosen, "gpus": [places[i % len(places)] for i in range(chosen)] if places else []}
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them (by number, or by UUID)."""
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in visible.split(",")][:count] if visible else [str(i) for i in range(count)]
 
 
 def report(

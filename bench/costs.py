@@ -23,7 +23,7 @@ from bench.records import CostRecord, RunRecord, StepCost
 from bench.spec import STL, RunSpec, digest
 from bench.training.loop import Run
 from bench.training.meters import wait
-from bench.training.streams import batch_order, build_network
+from bench.training.streams import build_network, make_repeatable
 from methods.core.compose import compose
 from methods.core.registry import Variant
 
@@ -113,7 +113,10 @@ class Steps:
         first = asked[0][0]
         torch.set_num_threads(first.protocol.threads)
         self.fabric = Fabric(accelerator=device, devices=1, precision=first.precision)  # type: ignore[arg-type]
+        make_repeatable(self.fabric.device)
         self.runs = [_build(self.fabric, *member) for member in asked]
+        for run in self.runs[1:]:
+            run.model.columns = self.runs[0].model.columns  # one copy on the device serves all
         self.take = [_taking(run) for run in self.runs]
         for take in self.take:
             take()
@@ -142,7 +145,7 @@ def _build(fabric: Fabric, spec: RunSpec, variant: Variant, rule: Variant | None
 
 def _taking(run: Run) -> Callable[[], None]:
     """Take the next step each time; after the last batch of the protocol the first."""
-    order = itertools.cycle(batch_order(run.spec, run.model.examples("train")))
+    order = itertools.cycle(run.model.order(run.spec, "train"))
     return lambda: run.step(next(order))
 
 

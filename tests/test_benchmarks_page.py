@@ -126,6 +126,12 @@ def test_an_empty_folder_is_called_so(tmp_path):
     assert refusal(tmp_path).endswith("has no session of benchmarks: `tox -e bench` adds one")
 
 
+def test_what_was_found_on_a_gpu_is_not_taken_for_a_session(tmp_path):
+    (stored(tmp_path, session()) / "gpu").mkdir()
+    (tmp_path / "gpu" / "figures.json").write_text("{}")
+    assert len(read(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "{}", json.dumps({**session(), "benchmarks": [{}]})])
 def test_a_file_that_is_no_session_is_named(tmp_path, content):
     (tmp_path / "0001.json").write_text(content)
@@ -140,7 +146,7 @@ def test_the_page_that_is_kept_is_of_the_latest_session_that_is_kept():
 
 
 def test_what_is_kept_names_no_host_no_user_and_no_folder():
-    files = list(KEPT.rglob("*.json"))
+    files = [file for file in KEPT.rglob("*.json") if file.parent.name != "gpu"]
     assert files
     for file in files:
         kept = json.loads(file.read_bytes())

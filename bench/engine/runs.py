@@ -11,6 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import OutOfMemoryError
 
 from bench.catalogue import task_set
@@ -113,6 +114,10 @@ def environment() -> dict[str, Any]:
             versions[name] = "not installed"
     hardware = {"machine": platform.machine(), "system": platform.system(), "processor": _processor()}
     hardware["cores"] = str(os.cpu_count())
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)  # a worker sees no other
+        hardware |= {"gpu": card.name, "gpu memory": f"{card.total_memory / 2**30:.0f} GiB"}
+        versions["cuda"] = str(torch.version.cuda)
     return {"commit": _commit(), "versions": versions, "hardware": hardware}
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from bench.spec import STL, Cost, Point, Result, RunSpec, Score
 from bench.training import probe
-from bench.training.meters import Clock, Passes
+from bench.training.meters import Clock, Passes, peak_memory, reset_peak_memory
 from bench.training.model import Batch, Model
 from bench.training.optimiser import build_optimiser, build_schedule
 from bench.training.problem import StepProblem
 from bench.training.scoring import Scores, finite
-from bench.training.streams import batch_order, dropout_seed, seed_global, stream
+from bench.training.streams import dropout_seed, make_repeatable, seed_global, stream
 from bench.training.teachers import Teacher
 from methods.core import gradients
 from methods.core.base import DivergedError, DoesNotFitError, Method, is_finite
@@ -81,6 +81,7 @@ class Run:
         self, fabric: Fabric, spec: RunSpec, task_set: TaskSet, rule: Rule | None, teachers: Sequence[State]
     ) -> None:
         self.spec, self.protocol = spec, spec.protocol
+        reset_peak_memory(fabric.device)
         self.model = Model(fabric, spec, task_set)
         networks = [
             Teacher(task_set.network((task,)), task, state).to(fabric.device)
@@ -104,7 +105,7 @@ class Run:
         protocol = self.protocol
         if checkpoint is not None and (state := checkpoint.load()) is not None:
             self.load_state(state)
-        order = batch_order(self.spec, self.model.examples("train"))[:, self.model.own_share]
+        order = self.model.order(self.spec, "train")
         points = {-(-protocol.steps * (i + 1) // protocol.points) for i in range(protocol.points)}
         self.clock.turn("training")
         for step in range(self.steps, protocol.steps):
@@ -211,14 +212,13 @@ class Run:
     def cost(self) -> Cost:
         """Return what the run has taken so far."""
         seconds, steps = self.clock.seconds, self.steps
-        device = self.model.fabric.device
         return Cost(
             step_seconds=seconds["training"] / steps if steps else None,
             evaluation_seconds=seconds["evaluation"],
             probe_seconds=seconds["probe"],
             total_seconds=sum(seconds.values()),
             passes={what: count / steps for what, count in self.passes.counts.items()} if steps else {},
-            peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+            peak_memory=peak_memory(self.model.fabric.device),
         )
 
     def _backward(self, problem: StepProblem, values: Tensor) -> Tensor | None:
@@ -272,7 +272,7 @@ def _train(
     checkpoint: Checkpoint | None,
 ) -> tuple[Result, Cost, State | None]:
     torch.set_num_threads(spec.protocol.threads)
-    torch.backends.cudnn.deterministic = True
+    make_repeatable(fabric.device)
     try:
         run = Run(fabric, spec, task_set(), rule, teachers)
     except DoesNotFitError as problem:

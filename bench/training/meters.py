@@ -21,6 +21,18 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin to measure the peak anew: an earlier run of this process had its own."""
+    if device.type == "cuda":
+        torch.cuda.init()  # without it there is nothing to reset, which torch calls an error
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Return the most bytes that tensors took on the GPU at once since the reset; None on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
 @dataclass
 class Clock:
     """Seconds spent in the parts of a run. One part runs at a time."""

@@ -11,9 +11,12 @@ from torch.func import functional_call
 
 from bench.spec import RunSpec
 from bench.training.scoring import Scores, examples_at_once, losses, score, stacked
-from bench.training.streams import build_network
+from bench.training.streams import batch_order, build_network
 from methods.core.gradients import Reduce
 from tasks.core.base import Outputs, Task, TaskSet
+
+ON_DEVICE = 8
+"""Training data is copied to a GPU before the first step if this many times its size is free there."""
 
 Batch = Mapping[str, Tensor]
 
@@ -39,8 +42,7 @@ class Model:
         self.private = [[p for p in self.network.private(name) if p.requires_grad] for name in spec.tasks]
         self.ranks = fabric.world_size
         self.reduce: Reduce | None = fabric.all_reduce if self.ranks > 1 else None  # type: ignore[assignment]
-        self.own_share = slice(fabric.global_rank, None, self.ranks)
-        """Which examples of a batch are this rank's."""
+        self.columns = {**task_set.splits, "train": _at_hand(task_set.splits["train"], fabric.device)}
         self.at_once = examples_at_once(self.network, task_set, fabric.device, fabric.autocast)
         self.network.train()
 
@@ -49,13 +51,15 @@ class Model:
         """The weight of the last shared layer."""
         return self.network.last
 
-    def examples(self, split: str) -> int:
-        """Return the number of examples of a split."""
-        return len(next(iter(self.task_set.splits[split].values())))
+    def order(self, spec: RunSpec, split: str, *names: str) -> Tensor:
+        """Return this rank's examples of every batch of a split `[steps, examples]`, where its columns are."""
+        first = next(iter(self.columns[split].values()))
+        whole = batch_order(spec, len(first), *names).to(first.device)
+        return whole[:, self.fabric.global_rank :: self.ranks]
 
     def batch(self, split: str, chosen: Tensor) -> dict[str, Tensor]:
         """Return the `chosen` examples of a split, on the run's device."""
-        return {name: column[chosen].to(self.fabric.device) for name, column in self.task_set.splits[split].items()}
+        return {name: column[chosen].to(self.fabric.device) for name, column in self.columns[split].items()}
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """Return the columns of a batch that a network may see."""
@@ -102,3 +106,12 @@ class Model:
             device=self.fabric.device,
             autocast=self.fabric.autocast,
         )
+
+
+def _at_hand(columns: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return the columns where batches are taken from them: on the device, unless they take too much of its memory."""
+    if device.type != "cuda":
+        return columns
+    free, _ = torch.cuda.mem_get_info(device)
+    fits = ON_DEVICE * sum(column.nbytes for column in columns.values()) <= free
+    return {name: column.to(device) for name, column in columns.items()} if fits else columns

@@ -8,7 +8,7 @@ from torch import Tensor, optim
 
 from bench.spec import RunSpec
 from bench.training.model import Batch, Model
-from bench.training.streams import batch_order, dropout_seed, seed_global, stream
+from bench.training.streams import dropout_seed, seed_global, stream
 from methods.core.base import DivergedError, is_finite
 
 
@@ -100,6 +100,6 @@ class StepProblem:
     def _drawn(self, split: str, name: str) -> Batch:
         """This step's batch of a split from the stream `name`."""
         if name not in self._batches:
-            order = batch_order(self._spec, self._model.examples(split), name)
-            self._batches[name] = self._model.batch(split, order[self._step][self._model.own_share])
+            order = self._model.order(self._spec, split, name)
+            self._batches[name] = self._model.batch(split, order[self._step])
         return self._batches[name]

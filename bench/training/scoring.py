@@ -53,9 +53,9 @@ def score(
                 inputs = task.metric_inputs(outputs.predictions[task.name].float(), batch[task.target])
                 for metric in metrics[task.name].values():
                     metric.update(*inputs)
-        scores = {task: {name: number(m.compute()) for name, m in own.items()} for task, own in metrics.items()}
+        computed = {task: {name: metric.compute() for name, metric in own.items()} for task, own in metrics.items()}
     network.train()
-    return scores, (total / count.clamp(min=1)).float()
+    return _numbers(computed, device), (total / count.clamp(min=1)).float()
 
 
 def examples_at_once(
@@ -89,6 +89,13 @@ def stacked(counts: Sequence[Tensor | float], device: torch.device) -> Tensor:
 def number(value: Tensor) -> float | None:
     """Return a tensor's one value, or None if it is not finite."""
     return finite(value.item())
+
+
+def _numbers(computed: Mapping[str, Mapping[str, Tensor]], device: torch.device) -> Scores:
+    """Return the values of single-valued tensors, copied from the device together."""
+    values = [value.reshape(()).to(device, torch.float64) for own in computed.values() for value in own.values()]
+    numbers = iter(torch.stack(values).tolist() if values else ())
+    return {task: {name: finite(next(numbers)) for name in own} for task, own in computed.items()}
 
 
 def finite(value: float) -> float | None:

@@ -1,6 +1,7 @@
 """Named streams of random numbers: a seed fixes initial weights, batch order and dropout, the same for every method."""
 
 import hashlib
+import os
 from functools import lru_cache
 
 import torch
@@ -57,4 +58,20 @@ def seed_global(seed: int, device: torch.device) -> None:
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def make_repeatable(device: torch.device) -> None:
+    """Let this process compute the same bytes each time on a device of this kind, and float32 in float32.
+
+    On CUDA the fastest kernels may add in any order, and convolutions of float32 numbers round them to TF32 by default.
+    An operation that has no deterministic kernel there warns and goes on.
+    """
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Nothing here reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # the module has it

@@ -15,8 +15,10 @@ def cross_entropy(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         IndexError: a class is neither −1 nor one of the C.
     """
     require_logits(prediction, target)
-    total = functional.cross_entropy(prediction, target, ignore_index=IGNORE, reduction="sum")
-    return total, (target != IGNORE).sum()
+    count = (target != IGNORE).sum()
+    if prediction.is_cuda:  # its sum over locations adds in an order that changes from call to call
+        return functional.cross_entropy(prediction, target, ignore_index=IGNORE, reduction="none").sum(), count
+    return functional.cross_entropy(prediction, target, ignore_index=IGNORE, reduction="sum"), count
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, int]:

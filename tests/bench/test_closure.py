@@ -4,13 +4,16 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import PROJECT
 
+import bench
 import methods
 from bench.catalogue import parse_task_set
 from bench.plan import sources_of
+
+PROJECT = Path(bench.__file__).parent.parent
 
 TRAINING = {
     *("bench", "bench.spec", "bench.training"),
@@ -56,6 +59,7 @@ def test_the_modules_that_a_run_depends_on_are_these(task_set, method):
 RUNS = ("scales stl", "scales equal", "scales mgda", "digits equal", "scenes kd", "scenes mgda")
 SCRIPT = """
 import json, sys
+import bench
 import methods
 from bench.catalogue import parse_task_set
 from bench.plan import sources_of

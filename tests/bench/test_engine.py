@@ -9,6 +9,7 @@ import torch
 
 from bench import cli
 from bench.catalogue import task_set
+from bench.engine.runs import environment
 from bench.spec import STL
 from bench.store import Store
 
@@ -163,3 +164,12 @@ def test_a_record_tells_where_and_with_what_it_was_made(quiet):
     assert {"python", "torch", "numpy", "lightning-fabric"} <= told.versions.keys()
     assert told.versions["torch"] == torch.__version__
     assert {"machine", "system", "processor", "cores"} <= told.hardware.keys()
+
+
+def test_where_there_is_a_gpu_a_record_names_it_and_its_memory(monkeypatch):
+    card = SimpleNamespace(name="A card", total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    hardware = environment.__wrapped__()["hardware"]
+    assert hardware["gpu"] == "A card"
+    assert hardware["gpu memory"] == "80 GiB"

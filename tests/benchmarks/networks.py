@@ -1,0 +1,151 @@
+"""The two reference networks in training, and the rules that are timed and tried on them."""
+
+import typing
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+import methods
+from methods.core.options import REQUIRED
+from tasks.core.base import Network, Outputs
+from tasks.networks.mlp import MLP
+
+
+class Conv(Network):
+    """An encoder-decoder with batch norm, 481k shared parameters, and a 1×1 head per task at the image's size."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            block(3, 32), block(32, 64, stride=2), block(64, 128, stride=2), block(128, 128), block(128, 128)
+        )
+        self.decoder = nn.Sequential(
+            nn.Upsample(scale_factor=2), block(128, 64), nn.Upsample(scale_factor=2), block(64, 32)
+        )
+        self.heads = nn.ModuleDict({name: nn.Conv2d(32, size, 1) for name, size in outputs.items()})
+
+    @property
+    def shared(self):
+        return [item for item in self.named_parameters() if not item[0].startswith("heads.")]
+
+    @property
+    def last(self):
+        return self.decoder[-1][0].weight
+
+    def forward(self, inputs):
+        bottleneck = self.encoder(inputs["x"])
+        features = self.decoder(bottleneck)
+        predictions = {name: head(features) for name, head in self.heads.items()}
+        return Outputs(predictions, features, dict.fromkeys(predictions, (bottleneck, features)))
+
+
+def block(inputs, outputs, stride=1):
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class Teacher(nn.Module):
+    """A network of one task, as distillation reads it."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs):
+        [taps] = self.network(inputs).taps.values()
+        return taps
+
+
+class Problem:
+    """A reference network in training: its batch, losses and optimiser, and teachers for rules that distil.
+
+    All numbers are drawn on the CPU in float32, so that they are the same on every device and in every type. With
+    `small` there are fewer examples, for a rehearsal.
+    """
+
+    def __init__(self, name, device="cpu", dtype=torch.float32, small=False):
+        torch.manual_seed(0)
+        self.device, self.dtype = torch.device(device), dtype
+        if name == "conv":
+            build = Conv
+            outputs = {"segmentation": 13, "depth": 1, "normals": 3}
+            batch, side = (2, 16) if small else (8, 32)
+            inputs = torch.randn(batch, 3, side, side)
+            classes = torch.randint(13, (batch, side, side))
+            targets = [classes, torch.randn(batch, 1, side, side), torch.randn(batch, 3, side, side)]
+            losses = [functional.cross_entropy, functional.l1_loss, functional.mse_loss]
+        else:
+            build = partial(MLP, "x", (64, 256, 256, 128))
+            outputs = {f"task{k}": 1 for k in range(8)}
+            batch = 32 if small else 256
+            inputs = torch.randn(batch, 64)
+            targets = [torch.randn(batch, 1) for _ in range(8)]
+            losses = [functional.mse_loss] * 8
+        self.inputs = {"x": inputs.to(device, dtype)}
+        targets = [target.to(device, dtype if target.is_floating_point() else None) for target in targets]
+        self.network = build(outputs).to(device, dtype)
+        self.teachers = [Teacher(build({name: size})).to(device, dtype) for name, size in outputs.items()]
+        self.goals = list(zip(losses, targets, strict=True))
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4, fused=True)
+
+    def forward(self):
+        """Return the outputs, and the K losses in the network's type, under autocast too."""
+        outputs = self.network(self.inputs)
+        predictions = outputs.predictions.values()
+        losses = [loss(p.to(self.dtype), target) for p, (loss, target) in zip(predictions, self.goals, strict=True)]
+        return outputs, losses
+
+    def method(self, variant):
+        """Return a rule of this project on this problem's device; one that waits for two epochs has heard of them."""
+        count = len(self.goals)
+        method = methods.create(variant, num_tasks=count, teachers=self.teachers).to(self.device)
+        if method.overrides("after_epoch"):  # some weigh nothing before
+            for value in (2.0, 1.0):
+                losses = torch.full((count,), value, device=self.device)
+                method.end_epoch(losses=losses.clone, validation=losses.clone)
+        return method
+
+    def backward(self, method, outputs, losses):
+        """Let the rule turn the losses into gradients."""
+        return method.backward(
+            losses,
+            shared=self.network.shared,
+            features=outputs.features,
+            last=self.network.last,
+            inputs=self.inputs,
+            taps=list(outputs.taps.values()),
+        )
+
+
+def rules(count):
+    """The variants to time, by what they are called: every rule of this project, at every place where it can measure;
+    what adds terms also on top of a rule that measures. An option that must be given gets a 1 per task."""
+    registry, found = methods.registry, {}
+    for name, entry in registry.built_in().items():
+        described = registry.describe(entry)
+        options = described.options
+        given = [f"{o}={':'.join('1' * count)}" for o, option in options.items() if option.default is REQUIRED]
+        found[name] = f"{name}[{','.join(given)}]"
+        if at := options.get("at"):
+            places = [f"at={place}" for place in typing.get_args(at.type) if place != at.default]
+            found |= {f"{name}[{place}]": f"{name}[{','.join([*given, place])}]" for place in places}
+        if described.facts["extra"]:
+            found[f"{name}+mgda"] = f"{found[name]}+mgda"
+    return found
+
+
+def own_step(problem, variant):
+    """Return a step of a rule of this project, to be called."""
+    method = problem.method(variant)
+
+    def step():
+        outputs, losses = problem.forward()
+        problem.backward(method, outputs, losses)
+        problem.optimizer.step()
+        if method.overrides("after_step"):
+            with torch.no_grad():
+                method.end_step(torch.stack(problem.forward()[1]))
+
+    return step
