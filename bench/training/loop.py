@@ -125,8 +125,8 @@ class Run:
         ratio = self._update_ratio(gramian) if gramian is not None else None
         self.optimiser.step()
         self.schedule.step()
-        if problem.forward.present is not None:  # a task without a label in the batch has no loss at this step
-            values = values.where(problem.forward.present, torch.nan)
+        if not all(problem.forward.present):  # a task without a label in the batch has no loss at this step
+            values = values.where(torch.tensor(problem.forward.present, device=values.device), torch.nan)
         self.losses_since["point"].append(values)
         if weights is not None:
             self.weights_since.append(weights)

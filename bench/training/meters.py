@@ -97,7 +97,7 @@ class Passes:
         self._watch("heads", outputs.predictions.values())
 
     def _through_the_first(self, layer: nn.Module, inputs: object, output: object) -> None:
-        self._watch("trunk", tree_leaves(output))
+        self._watch("trunk", [output] if isinstance(output, Tensor) else tree_leaves(output))
 
     def _watch(self, what: str, tensors: Iterable[object]) -> None:
         """Count the backward passes that meet one of these tensors of the current forward pass."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bench.spec import RunSpec
-from bench.training.scoring import Scores, examples_at_once, losses, score, stacked
+from bench.training.scoring import Scores, examples_at_once, losses, on_host, score, stacked
 from bench.training.streams import batch_order, build_network
 from methods.core.gradients import Reduce
 from tasks.core.base import Outputs, Task, TaskSet
@@ -27,8 +27,8 @@ class Forward(NamedTuple):
     outputs: Outputs
     losses: list[Tensor]
     """K scalars in float32, with their graph; on R ranks R · total / Σ count, whose mean is the whole batch's loss."""
-    present: Tensor | None
-    """`[K]` booleans: which tasks have a label in the batch, on any rank. None where all are known to have one."""
+    present: list[bool]
+    """Which of the K tasks have a label in the batch, on any rank."""
 
 
 class Model:
@@ -81,10 +81,7 @@ class Model:
             total / (count.clamp(min=least) if isinstance(count, Tensor) else max(count, least))
             for total, count in zip(totals, counts, strict=True)
         ]
-        # Where the counts are plain numbers, nothing need be asked of the device.
-        plain = not any(isinstance(count, Tensor) for count in counts)
-        present = None if plain and all(counts) else stacked(counts, self.fabric.device) > 0
-        return Forward(outputs, means, present)
+        return Forward(outputs, means, [count > 0 for count in on_host(counts)])
 
     def values(self, losses: list[Tensor]) -> Tensor:
         """Return the losses `[K]` over all ranks, detached."""

@@ -86,6 +86,13 @@ def stacked(counts: Sequence[Tensor | float], device: torch.device) -> Tensor:
     return torch.stack([torch.as_tensor(count, dtype=torch.float64, device=device) for count in counts])
 
 
+def on_host(counts: Sequence[Tensor | float]) -> list[float]:
+    """Return the counts as numbers. Those that are tensors come from their device in one copy."""
+    tensors = [count for count in counts if isinstance(count, Tensor)]
+    copied = iter(torch.stack(tensors).tolist() if tensors else ())
+    return [next(copied) if isinstance(count, Tensor) else count for count in counts]
+
+
 def number(value: Tensor) -> float | None:
     """Return a tensor's one value, or None if it is not finite."""
     return finite(value.item())

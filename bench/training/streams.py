@@ -11,6 +11,7 @@ from bench.spec import RunSpec
 from tasks.core.base import Network, TaskSet, modules_with_parameters
 
 
+@lru_cache(maxsize=256)
 def stream(seed: int, *names: str) -> int:
     """Return the seed of a named stream of random numbers: 63 bits of a sha256."""
     text = "\0".join([str(seed), *names])

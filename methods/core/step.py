@@ -52,7 +52,7 @@ class Step:
     names: dict[Tensor, str]
     """The names of all shared parameters that learn."""
     private: list[list[Tensor]]
-    """What else each loss reaches."""
+    """What else each loss reaches; empty where the rule takes no gradient per task."""
     stacked: Tensor
     """Their losses `[K′]`, with their graphs."""
     reached: dict[Tensor, int]
@@ -74,10 +74,7 @@ class Step:
 
     def heads(self) -> list[Tensor]:
         """Return all private parameters, each once."""
-        found = dict.fromkeys(self.given)
-        for parameters in self.private:
-            found.update(dict.fromkeys(parameters))
-        return list(found)
+        return list(dict.fromkeys([*self.given, *(leaf for leaf in self.reached if leaf not in self.names)]))
 
 
 def read(
@@ -110,7 +107,7 @@ def read(
             f"every shared parameter is frozen, so that {type(rule).__name__} has no gradient to measure: "
             "let one learn, or train the heads with a rule of losses such as `equal`"
         )
-    lists = None if private is None else [[p for _, p in pairs(own, "private") if p.requires_grad] for own in private]
+    lists = None if private is None else [_learning(own) for own in private]
     if lists is not None and len(lists) != rule.num_tasks:
         raise ValueError(f"{len(lists)} lists of private parameters were passed for {rule.num_tasks} tasks")
     labelled = _presence(given, present, rule.num_tasks, on_ranks=reduce is not None)
@@ -124,7 +121,11 @@ def read(
     require_finite(rule, "loss", values, tasks)
     own = [stacked.new_zeros(()) if (loss := given[k]) is None else loss for k in tasks]
     at = rule.at if rule.measures and place else "shared"
-    leaves, met = gradients.reached(own, features if at == "features" else None)
+    per_task = rule.measures or accumulated is not None or not place
+    if per_task:
+        leaves, met = gradients.reached(own, features if at == "features" else None)
+    else:
+        leaves, met = gradients.leaves(own), 0
     step = Step(
         of=rule.num_tasks,
         tasks=tasks,
@@ -132,7 +133,7 @@ def read(
         values=values,
         trunk=list(names),
         names=names,
-        private=[[] for _ in tasks],
+        private=[[] for _ in tasks] if per_task else [],
         stacked=stacked,
         reached=leaves,
         given=[] if lists is None else list(dict.fromkeys(p for own in lists for p in own if p not in names)),
@@ -188,6 +189,17 @@ def pairs(parameters: Parameters, what: str) -> list[tuple[str, Tensor]]:
             raise ValueError(f"{name} should be a parameter, and is a {_kind(parameter)}")
         found.setdefault(parameter, name)
     return [(name, parameter) for parameter, name in found.items()]
+
+
+def _learning(parameters: Parameters) -> list[Tensor]:
+    """Return those parameters of one task that learn, or raise ValueError."""
+    if isinstance(parameters, Tensor | nn.Module):
+        raise ValueError(f"private should be a list of parameters for each task, not a {type(parameters).__name__}")
+    found = [item[1] if isinstance(item, tuple) else item for item in parameters]
+    for parameter in found:
+        if not isinstance(parameter, Tensor) or not parameter.is_leaf:
+            raise ValueError(f"private should list parameters, and has a {_kind(parameter)}")
+    return [parameter for parameter in found if parameter.requires_grad]
 
 
 def require_finite(rule: "Method", what: str, values: Tensor, tasks: Sequence[int]) -> None:

@@ -86,6 +86,7 @@ class Problem:
         self.inputs = {"x": inputs.to(device, dtype)}
         targets = [target.to(device, dtype if target.is_floating_point() else None) for target in targets]
         self.network = build(outputs).to(device, dtype)
+        self.shared, self.last = self.network.shared, self.network.last
         self.teachers = [Teacher(build({name: size})).to(device, dtype) for name, size in outputs.items()]
         self.goals = list(zip(losses, targets, strict=True))
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4, fused=True)
@@ -111,9 +112,9 @@ class Problem:
         """Let the rule turn the losses into gradients."""
         return method.backward(
             losses,
-            shared=self.network.shared,
+            shared=self.shared,
             features=outputs.features,
-            last=self.network.last,
+            last=self.last,
             inputs=self.inputs,
             taps=list(outputs.taps.values()),
         )
