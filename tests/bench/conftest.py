@@ -1,6 +1,7 @@
 """What the harness's tests share: fresh processes, one real run, and records made up."""
 
 import os
+import signal
 import subprocess
 import sys
 from functools import cache
@@ -16,6 +17,14 @@ from bench.store import Store
 PROJECT = Path(bench.__file__).parent.parent
 """The folder that holds the three packages."""
 HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def hears_ctrl_c():
+    """This process listens to SIGINT, which a shell's background jobs and their children ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

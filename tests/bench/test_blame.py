@@ -143,11 +143,19 @@ def test_a_size_that_no_machine_holds_is_refused_at_once(command, variant, tmp_p
 def test_a_build_that_takes_long_can_be_interrupted(arguments, environment, tmp_path):
     name = f"{Path(__file__).with_name('plugin_bad.py')}:Slow"
     line = [sys.executable, "-m", "bench", *(argument.format(name) for argument in arguments)]
-    process = subprocess.Popen(line, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        line,
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        # A shell's background jobs ignore SIGINT, and their children with them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     with process:
         assert process.stdout.readline() == b"loading\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130
+        assert process.wait(timeout=60) == 130
 
 
 def test_the_example_in_the_documentation_of_the_package_keeps_its_contract(tmp_path):

@@ -416,9 +416,9 @@ def test_a_variant_is_printed_with_its_options(tmp_path, capsys):
     assert re.search(r"scales\[tasks=2\] +mgda\[at=features\] .* to run: missing", capsys.readouterr().out)
 
 
-def test_interrupted_at_the_plan_it_exits_130(monkeypatch, tmp_path):
+def test_interrupted_at_the_plan_it_exits_130(hears_ctrl_c, monkeypatch, tmp_path):
     def interrupt(*_):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("bench.plan.make_plan", interrupt)
     with pytest.raises(SystemExit) as caught:

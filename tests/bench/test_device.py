@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bench.training.loop import _at_hand
 from bench.training.meters import peak_memory, reset_peak_memory
+from bench.training.model import _at_hand
 from bench.training.streams import make_repeatable, seed_global
 from tasks.core.losses import cross_entropy, squared_error
 
@@ -75,7 +75,7 @@ def test_a_loss_that_is_added_up_without_atomics_is_the_same_loss():
     assert int(count) == int((classes >= 0).sum())
 
 
-def test_the_count_of_examples_is_made_where_the_loss_is():
+def test_the_count_of_examples_is_a_plain_number_for_which_no_device_is_asked():
     total, count = squared_error(torch.ones(3, 2), torch.zeros(3, 2))
-    assert (float(total), float(count)) == (6, 3)
-    assert (count.dtype, count.device) == (total.dtype, total.device)
+    assert (float(total), count) == (6, 3)
+    assert isinstance(count, int)

@@ -129,7 +129,7 @@ def test_inline_it_is_the_runs_status_too(main, tmp_path, monkeypatch):
     assert records["Moves"].status == "ok"
 
 
-def test_ctrl_c_of_the_user_still_interrupts_inline(main, tmp_path):
+def test_ctrl_c_of_the_user_still_interrupts_inline(hears_ctrl_c, main, tmp_path):
     done = main(
         "run", "--methods", f"{RULES}:PressesCtrlC", *SET, "--seeds", 1, "--engine", "inline", "--out", tmp_path
     )
