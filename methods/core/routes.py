@@ -47,8 +47,11 @@ def backward(
         apart = False
         if terms is not None:
             behind = gradients.reached([terms])[0].keys()
-            # They ride on the last pass through the trunk, unless there is none or they also pass through a head.
-            apart = exact or not behind <= {*step.names, *learnt}
+            # They ride on the last pass through the trunk, unless there is none, they also pass through a head, or
+            # that pass calls no hooks of the features.
+            hooked = step.features is not None and bool(step.features._backward_hooks)
+            apart = exact or hooked or not behind <= {*step.names, *learnt}
+            taught = [parameter for parameter in learnt if parameter in behind]
             step.reached.update(dict.fromkeys(behind & step.names.keys(), 0))
         if accumulated is not None:
             step.reached |= accumulated.leaves
@@ -56,7 +59,7 @@ def backward(
             step.trunk = [parameter for parameter in step.trunk if parameter in step.reached]
         _clear(rule, [*step.names, *step.given, *step.reached, *learnt])
         if terms is not None and apart:
-            [added], [adaptors] = gradients.rows([terms], step.trunk, [learnt], keep_graph=True)
+            [added], [adaptors] = gradients.rows([terms], step.trunk, [taught], keep_graph=True)
         elif terms is not None:
             step.extra = terms
 
@@ -66,7 +69,7 @@ def backward(
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             if terms is not None and apart:
-                gradients.add(learnt, adaptors)
+                gradients.add(taught, adaptors)
             if step.reduce is not None:
                 # The exact route's update of the trunk was made of gradients that were averaged already.
                 made = exact or accumulated is not None
@@ -164,7 +167,8 @@ def at_features(rule: "Method", step: Step) -> Tensor | None:
     into_features = (result if weights is None else weights.to(matrix) @ matrix).to(features)
     _give_heads(step, own, weights if rule.heads == "weighted" else None)
     roots, directions = step.added()
-    with _without_hooks(features) if features._backward_hooks else nullcontext():
+    hooks = features._backward_hooks  # each was called when the gradients that reach the features were measured
+    with _without(hooks) if hooks else nullcontext():
         torch.autograd.backward([features, *roots], [into_features.view_as(features), *directions])
     return weights
 
@@ -402,9 +406,8 @@ def _move(parts: Sequence["Method"], device: torch.device) -> None:
 
 
 @contextmanager
-def _without_hooks(features: Tensor) -> Iterator[None]:
-    """Let no hook of the features be called: each was, when the gradients that reach them were measured."""
-    hooks = features._backward_hooks
+def _without(hooks: dict[int, Any]) -> Iterator[None]:
+    """Let none of a tensor's hooks be called."""
     kept = dict(hooks)
     hooks.clear()
     try:

@@ -467,6 +467,34 @@ def test_a_hook_of_the_features_is_called_once_for_each_gradient(variant):
     assert len(features._backward_hooks) == 1
 
 
+@pytest.mark.parametrize("has_hook", [False, True])
+@pytest.mark.parametrize("absent", [(), (1,), (0, 1, 2)])
+def test_added_terms_ride_on_any_step(variant, distil, has_hook, absent):
+    net, method = Loop(), create(variant)
+    terms = distil(K, width=6, lr=0).double()
+    method.carry(terms)
+    features = net.features(batch())
+    if has_hook:
+        features.register_hook(lambda gradient: -2 * gradient)
+    losses, _ = net.losses(None, features)
+    losses = [None if k in absent else loss for k, loss in enumerate(losses)]
+    taps = [(features,)] * K
+    added, adaptors = terms.extra({}, taps).sum(), list(terms.adaptors.parameters())
+    learns = [*net.trunk.parameters(), *adaptors]
+    expected = torch.autograd.grad(added, learns, retain_graph=True)
+    plain = [
+        torch.autograd.grad(loss, list(net.trunk.parameters()), retain_graph=True) if loss is not None else None
+        for loss in losses
+    ]
+    given = {"shared": net.trunk.parameters(), "features": features, "last": net.last}
+    weights = method.backward(losses, inputs={}, taps=taps, **given)
+    for i, (parameter, gradient) in enumerate(zip(learns, expected, strict=True)):
+        for k, found in enumerate(plain):
+            if found is not None and i < len(found):
+                gradient = gradient + weights[k] * found[i]
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
 def test_a_hook_of_a_parameter_is_called_once_for_each_gradient(variant):
     net, method = Loop(), create(variant)
     for parameter in (net.trunk[0].weight, net.heads[1].weight):
