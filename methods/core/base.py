@@ -16,7 +16,7 @@ With the losses alone a step is one backward. A Gramian or Jacobian costs K back
 (`at="shared"`, exact), or K cheap ones through the heads and one through the trunk (`at="features"`), or K short ones
 and one full (`at="last"`, at the last shared layer).
 
-At a step at which a task has no label in the batch, the rule is one for the others: K is then their number.
+If a task has no label in the batch, the rule works at this step on the other tasks alone, and K is their number.
 """
 
 import inspect
@@ -54,7 +54,7 @@ SEED: ContextVar[int] = ContextVar("SEED", default=0)
 
 @dataclass
 class Memory:
-    """What one step leaves for the next, for this very network: no part of the rule's state."""
+    """What one step leaves for the next. It belongs to the network in use, and is no part of the rule's state."""
 
     took_part: list[int]
     """The tasks that were present at the last step."""
@@ -67,16 +67,16 @@ class Memory:
 class Method(nn.Module):
     """A balancing rule for `num_tasks` losses. Subclasses give one of `objective`, `weigh`, `combine`, `step`.
 
-    What a rule learns are its own parameters, in an optimiser of its own: assign it to `self.optimizer`, and it is
-    stepped inside `backward`. What it draws, it draws from `self.generator`. Parameters, buffers, optimiser,
+    What a rule learns are parameters of its own, in an optimiser of its own: assign that to `self.optimizer`, and
+    `backward` steps it. A rule draws its random numbers from `self.generator`. Parameters, buffers, optimiser,
     generator and counters travel in `state_dict`.
     """
 
     at = "shared"
     """Where gradients are measured: at the "shared" parameters, the "features", or the "last" shared layer's weight."""
     heads = "plain"
-    """What heads get where gradients are measured per task: each its own "plain" gradient, or the "weighted" one.
-    A rule of one backward, and one at the last layer, weighs whole losses, the heads included."""
+    """What the heads get if gradients are measured at "shared" or "features": the "plain" gradient of their task, or
+    the "weighted" one. Every other rule weighs whole losses, and with them the gradients of the heads."""
     norm = "own"
     """The update's length at "shared": the rule's "own", or that of the "sum" of the gradients."""
     zero_gradients = "kept"
@@ -84,8 +84,8 @@ class Method(nn.Module):
     "left out": the definition divides by the gradient's length, so that the task weighs 0, the others are balanced
     without it, and the step counts as degenerate."""
     per_task: tuple[str, ...] = ()
-    """Names of the parameters, buffers and other tensors `[…, K]` in which the rule keeps something of each task. At
-    a step at which a task is absent they are cut down to the others, and its entries stay what they were."""
+    """Names of the parameters, buffers and other tensors `[…, K]` in which the rule keeps something of each task. While
+    a task is absent the rule sees them without its entries, which stay what they were."""
     invariant: frozenset[str] = frozenset()
     """What the update does not depend on, as the rule claims."""
 
@@ -141,7 +141,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def step(self, problem: Problem) -> Tensor | None:
-        """Take one whole step but for the optimiser's: leave `.grad` everywhere, return the weights `[K]` or None.
+        """Take one whole step except the optimiser's: leave `.grad` everywhere, return the weights `[K]` or None.
 
         This is the door of a harness. The default is `backward` at the step's batch. A rule that overrides it is a
         whole training rule: it asks `problem` for batches and losses, writes the gradients, and steps an optimiser
@@ -196,7 +196,7 @@ class Method(nn.Module):
                 R · total / Σ count, whose mean over ranks is the loss of the whole batch.
 
         Returns:
-            The weights `[K]` that were used, or None of a rule that gives the update itself.
+            The weights `[K]` that were used, or None if the rule gives the update itself.
 
         Raises:
             DivergedError: a loss is NaN or infinite; so is a task's gradient, where gradients are measured; or so is

@@ -49,13 +49,13 @@ class Step:
     values: Tensor
     """Their losses `[K′]`, detached and reduced over ranks, at least in float32."""
     told: Tensor
-    """The same as the rule is told them: where gradients are measured, in float64 on the CPU."""
+    """The same losses as the rule is told them: in float64 on the CPU if gradients are measured."""
     trunk: list[Tensor]
     """The shared parameters that get a gradient at this step."""
     names: dict[Tensor, str]
     """The names of all shared parameters that learn."""
     private: list[list[Tensor]]
-    """What else each loss reaches; empty where the rule takes no gradient per task."""
+    """The other parameters that each loss reaches; empty if the rule needs no gradient of each task."""
     stacked: Tensor
     """Their losses `[K′]`, with their graphs."""
     reached: dict[Tensor, int]
@@ -95,7 +95,7 @@ def read(
 ) -> Step:
     """Check what a loop passes and find out what the losses reach. Raises what `Method.backward` says.
 
-    Without `place` nothing is asked about the features or the last layer.
+    Without `place` it does not look at the features and the last layer.
     """
     given = scalars(losses, rule.num_tasks)
     for name, tensor in (("features", features), ("last", last)):
@@ -244,7 +244,7 @@ def _presence(
 
 
 def _stacked(losses: Sequence[Tensor | None], labelled: Sequence[bool], device: torch.device) -> Tensor:
-    """The losses `[K]` with their graphs, zero for who is absent here; on `device` if there is no loss at all."""
+    """The losses `[K]` with their graphs, zero for absent tasks; on `device` if there is no loss at all."""
     if all(labelled) and all(loss is not None for loss in losses):
         return torch.stack(losses)  # type: ignore[arg-type]
     there = next((loss for loss in losses if loss is not None), torch.zeros((), device=device))
@@ -261,7 +261,7 @@ def _over_ranks(
     reduce: Reduce | None,
     accumulated: Accumulated | None,
 ) -> tuple[Tensor, list[bool]]:
-    """Return the losses `[K]` (zero for who is absent) and who is present, over all ranks and micro-batches.
+    """Return the losses `[K]`, zero for absent tasks, and who is present, over all ranks and micro-batches.
 
     Raises:
         DoesNotFitError: a loss has a value and no gradient; or a rank cannot know what a task's loss reaches. All ranks
