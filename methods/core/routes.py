@@ -242,7 +242,7 @@ def _weights_of_losses(rule: "Method", step: Step) -> Tensor:
     values = step.values.clone().requires_grad_()
     before = rule.degenerate
     objective = rule.objective(values)
-    _require_result(rule, objective, [])
+    _require_result(rule, rule.rule, objective, [])
     if objective.requires_grad:
         objective.backward()
     if rule.degenerate > before + 1:  # a step counts once
@@ -285,7 +285,7 @@ def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: T
         raise ValueError(f"{name}.{rule.rule} changed its arguments in place: let it work on a copy")
     if rule.degenerate > before + 1:  # a step counts once
         rule.degenerate = before + 1
-    _require_result(rule, result, [columns] if rule.rule == "combine" else [len(tasks)], step.of)
+    _require_result(rule, rule.rule, result, [columns] if rule.rule == "combine" else [len(tasks)], step.of)
     result = result.detach()
     _require_finite_result(rule, result, [step.tasks[position] for position in tasks])
     kind = step.values if rule.rule != "combine" or jacobian is None else jacobian
@@ -335,7 +335,9 @@ def _terms(
             continue
         if inputs is None or taps is None:
             raise DoesNotFitError(f"{type(part).__name__} adds terms of its own: pass inputs=… and taps=…")
-        terms.append(part.extra(inputs, taps))
+        added = part.extra(inputs, taps)
+        _require_result(part, "extra", added, [part.num_tasks])
+        terms.append(added)
     total = torch.stack(terms).sum() if terms else None
     return total if total is not None and total.requires_grad else None
 
@@ -366,7 +368,9 @@ def _columns(step: Step, matrix: Tensor) -> Tensor:
     raise DoesNotFitError("last should be one of the shared parameters, where micro-batches are accumulated")
 
 
-def _require_result(rule: "Method", result: object, shape: list[int | None], tasks: int | None = None) -> None:
+def _require_result(
+    rule: "Method", function: str, result: object, shape: list[int | None], tasks: int | None = None
+) -> None:
     """Raise ValueError if what a rule returned is no tensor of real numbers of this shape."""
     if isinstance(result, Tensor) and list(result.shape) == shape and not result.is_complex():
         return
@@ -376,11 +380,11 @@ def _require_result(rule: "Method", result: object, shape: list[int | None], tas
         expected = f"a tensor {expected}" if shape else expected
     elif list(result.shape) != shape:
         found = f"{list(result.shape)}"
-        if rule.rule == "weigh" and [tasks] == list(result.shape):
+        if function == "weigh" and [tasks] == list(result.shape):
             expected += ": per_task should name what it keeps of each task, so that absent tasks are left out"
     else:
         found, expected = "complex numbers", "real ones"
-    raise ValueError(f"{type(rule).__name__}.{rule.rule} returned {found} instead of {expected}")
+    raise ValueError(f"{type(rule).__name__}.{function} returned {found} instead of {expected}")
 
 
 def _require_finite_result(rule: "Method", result: Tensor, tasks: Sequence[int]) -> None:

@@ -262,6 +262,21 @@ def test_a_result_that_is_no_tensor_of_numbers_is_refused(network, rule, says, f
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("says", "function"),
+    [
+        (r"returned \[\] instead of \[3\]", lambda self, inputs, taps: taps[0][0].sum()),
+        ("returned a list instead of a tensor", lambda self, inputs, taps: [taps[0][0].sum()] * 3),
+        ("returned a NoneType", lambda self, inputs, taps: None),
+    ],
+)
+def test_added_terms_are_one_a_task(network, says, function):
+    method = Ones(3)
+    method.carry(type("Terms", (Method,), {"extra": function})(3))
+    with pytest.raises(ValueError, match=rf"Terms\.extra {says}"):
+        network().give(method)
+
+
 def test_an_objective_of_what_the_rule_learns_alone_is_refused(network):
     class Wrong(Own):
         def objective(self, losses):
