@@ -64,6 +64,8 @@ class KD(Equal):
                 teacher.eval()
         with torch.no_grad(), _batch_statistics(self.teachers if self.mode == "train" else ()):
             targets = [teacher(inputs) for teacher in self.teachers]
+        if len(taps) != len(targets):
+            raise DoesNotFitError(f"taps should be {len(targets)} tuples of feature maps, one a task, not {len(taps)}")
         for k, (own, theirs) in enumerate(zip(taps, targets, strict=True)):
             _require_maps(own, f"taps[{k}]")
             _require_maps(theirs, f"what teacher {k} returns")
@@ -121,6 +123,11 @@ def _require_maps(maps: object, what: str) -> None:
 
 def _distance(adaptor: Tensor, feature: Tensor, target: Tensor) -> Tensor:
     """Mean over batch and locations of the squared distance between unit channel vectors, `[N, C, …]` each."""
+    if feature.shape[:1] + feature.shape[2:] != target.shape[:1] + target.shape[2:]:
+        raise DoesNotFitError(
+            f"a tap of shape {list(feature.shape)} and its teacher's, of shape {list(target.shape)}, should differ in "
+            "their channels (axis 1) alone"
+        )
     adapted = functional.linear(feature.movedim(1, -1).to(adaptor), adaptor).movedim(-1, 1)
     return (_unit(adapted) - _unit(target)).square().sum(1).mean()
 

@@ -281,8 +281,8 @@ def _train(
         run.train(checkpoint)
         result = run.result()
     except DivergedError as problem:
-        what = f"the {problem.what} of task {spec.tasks[problem.task]} is not finite at step {problem.step}"
-        result = run.failed("diverged", what)
+        whose = "" if problem.task is None else f" of task {spec.tasks[problem.task]}"
+        result = run.failed("diverged", f"the {problem.what}{whose} is not finite at step {problem.step}")
     except DoesNotFitError as problem:
         result = run.failed("skipped", str(problem))
     state = {name: value.cpu().contiguous() for name, value in run.model.network.state_dict().items()}

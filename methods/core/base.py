@@ -10,11 +10,13 @@ names of its arguments say what it needs, and so what it costs:
 `features`  the tensor through which everything shared reaches the heads, with the batch axis
 ==========  ======================================================================================
 
-All are detached and already reduced over ranks. With the losses alone a step is one backward. A Gramian or Jacobian
-costs K backwards to the shared parameters (`at="shared"`, exact), or K cheap ones through the heads and one through
-the trunk (`at="features"`), or K short ones and one full (`at="last"`, at the last shared layer).
+All are detached and already reduced over ranks. They are only to be read: a rule changes none of them in place.
 
-At a step at which a task has no label in the batch, the rule is one for the others: K is then their number.
+With the losses alone a step is one backward. A Gramian or Jacobian costs K backwards to the shared parameters
+(`at="shared"`, exact), or K cheap ones through the heads and one through the trunk (`at="features"`), or K short ones
+and one full (`at="last"`, at the last shared layer).
+
+If a task has no label in the batch, the rule works at this step on the other tasks alone, and K is their number.
 """
 
 import inspect
@@ -52,7 +54,7 @@ SEED: ContextVar[int] = ContextVar("SEED", default=0)
 
 @dataclass
 class Memory:
-    """What one step leaves for the next, for this very network: no part of the rule's state."""
+    """What one step leaves for the next. It belongs to the network in use, and is no part of the rule's state."""
 
     took_part: list[int]
     """The tasks that were present at the last step."""
@@ -65,16 +67,16 @@ class Memory:
 class Method(nn.Module):
     """A balancing rule for `num_tasks` losses. Subclasses give one of `objective`, `weigh`, `combine`, `step`.
 
-    What a rule learns are its own parameters, in an optimiser of its own: assign it to `self.optimizer`, and it is
-    stepped inside `backward`. What it draws, it draws from `self.generator`. Parameters, buffers, optimiser,
+    What a rule learns are parameters of its own, in an optimiser of its own: assign that to `self.optimizer`, and
+    `backward` steps it. A rule draws its random numbers from `self.generator`. Parameters, buffers, optimiser,
     generator and counters travel in `state_dict`.
     """
 
     at = "shared"
     """Where gradients are measured: at the "shared" parameters, the "features", or the "last" shared layer's weight."""
     heads = "plain"
-    """What heads get where gradients are measured per task: each its own "plain" gradient, or the "weighted" one.
-    A rule of one backward, and one at the last layer, weighs whole losses, the heads included."""
+    """What the heads get if gradients are measured at "shared" or "features": the "plain" gradient of their task, or
+    the "weighted" one. Every other rule weighs whole losses, and with them the gradients of the heads."""
     norm = "own"
     """The update's length at "shared": the rule's "own", or that of the "sum" of the gradients."""
     zero_gradients = "kept"
@@ -82,8 +84,8 @@ class Method(nn.Module):
     "left out": the definition divides by the gradient's length, so that the task weighs 0, the others are balanced
     without it, and the step counts as degenerate."""
     per_task: tuple[str, ...] = ()
-    """Names of the parameters, buffers and other tensors `[…, K]` in which the rule keeps something of each task. At
-    a step at which a task is absent they are cut down to the others, and its entries stay what they were."""
+    """Names of the parameters, buffers and other tensors `[…, K]` in which the rule keeps something of each task. While
+    a task is absent the rule sees them without its entries, which stay what they were."""
     invariant: frozenset[str] = frozenset()
     """What the update does not depend on, as the rule claims."""
 
@@ -94,8 +96,8 @@ class Method(nn.Module):
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__()
-        if num_tasks < 1:
-            raise ValueError(f"num_tasks={num_tasks}: a method needs at least one task")
+        if not hasattr(num_tasks, "__index__") or num_tasks < 1:
+            raise ValueError(f"num_tasks={num_tasks!r}: a method needs at least one task, and a whole number of them")
         self.num_tasks = num_tasks
         self.generator = torch.Generator().manual_seed(SEED.get())
         self.optimizer: torch.optim.Optimizer | None = None
@@ -139,7 +141,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def step(self, problem: Problem) -> Tensor | None:
-        """Take one whole step but for the optimiser's: leave `.grad` everywhere, return the weights `[K]` or None.
+        """Take one whole step except the optimiser's: leave `.grad` everywhere, return the weights `[K]` or None.
 
         This is the door of a harness. The default is `backward` at the step's batch. A rule that overrides it is a
         whole training rule: it asks `problem` for batches and losses, writes the gradients, and steps an optimiser
@@ -182,8 +184,9 @@ class Method(nn.Module):
             losses: K scalars, one a task, best in float32. The loss of a task without a label in this batch is None,
                 or a zero that needs no gradient: the task is absent, weighs 0, and the others are balanced alone.
             shared: the trunk's parameters, or `named_parameters()` for errors that name them.
-            private: K lists of the parameters of each task's own part. Those that nothing reaches at this step, as
-                of an absent task, then get a gradient of zero. Without it they are found in the losses' graphs.
+            private: K lists of the parameters of each task's own part. Those of them, and of `shared`, that nothing
+                reaches at this step then get a gradient of zero, for example the head of an absent task. What else the
+                losses reach is found in their graphs, with these lists and without.
             present: `[K]` booleans, which tasks have a label in this batch (on any rank). Without it the losses tell.
             features: the tensor through which everything shared reaches the heads, for rules at "features".
             last: the last shared layer's weight, for rules at "last".
@@ -193,12 +196,13 @@ class Method(nn.Module):
                 R · total / Σ count, whose mean over ranks is the loss of the whole batch.
 
         Returns:
-            The weights `[K]` that were used, or None of a rule that gives the update itself.
+            The weights `[K]` that were used, or None if the rule gives the update itself.
 
         Raises:
-            DivergedError: a loss is NaN or infinite or, where gradients are measured, a task's gradient is.
+            DivergedError: a loss is NaN or infinite; so is a task's gradient, where gradients are measured; or so is
+                what the rule returned (on a GPU the latter is seen at the next loss).
             DoesNotFitError: something that the rule needs was not passed, or is not what it should be.
-            ValueError: the losses are not K scalars.
+            ValueError: the losses are not K scalars, or what the rule returned is not what it should return.
         """
         if self.rule == "step":
             raise DoesNotFitError(f"{type(self).__name__} is a whole training rule: call step(problem)")
@@ -212,15 +216,20 @@ class Method(nn.Module):
         shared: Parameters,
         private: Sequence[Parameters] | None = None,
         present: Sequence[bool] | Tensor | None = None,
-        **others: Any,
+        features: Tensor | None = None,
+        last: Tensor | None = None,
+        inputs: Mapping[str, Tensor] | None = None,
+        taps: Sequence[Sequence[Tensor]] | None = None,
+        reduce: Reduce | None = None,
     ) -> None:
         """Measure one micro-batch and free its graph; `backward` at the last one of a batch weighs the sum of all.
 
         The K gradients are added to those of the micro-batches before, and the losses to theirs, so that each loss
         should be its share of the batch's (a mean, divided by the number of micro-batches). This takes K backwards
         for every rule: the weights of a rule of losses, too, are known at the last micro-batch only. The result is
-        that of the whole batch, but for layers that see the batch (batch normalisation). What else `backward` takes may
-        be passed, and is not needed.
+        that of the whole batch, but for layers that see the batch (batch normalisation). What was measured waits for
+        the next `backward`, whenever that comes. `features` and all that follow may be passed, as to `backward`, and
+        are not used.
 
         Raises:
             DoesNotFitError: the rule measures at the features or reads them, or has added terms.
@@ -268,11 +277,22 @@ class Method(nn.Module):
     def end_epoch(self, **available: Callable[[], Tensor]) -> None:
         """Call `after_epoch` of every part with what it names; only that is computed.
 
-        A NaN stands for a task without a label in the epoch: the rule does not hear of that task.
+        Args:
+            available: `losses` and `validation`, functions without arguments that return values `[K]`. A NaN stands for
+                a task without a label in the epoch: the rule does not hear of that task.
+
+        Raises:
+            ValueError: what a part names is not there, or is not what it should be.
         """
         for part in self.parts():
             names = _arguments(type(part), "after_epoch", EPOCH_ARGUMENTS)
-            heard = {name: available[name]() for name in names}
+            heard = {}
+            for name in names:
+                if not callable(available.get(name)):
+                    raise ValueError(f"{type(part).__name__} hears {name}: pass {name}=, a function that returns them")
+                heard[name] = available[name]()
+                if not isinstance(heard[name], Tensor) or list(heard[name].shape) != [self.num_tasks]:
+                    raise ValueError(f"{name} should return a tensor [{self.num_tasks}]")
             known = [k for k in range(self.num_tasks) if not any(bool(v[k].isnan()) for v in heard.values())]
             if len(known) < self.num_tasks:
                 heard = {name: values[known] for name, values in heard.items()}
@@ -294,6 +314,10 @@ class Method(nn.Module):
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.degenerate, self.absent = state["steps"], state["degenerate"], state["absent"]
+
+    def extra_repr(self) -> str:
+        """What `print` shows of a rule."""
+        return f"num_tasks={self.num_tasks}" + (f", at={self.at}" if self.measures else "")
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy belongs to another network: it knows nothing of what this one wrote there."""

@@ -130,13 +130,18 @@ def rows(
     a row of zeros. The graph is kept for a later pass if `keep_graph`.
 
     Raises:
-        DoesNotFitError: a gradient is sparse.
+        DoesNotFitError: a gradient is sparse or complex.
     """
     private = private or [()] * len(losses)
     kind = torch.float32
     for tensor in at:
         if tensor.dtype != kind:
             kind = torch.promote_types(kind, tensor.dtype)
+    if kind.is_complex:
+        raise DoesNotFitError(
+            "a gradient that is compared should be real, and one is complex: let the parameter hold real and imaginary "
+            "parts (torch.view_as_complex), or take a rule of losses"
+        )
     # Written row by row into one buffer: at its peak this holds K + 1 gradients, a list and its `cat` 2K.
     matrix = losses[0].new_empty(len(losses), sum(tensor.numel() for tensor in at), dtype=kind)
     final = max((k for k, loss in enumerate(losses) if loss.requires_grad), default=-1)
@@ -202,14 +207,15 @@ def add(parameters: Sequence[Tensor], found: Sequence[Tensor]) -> None:
     A gradient that becomes `.grad` has memory of its own: autograd may return one tensor for two parameters, or one
     value expanded to a shape, and whoever scales gradients in place (clipping) would then scale them twice.
     """
-    taken = set()
+    taken = set()  # one gradient may also be a part of another, so that whole memories are compared
     for parameter, gradient in zip(parameters, found, strict=True):
         if parameter.grad is not None:
             gradient = parameter.grad + gradient
         elif gradient.layout is torch.strided:
-            if gradient.stride() != parameter.stride() or gradient.data_ptr() in taken:
+            memory = gradient.untyped_storage().data_ptr()
+            if gradient.stride() != parameter.stride() or memory in taken:
                 gradient = torch.empty_like(parameter).copy_(gradient)
-            taken.add(gradient.data_ptr())
+            taken.add(memory)
         parameter.grad = gradient
 
 

@@ -11,8 +11,8 @@ A route is a function of a rule and a step. `backward` chooses one by what the r
 =============  ========================================================================================
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from . import gradients, subset
-from .errors import DoesNotFitError
+from .errors import DivergedError, DoesNotFitError
 from .step import Accumulated, Step, read, require_finite
 
 if TYPE_CHECKING:
@@ -37,16 +37,21 @@ def backward(
     """Do what `Method.backward` promises."""
     memory, parts = rule.memory, rule.parts()
     accumulated, memory.accumulated = memory.accumulated, None
-    with _without_autocast():
+    with _plain_autograd():
         step = read(rule, losses, accumulated=accumulated, **given)
+        if step.values.device.type != "cpu":
+            _move(parts, step.values.device)
         terms = _terms(parts, inputs, taps)
         learnt = [parameter for parameter in rule.parameters() if parameter.requires_grad]  # may be built by a term
         exact = rule.measures and rule.at == "shared"
         apart = False
         if terms is not None:
             behind = gradients.reached([terms])[0].keys()
-            # They ride on the last pass through the trunk, unless there is none or they also pass through a head.
-            apart = exact or not behind <= {*step.names, *learnt}
+            # They ride on the last pass through the trunk, unless there is none, they also pass through a head, or
+            # that pass calls no hooks of the features.
+            hooked = step.features is not None and bool(step.features._backward_hooks)
+            apart = exact or hooked or not behind <= {*step.names, *learnt}
+            taught = [parameter for parameter in learnt if parameter in behind]
             step.reached.update(dict.fromkeys(behind & step.names.keys(), 0))
         if accumulated is not None:
             step.reached |= accumulated.leaves
@@ -54,7 +59,7 @@ def backward(
             step.trunk = [parameter for parameter in step.trunk if parameter in step.reached]
         _clear(rule, [*step.names, *step.given, *step.reached, *learnt])
         if terms is not None and apart:
-            [added], [adaptors] = gradients.rows([terms], step.trunk, [learnt], keep_graph=True)
+            [added], [adaptors] = gradients.rows([terms], step.trunk, [taught], keep_graph=True)
         elif terms is not None:
             step.extra = terms
 
@@ -64,7 +69,7 @@ def backward(
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             if terms is not None and apart:
-                gradients.add(learnt, adaptors)
+                gradients.add(taught, adaptors)
             if step.reduce is not None:
                 # The exact route's update of the trunk was made of gradients that were averaged already.
                 made = exact or accumulated is not None
@@ -99,8 +104,10 @@ def accumulate(rule: "Method", losses: Iterable[Tensor | None], **given: Any) ->
         raise DoesNotFitError(f"{name} reads the features, which are others in each micro-batch")
     if rule.overrides("extra"):
         raise DoesNotFitError(f"{name} has added terms, which are means over a batch: they do not add up")
-    with _without_autocast():
+    with _plain_autograd():
         step = read(rule, losses, accumulated=before, place=False, **given)
+        if not step.tasks:
+            return  # neither this micro-batch nor one before it has a label
         if not step.trunk:
             raise DoesNotFitError("every shared parameter is frozen: there is nothing to accumulate")
         _require_same(step, before)
@@ -160,7 +167,9 @@ def at_features(rule: "Method", step: Step) -> Tensor | None:
     into_features = (result if weights is None else weights.to(matrix) @ matrix).to(features)
     _give_heads(step, own, weights if rule.heads == "weighted" else None)
     roots, directions = step.added()
-    torch.autograd.backward([features, *roots], [into_features.view_as(features), *directions])
+    hooks = features._backward_hooks  # each was called when the gradients that reach the features were measured
+    with _without(hooks) if hooks else nullcontext():
+        torch.autograd.backward([features, *roots], [into_features.view_as(features), *directions])
     return weights
 
 
@@ -232,14 +241,15 @@ def _weights_of_losses(rule: "Method", step: Step) -> Tensor:
     # On detached, reduced losses: right for any function of them, on any number of ranks.
     values = step.values.clone().requires_grad_()
     before = rule.degenerate
-    with torch.enable_grad():
-        objective = rule.objective(values)
-        if objective.dim():
-            raise ValueError(f"{type(rule).__name__}.objective returned {list(objective.shape)} instead of a scalar")
+    objective = rule.objective(values)
+    _require_result(rule, rule.rule, objective, [])
+    if objective.requires_grad:
         objective.backward()
     if rule.degenerate > before + 1:  # a step counts once
         rule.degenerate = before + 1
-    assert values.grad is not None
+    if values.grad is None:
+        raise ValueError(f"{type(rule).__name__}.objective returned a scalar that does not depend on the losses")
+    _require_finite_result(rule, values.grad, step.tasks)
     return values.grad
 
 
@@ -250,11 +260,10 @@ def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: T
         raise DoesNotFitError(f"{name} reads the features: pass features=…")
     if "features" in rule.needs and step.reduce is not None:
         raise DoesNotFitError(f"{name} reads the features, which several ranks do not share")
-    values, count = step.values, len(step.tasks)
+    values, count = step.told, len(step.tasks)
     tasks = list(range(count))
     if gramian is not None:
         require_finite(rule, "gradient", gramian.diagonal(), step.tasks)
-        values = values.to(gramian)  # one copy to the host: K×K problems are solved there, in float64
         if rule.zero_gradients == "left out":
             tasks = gramian.diagonal().nonzero().flatten().tolist()
     features = None if step.features is None else step.features.detach()
@@ -267,17 +276,20 @@ def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: T
         values, gramian = values[tasks], gramian[tasks][:, tasks] if gramian is not None else None
         jacobian = None if jacobian is None else jacobian[tasks]
     available = {"losses": values, "gramian": gramian, "jacobian": jacobian, "features": features}
+    asked: dict[str, Any] = {need: available[need] for need in rule.needs}
+    large = [asked[need] for need in ("jacobian", "features") if need in asked]  # not copies
+    versions = [tensor._version for tensor in large]
     with torch.no_grad(), subset.only(rule, tasks):
-        result: Tensor = getattr(rule, rule.rule)(**{need: available[need] for need in rule.needs})
+        result: Tensor = getattr(rule, rule.rule)(**asked)
+    if versions != [tensor._version for tensor in large]:
+        raise ValueError(f"{name}.{rule.rule} changed its arguments in place: let it work on a copy")
     if rule.degenerate > before + 1:  # a step counts once
         rule.degenerate = before + 1
-    expected = [columns] if rule.rule == "combine" else [len(tasks)]
-    if list(result.shape) != expected:
-        kept = list(result.shape) == [step.of]
-        hint = ": per_task should name what it keeps of each task, so that absent tasks are left out" if kept else ""
-        raise ValueError(f"{name}.{rule.rule} returned {list(result.shape)} instead of {expected}{hint}")
+    _require_result(rule, rule.rule, result, [columns] if rule.rule == "combine" else [len(tasks)], step.of)
+    result = result.detach()
+    _require_finite_result(rule, result, [step.tasks[position] for position in tasks])
     kind = step.values if rule.rule != "combine" or jacobian is None else jacobian
-    result = result.detach().to(kind, copy=True)  # a rule may return what it learns, which is about to change
+    result = result.to(kind, copy=True)  # a rule may return what it learns, which is about to change
     if rule.rule == "combine" or len(tasks) == count:
         return result
     whole = result.new_zeros(count)
@@ -323,7 +335,9 @@ def _terms(
             continue
         if inputs is None or taps is None:
             raise DoesNotFitError(f"{type(part).__name__} adds terms of its own: pass inputs=… and taps=…")
-        terms.append(part.extra(inputs, taps))
+        added = part.extra(inputs, taps)
+        _require_result(part, "extra", added, [part.num_tasks])
+        terms.append(added)
     total = torch.stack(terms).sum() if terms else None
     return total if total is not None and total.requires_grad else None
 
@@ -354,11 +368,67 @@ def _columns(step: Step, matrix: Tensor) -> Tensor:
     raise DoesNotFitError("last should be one of the shared parameters, where micro-batches are accumulated")
 
 
-def _without_autocast() -> AbstractContextManager[object]:
+def _require_result(
+    rule: "Method", function: str, result: object, shape: list[int | None], tasks: int | None = None
+) -> None:
+    """Raise ValueError if what a rule returned is no tensor of real numbers of this shape."""
+    if isinstance(result, Tensor) and list(result.shape) == shape and not result.is_complex():
+        return
+    expected = f"{shape}" if shape else "a scalar"
+    if not isinstance(result, Tensor):
+        found = f"a {type(result).__name__}"
+        expected = f"a tensor {expected}" if shape else expected
+    elif list(result.shape) != shape:
+        found = f"{list(result.shape)}"
+        if function == "weigh" and [tasks] == list(result.shape):
+            expected += ": per_task should name what it keeps of each task, so that absent tasks are left out"
+    else:
+        found, expected = "complex numbers", "real ones"
+    raise ValueError(f"{type(rule).__name__}.{function} returned {found} instead of {expected}")
+
+
+def _require_finite_result(rule: "Method", result: Tensor, tasks: Sequence[int]) -> None:
+    """Raise DivergedError if a rule returned weights or an update that are not finite."""
+    if result.device.type != "cpu":
+        return  # to ask would be one more wait for the GPU; the next loss is asked in any case
+    hint = f": {type(rule).__name__}.{rule.rule} returned it"
+    if rule.rule == "combine":
+        if not gradients.is_finite(result):
+            raise DivergedError("update", None, rule.steps, hint)
+    else:
+        require_finite(rule, "weight", result, tasks, hint)
+
+
+def _move(parts: Sequence["Method"], device: torch.device) -> None:
+    """Bring what nobody moved to the losses' device. A rule that reads a Gramian stays: that lies on the CPU."""
+    for part in reversed(parts):  # the first part has the others as children
+        if part.measures or all(tensor.device == device for tensor in (*part.parameters(), *part.buffers())):
+            continue
+        part.to(device)
+        if part.optimizer is not None:
+            part.optimizer.load_state_dict(part.optimizer.state_dict())  # which brings the moments along
+
+
+@contextmanager
+def _without(hooks: dict[int, Any]) -> Iterator[None]:
+    """Let none of a tensor's hooks be called."""
+    kept = dict(hooks)
+    hooks.clear()
+    try:
+        yield
+    finally:
+        hooks.update(kept)
+
+
+def _plain_autograd() -> AbstractContextManager[object]:
+    """Autograd as it is outside of `autocast` and `no_grad`."""
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("inside torch.inference_mode() there are no gradients: call the method outside of it")
     devices = [device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)]
-    if not devices:
+    if not devices and torch.is_grad_enabled():
         return nullcontext()
     stack = ExitStack()
+    stack.enter_context(torch.enable_grad())
     for device in devices:
         stack.enter_context(torch.autocast(device, enabled=False))
     return stack

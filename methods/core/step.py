@@ -1,5 +1,6 @@
 """What a training loop passes at one step, read and checked: the losses, whose parameters they reach, who is absent."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -47,12 +48,14 @@ class Step:
     """Their losses, K′ scalars, with their graphs."""
     values: Tensor
     """Their losses `[K′]`, detached and reduced over ranks, at least in float32."""
+    told: Tensor
+    """The same losses as the rule is told them: in float64 on the CPU if gradients are measured."""
     trunk: list[Tensor]
     """The shared parameters that get a gradient at this step."""
     names: dict[Tensor, str]
     """The names of all shared parameters that learn."""
     private: list[list[Tensor]]
-    """What else each loss reaches; empty where the rule takes no gradient per task."""
+    """The other parameters that each loss reaches; empty if the rule needs no gradient of each task."""
     stacked: Tensor
     """Their losses `[K′]`, with their graphs."""
     reached: dict[Tensor, int]
@@ -92,7 +95,7 @@ def read(
 ) -> Step:
     """Check what a loop passes and find out what the losses reach. Raises what `Method.backward` says.
 
-    Without `place` nothing is asked about the features or the last layer.
+    Without `place` it does not look at the features and the last layer.
     """
     given = scalars(losses, rule.num_tasks)
     for name, tensor in (("features", features), ("last", last)):
@@ -107,18 +110,22 @@ def read(
             f"every shared parameter is frozen, so that {type(rule).__name__} has no gradient to measure: "
             "let one learn, or train the heads with a rule of losses such as `equal`"
         )
+    if private is not None and not hasattr(private, "__iter__"):
+        raise ValueError(f"private should be a list of parameters for each task, not a {type(private).__name__}")
     lists = None if private is None else [_learning(own) for own in private]
     if lists is not None and len(lists) != rule.num_tasks:
         raise ValueError(f"{len(lists)} lists of private parameters were passed for {rule.num_tasks} tasks")
     labelled = _presence(given, present, rule.num_tasks, on_ranks=reduce is not None)
-    stacked = _stacked(given, labelled)
+    stacked = _stacked(given, labelled, named[0][1].device)
     values, labelled = _over_ranks(
         given, stacked, labelled, present is not None, lists is not None, reduce, accumulated
     )
     tasks = [k for k, is_there in enumerate(labelled) if is_there]
     if len(tasks) < rule.num_tasks:
         values, stacked = values[tasks], stacked[tasks]
-    require_finite(rule, "loss", values, tasks)
+    # K×K problems are solved on the CPU, in float64. One copy from the device serves them and the check.
+    told = values.to("cpu", torch.float64) if rule.measures else values
+    require_finite(rule, "loss", told, tasks)
     own = [stacked.new_zeros(()) if (loss := given[k]) is None else loss for k in tasks]
     at = rule.at if rule.measures and place else "shared"
     per_task = rule.measures or accumulated is not None or not place
@@ -131,6 +138,7 @@ def read(
         tasks=tasks,
         losses=own,
         values=values,
+        told=told,
         trunk=list(names),
         names=names,
         private=[[] for _ in tasks] if per_task else [],
@@ -180,7 +188,7 @@ def scalars(losses: Iterable[Tensor | None], tasks: int) -> list[Tensor | None]:
 
 def pairs(parameters: Parameters, what: str) -> list[tuple[str, Tensor]]:
     """Return parameters with their names, each once, or raise ValueError."""
-    if isinstance(parameters, Tensor | nn.Module):
+    if isinstance(parameters, Tensor | nn.Module) or not hasattr(parameters, "__iter__"):
         raise ValueError(f"{what} should be a list of parameters, not a {type(parameters).__name__}")
     found: dict[Tensor, str] = {}
     for i, item in enumerate(parameters):
@@ -193,7 +201,7 @@ def pairs(parameters: Parameters, what: str) -> list[tuple[str, Tensor]]:
 
 def _learning(parameters: Parameters) -> list[Tensor]:
     """Return those parameters of one task that learn, or raise ValueError."""
-    if isinstance(parameters, Tensor | nn.Module):
+    if isinstance(parameters, Tensor | nn.Module) or not hasattr(parameters, "__iter__"):
         raise ValueError(f"private should be a list of parameters for each task, not a {type(parameters).__name__}")
     found = [item[1] if isinstance(item, tuple) else item for item in parameters]
     for parameter in found:
@@ -202,12 +210,13 @@ def _learning(parameters: Parameters) -> list[Tensor]:
     return [parameter for parameter in found if parameter.requires_grad]
 
 
-def require_finite(rule: "Method", what: str, values: Tensor, tasks: Sequence[int]) -> None:
+def require_finite(rule: "Method", what: str, values: Tensor, tasks: Sequence[int], hint: str = "") -> None:
     """Raise DivergedError if one of `values [K′]` of these tasks is not finite."""
-    if not gradients.is_finite(values):
-        position = int((~torch.isfinite(values)).nonzero()[0])
-        lost = what == "loss" and bool(values[position].isnan())
-        hint = " (where a batch has no label of a task, pass None as its loss)" if lost else ""
+    numbers = values.tolist()  # one copy from the device
+    if not all(map(math.isfinite, numbers)):
+        position = next(i for i, number in enumerate(numbers) if not math.isfinite(number))
+        lost = what == "loss" and math.isnan(numbers[position])
+        hint = " (where a batch has no label of a task, pass None as its loss)" if lost else hint
         raise DivergedError(what, tasks[position], rule.steps, hint)
 
 
@@ -221,6 +230,10 @@ def _presence(
     """Whether each task is present here, as the loop says, or as the losses show."""
     if present is None:
         return [loss is not None and (loss.requires_grad or bool(loss.detach() != 0)) for loss in losses]
+    if isinstance(present, Tensor) and present.dim() == 1:
+        present = present.tolist()  # one copy from the device
+    if not isinstance(present, Sequence):
+        raise ValueError(f"present should be a list of {tasks} booleans, and is {present!r}")
     found = [bool(value) for value in present]
     if len(found) != tasks:
         raise ValueError(f"present has {len(found)} values for {tasks} tasks")
@@ -230,11 +243,11 @@ def _presence(
     return found
 
 
-def _stacked(losses: Sequence[Tensor | None], labelled: Sequence[bool]) -> Tensor:
-    """The losses `[K]` with their graphs, zero for who is absent here."""
+def _stacked(losses: Sequence[Tensor | None], labelled: Sequence[bool], device: torch.device) -> Tensor:
+    """The losses `[K]` with their graphs, zero for absent tasks; on `device` if there is no loss at all."""
     if all(labelled) and all(loss is not None for loss in losses):
         return torch.stack(losses)  # type: ignore[arg-type]
-    there = next((loss for loss in losses if loss is not None), torch.zeros(()))
+    there = next((loss for loss in losses if loss is not None), torch.zeros((), device=device))
     zero = torch.zeros((), dtype=there.dtype, device=there.device)
     return torch.stack([loss if on and loss is not None else zero for loss, on in zip(losses, labelled, strict=True)])
 
@@ -248,7 +261,7 @@ def _over_ranks(
     reduce: Reduce | None,
     accumulated: Accumulated | None,
 ) -> tuple[Tensor, list[bool]]:
-    """Return the losses `[K]` (zero for who is absent) and who is present, over all ranks and micro-batches.
+    """Return the losses `[K]`, zero for absent tasks, and who is present, over all ranks and micro-batches.
 
     Raises:
         DoesNotFitError: a loss has a value and no gradient; or a rank cannot know what a task's loss reaches. All ranks
@@ -316,6 +329,11 @@ def _check_features(
             f"the features depend on no shared parameter ({next(iter(step.names.values()))}, for one): "
             f"pass as features what the trunk returned, {otherwise}"
         )
+    for leaf in leaves.keys() & behind.keys():
+        raise DoesNotFitError(
+            f"the losses reach a tensor of shape {list(leaf.shape)} through the features and past them, so that it has "
+            "no one gradient there: measure at=shared, or let it not need a gradient"
+        )
     if with_graph:
         step.reached.update(behind)
 
@@ -329,6 +347,11 @@ def _check_last(rule: "Method", step: Step, leaves: Mapping[Tensor, int], with_g
         )
     if not last.requires_grad:
         raise DoesNotFitError("last, the weight of the last shared layer, is frozen: pass one that learns")
+    if not last.is_leaf:
+        raise DoesNotFitError(
+            f"last, of shape {list(last.shape)}, is a tensor that was computed: pass a parameter of the last shared "
+            "layer (of a parametrized one, its original)"
+        )
     for position in with_graph:
         if not leaves.get(last, 0) >> position & 1:
             raise DoesNotFitError(

@@ -1,8 +1,8 @@
 """A rule works on some of its tasks, as if the others were not there.
 
 At a step where a task takes no part, the rule is given the smaller problem. What it keeps per task (`per_task`) is cut
-down to the tasks that take part, with the moments of its optimiser, and is put back afterwards: the entries of a task
-that took no part are then what they were before.
+down to the tasks that take part, with the moments of its optimiser. Afterwards it is put back, and the entries of the
+tasks that took no part are what they were before.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def only(rule: "Method", tasks: Sequence[int]) -> AbstractContextManager[None]:
-    """Let `rule` be one for `tasks` alone, inside. If these are all of its tasks nothing changes.
+    """Let `rule` work on `tasks` alone inside the block. If these are all of its tasks, nothing changes.
 
     Raises:
         TypeError: what `per_task` names is not there, or its last axis does not have one entry a task.

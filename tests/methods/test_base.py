@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import methods
+from methods.core import routes
 from methods.core.base import DivergedError, DoesNotFitError, Method
 
 
@@ -131,8 +132,9 @@ def test_after_epoch_has_its_own_arguments():
 
 
 def test_a_method_needs_a_task():
-    with pytest.raises(ValueError, match="num_tasks=0"):
-        Ones(0)
+    for wrong in (0, -1, 1.5, "2", None):
+        with pytest.raises(ValueError, match=f"num_tasks={wrong!r}: a method needs at least one task"):
+            Ones(wrong)
 
 
 # What is refused -------------------------------------------------------------------------------------------
@@ -229,7 +231,93 @@ def test_a_result_of_a_wrong_shape_is_refused(network, rule, shape):
         network().give(wrong(3))
 
 
+RESULTS = {
+    "weigh": {
+        "a list instead of a tensor": lambda self, losses: [1.0] * 3,
+        "a ndarray instead of a tensor": lambda self, gramian: gramian.diagonal().numpy(),
+        "a NoneType instead of a tensor": lambda self, jacobian: None,
+        "complex numbers": lambda self, losses: torch.ones(3, dtype=torch.complex64),
+    },
+    "combine": {
+        "a NoneType instead of a tensor": lambda self, jacobian: None,
+        "complex numbers": lambda self, jacobian: jacobian.sum(0) * 1j,
+    },
+    "objective": {
+        "a float instead of a scalar": lambda self, losses: losses.sum().item(),
+        "a tuple instead of a scalar": lambda self, losses: (losses.sum(), losses),
+        r"\[3\] instead of a scalar": lambda self, losses: losses,
+        "complex numbers": lambda self, losses: losses.sum() * 1j,
+        "does not depend on the losses": lambda self, losses: losses.detach().sum(),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "says", "function"), [(rule, *item) for rule, wrong in RESULTS.items() for item in wrong.items()]
+)
+def test_a_result_that_is_no_tensor_of_numbers_is_refused(network, rule, says, function):
+    wrong = type("Wrong", (Method,), {rule: function})
+    with pytest.raises(ValueError, match=rf"Wrong\.{rule} returned .*{says}") as refusal:
+        network().give(wrong(3))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("says", "function"),
+    [
+        (r"returned \[\] instead of \[3\]", lambda self, inputs, taps: taps[0][0].sum()),
+        ("returned a list instead of a tensor", lambda self, inputs, taps: [taps[0][0].sum()] * 3),
+        ("returned a NoneType", lambda self, inputs, taps: None),
+    ],
+)
+def test_added_terms_are_one_a_task(network, says, function):
+    method = Ones(3)
+    method.carry(type("Terms", (Method,), {"extra": function})(3))
+    with pytest.raises(ValueError, match=rf"Terms\.extra {says}"):
+        network().give(method)
+
+
+def test_an_objective_of_what_the_rule_learns_alone_is_refused(network):
+    class Wrong(Own):
+        def objective(self, losses):
+            return self.weights.sum()
+
+    with pytest.raises(ValueError, match=r"Wrong\.objective .* does not depend on the losses"):
+        network().give(Wrong(3))
+
+
+def test_whole_weights_are_weights(network):
+    whole = type("Whole", (Method,), {"weigh": lambda self, losses: torch.tensor([1, 2, 3])})
+    assert network().give(whole(3)).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("at", ["shared", "features"])
+def test_a_rule_that_changes_the_jacobian_in_place_is_refused(network, at):
+    def weigh(self, jacobian):
+        jacobian /= jacobian.norm(dim=1, keepdim=True)
+        return torch.ones(3)
+
+    wrong = type("Wrong", (Method,), {"weigh": weigh, "at": at})
+    with pytest.raises(ValueError, match=r"Wrong\.weigh changed its arguments in place"):
+        network().give(wrong(3))
+
+
 # Divergence ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "what", "function"),
+    [
+        ("weigh", "weight of task 1", lambda self, losses: torch.tensor([1, torch.nan, 1])),
+        ("weigh", "weight of task 0", lambda self, gramian: torch.tensor([torch.inf, 1, 1])),
+        ("objective", "weight of task 0", lambda self, losses: (losses * 0).sqrt().sum()),
+        ("combine", "update", lambda self, jacobian: jacobian.sum(0) / 0),
+    ],
+)
+def test_a_result_that_is_not_finite_names_the_rule_and_the_step(network, rule, what, function):
+    wrong = type("Wrong", (Method,), {rule: function})
+    with pytest.raises(DivergedError, match=rf"the {what} is not finite at step 0: Wrong\.{rule} returned it"):
+        network().give(wrong(3))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -425,6 +513,31 @@ def test_training_goes_on_from_a_state_bit_for_bit(network, distil, carries):
     assert (restored.steps, restored.degenerate) == (10, 10)
 
 
+def test_a_rule_that_nobody_moved_goes_to_the_losses_with_its_moments(distil, monkeypatch):
+    """The device "meta" stands for a GPU here, where a parameter stays the same object when it moves."""
+    monkeypatch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
+    meta = torch.device("meta")
+    rule, terms = methods.create("uncertainty", num_tasks=3), distil(3)
+    rule.log_variance.grad = torch.ones(3)
+    rule.optimizer.step()
+    rule.carry(terms)
+    routes._move(rule.parts(), meta)
+    assert rule.log_variance.device == rule.optimizer.state[rule.log_variance]["exp_avg"].device == meta
+    assert all(parameter.device == meta for parameter in rule.parameters())
+    assert rule.optimizer.param_groups[0]["params"] == [rule.log_variance]
+
+
+def test_a_rule_that_reads_a_gramian_stays_where_that_is():
+    rule = methods.create("gradnorm", num_tasks=3)
+    routes._move(rule.parts(), torch.device("meta"))
+    assert rule.weights.device.type == "cpu"
+
+
+def test_a_rule_says_what_it_is():
+    assert "num_tasks=3, at=features" in repr(methods.create("mgda[at=features]", num_tasks=3))
+    assert "num_tasks=3" in repr(methods.create("equal", num_tasks=3))
+
+
 def test_draws_come_from_the_rules_own_generator(network):
     net, drawn = network(), []
     for global_seed in (0, 1):
@@ -470,6 +583,20 @@ def test_an_epochs_end_computes_what_is_named_and_nothing_else():
     assert hearing.heard is losses
     validating.end_epoch(losses=lambda: losses, validation=lambda: validation)
     assert validating.heard == (losses, validation)
+
+
+@pytest.mark.parametrize(
+    ("available", "says"),
+    [
+        ({}, "Hearing hears losses: pass losses=, a function"),
+        ({"losses": torch.ones(3)}, "a function"),
+        ({"losses": lambda: [1.0, 1.0, 1.0]}, r"losses should return a tensor \[3\]"),
+        ({"losses": lambda: torch.ones(2)}, r"losses should return a tensor \[3\]"),
+    ],
+)
+def test_an_epochs_end_is_told_what_the_rule_hears(available, says):
+    with pytest.raises(ValueError, match=says):
+        Hearing(3).end_epoch(**available)
 
 
 def test_an_epochs_end_reaches_what_is_carried():

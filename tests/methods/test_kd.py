@@ -264,3 +264,17 @@ def test_a_task_has_as_many_taps_as_its_teacher(kind, inputs):
     with pytest.raises(DoesNotFitError, match="task 0 has 1 taps, and its teacher returns 2"):
         method.extra(inputs, [taps[:1], taps])
     assert not method.adaptors
+
+
+def test_maps_of_unlike_places_are_never_broadcast(kind, inputs):
+    """A map of one example would otherwise be compared with those of all."""
+    method = methods.create("kd", num_tasks=2, teachers=[Features(kind), Features(kind)])
+    taps = [tap[:1] for tap in Features(kind).eval()(inputs)]
+    with pytest.raises(DoesNotFitError, match=r"differ in their channels \(axis 1\) alone"):
+        method.extra(inputs, [taps, taps])
+
+
+def test_taps_are_one_tuple_a_task(kind, inputs):
+    method = methods.create("kd", num_tasks=2, teachers=[Features(kind), Features(kind)])
+    with pytest.raises(DoesNotFitError, match="taps should be 2 tuples of feature maps, one a task, not 1"):
+        method.extra(inputs, [Features(kind).eval()(inputs)])

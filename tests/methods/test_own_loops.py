@@ -7,6 +7,7 @@ what no loss reaches has none.
 
 import copy
 import gc
+import inspect
 import weakref
 
 import pytest
@@ -436,6 +437,82 @@ def test_a_last_layer_is_reached_and_learns(variant_at_last):
     refused(net, *net.losses(batch()), "is frozen", method)
 
 
+def test_a_last_layer_that_is_computed_is_refused():
+    net = Loop()
+    nn.utils.parametrizations.weight_norm(net.trunk[2])
+    refused(net, *net.losses(batch()), "tensor that was computed.*its original", create("gradnorm"))
+    step(net, create("gradnorm"), *net.losses(batch()), last=net.trunk[2].parametrizations.weight.original1)
+
+
+@pytest.mark.parametrize("what", ["input", "parameter"])
+def test_what_is_reached_through_the_features_and_past_them_is_refused(what):
+    net, x = Loop(), batch().requires_grad_(what == "input")
+    losses, features = net.losses(x)
+    losses[1] = losses[1] + (x if what == "input" else net.trunk[0].weight).square().mean()
+    refused(net, losses, features, "through the features and past them.*at=shared", shared=net.trunk[1:].parameters())
+
+
+def test_a_hook_of_the_features_is_called_once_for_each_gradient(variant):
+    """For example one that reverses or scales what goes back into the trunk."""
+    net, method = Loop(), create(variant)
+    features = net.features(batch())
+    features.register_hook(lambda gradient: -2 * gradient)
+    losses, _ = net.losses(None, features)
+    for again in range(2):
+        step(net, method, losses, features, tolerance=1e-7)
+        if again == 0:  # the hook is still there afterwards
+            features = net.features(batch())
+            features.register_hook(lambda gradient: -2 * gradient)
+            losses, _ = net.losses(None, features)
+    assert len(features._backward_hooks) == 1
+
+
+@pytest.mark.parametrize("has_hook", [False, True])
+@pytest.mark.parametrize("absent", [(), (1,), (0, 1, 2)])
+def test_added_terms_ride_on_any_step(variant, distil, has_hook, absent):
+    net, method = Loop(), create(variant)
+    terms = distil(K, width=6, lr=0).double()
+    method.carry(terms)
+    features = net.features(batch())
+    if has_hook:
+        features.register_hook(lambda gradient: -2 * gradient)
+    losses, _ = net.losses(None, features)
+    losses = [None if k in absent else loss for k, loss in enumerate(losses)]
+    taps = [(features,)] * K
+    added, adaptors = terms.extra({}, taps).sum(), list(terms.adaptors.parameters())
+    learns = [*net.trunk.parameters(), *adaptors]
+    expected = torch.autograd.grad(added, learns, retain_graph=True)
+    plain = [
+        torch.autograd.grad(loss, list(net.trunk.parameters()), retain_graph=True) if loss is not None else None
+        for loss in losses
+    ]
+    given = {"shared": net.trunk.parameters(), "features": features, "last": net.last}
+    weights = method.backward(losses, inputs={}, taps=taps, **given)
+    for i, (parameter, gradient) in enumerate(zip(learns, expected, strict=True)):
+        for k, found in enumerate(plain):
+            if found is not None and i < len(found):
+                gradient = gradient + weights[k] * found[i]
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_a_hook_of_a_parameter_is_called_once_for_each_gradient(variant):
+    net, method = Loop(), create(variant)
+    for parameter in (net.trunk[0].weight, net.heads[1].weight):
+        parameter.register_hook(lambda gradient: -2 * gradient)
+    step(net, method, *net.losses(batch()))
+
+
+def test_complex_gradients_are_refused_where_they_are_compared(variant):
+    net, method = Loop(), create(variant)
+    net.trunk.phase = nn.Parameter(torch.randn(6, dtype=torch.complex128))
+    features = (net.features(batch()) * net.trunk.phase).abs()
+    losses, _ = net.losses(None, features)
+    if method.measures and method.at == "shared":
+        refused(net, losses, features, "complex", method)
+    else:
+        step(net, method, losses, features)
+
+
 def test_a_sparse_embedding_is_refused_where_rows_are_dense():
     for variant, works in (("equal", True), ("mgda", False), ("mgda[at=features]", True)):
         net, table = Loop(torch.float32), nn.Embedding(10, 5, sparse=True)
@@ -581,11 +658,45 @@ def test_what_is_present_must_be_consistent(variant, present, losses_none, says)
         method.backward(losses, present=present, **given)
 
 
-@pytest.mark.parametrize("shared", ["module", "parameter", "computed"])
+@pytest.mark.parametrize("present", [True, torch.ones(1, 3), torch.tensor(True)])
+def test_what_is_present_is_a_list(present):
+    net = Loop()
+    with pytest.raises(ValueError, match="present should be a list of 3 booleans"):
+        create("equal").backward(net.losses(batch())[0], shared=net.trunk.parameters(), present=present)
+
+
+def test_what_is_present_may_be_a_tensor(variant):
+    net, method = Loop(), create(variant)
+    losses, features = net.losses(batch())
+    given = {"shared": net.trunk.parameters(), "features": features, "last": net.last}
+    weights = method.backward(losses, present=torch.tensor([True, False, True]), **given)
+    assert (weights[1], method.absent, net.heads[1].weight.grad) == (0, 1, None)
+
+
+@pytest.mark.parametrize("private", [3, [3, 3, 3], [None] * 3])
+def test_what_is_private_are_lists_of_parameters(private):
+    net = Loop()
+    with pytest.raises(ValueError, match="private should be a list of parameters for each task"):
+        create("equal").backward(net.losses(batch())[0], shared=net.trunk.parameters(), private=private)
+
+
+@pytest.mark.parametrize("private", ["none", "of others", "all of all"])
+def test_what_is_named_private_changes_no_gradient_of_what_is_reached(variant, private):
+    net, method = Loop(), create(variant)
+    lists = {
+        "none": [[]] * K,
+        "of others": [list(net.heads[(k + 1) % K].parameters()) for k in range(K)],
+        "all of all": [list(net.parameters())] * K,
+    }[private]
+    for n in range(3):
+        step(net, method, *net.losses(batch(seed=n)), private=lists)
+
+
+@pytest.mark.parametrize("shared", ["module", "parameter", "computed", "nothing"])
 def test_what_is_shared_are_parameters(shared):
     net, method = Loop(), create("equal")
     losses, features = net.losses(batch())
-    wrong = {"module": net.trunk, "parameter": net.last, "computed": [features]}[shared]
+    wrong = {"module": net.trunk, "parameter": net.last, "computed": [features], "nothing": None}[shared]
     with pytest.raises(ValueError, match=r"shared.* should be .*parameter"):
         method.backward(losses, shared=wrong)
 
@@ -777,6 +888,38 @@ def test_gradients_are_scaled_once_by_who_scales_them_in_place(variant):
         torch.testing.assert_close(parameter.grad, before[name] * (1e-3 / (norm + 1e-6)))
 
 
+def test_a_gradient_that_is_a_part_of_another_has_its_own_memory(variant):
+    net, method = Loop(), create(variant)
+    net.sizes = nn.ParameterList(nn.Parameter(torch.randn(size, dtype=torch.float64)) for size in (4, 2, 2))
+    losses, features = net.losses(batch())
+    losses[0] = losses[0] + (net.sizes[0] + torch.cat([net.sizes[1], net.sizes[2]])).exp().sum()
+    step(net, method, losses, features)
+    before = [parameter.grad.clone() for parameter in net.parameters()]
+    for parameter in net.parameters():
+        parameter.grad.mul_(0.5)
+    for parameter, gradient in zip(net.parameters(), before, strict=True):
+        if weighs_whole_losses(method) and any(parameter is size for size in net.sizes):
+            continue  # autograd's own `.grad`
+        assert torch.equal(parameter.grad, gradient * 0.5)
+
+
+def test_backward_inside_no_grad_is_backward_outside(variant):
+    net, method = Loop(), create(variant)
+    losses, features = net.losses(batch())
+    with torch.no_grad():
+        weights = method.backward(losses, shared=net.trunk.parameters(), features=features, last=net.last)
+    inside = [parameter.grad for parameter in net.parameters()]
+    assert torch.equal(step(net, create(variant), *net.losses(batch())), weights)
+    assert all(torch.equal(one, parameter.grad) for one, parameter in zip(inside, net.parameters(), strict=True))
+
+
+def test_inference_mode_is_refused(variant):
+    net, method = Loop(), create(variant)
+    losses, features = net.losses(batch())
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"inference_mode.*outside"):
+        method.backward(losses, shared=net.trunk.parameters(), features=features, last=net.last)
+
+
 @pytest.mark.parametrize("where", ["before the forward", "before backward", "after the step"])
 @pytest.mark.parametrize("to_none", [False, True])
 def test_zero_grad_in_its_usual_places_does_no_harm(variant, where, to_none):
@@ -866,6 +1009,23 @@ def test_a_task_is_absent_if_no_micro_batch_has_a_label_of_it(variant):
         assert (parameter.grad is None) == (gradient is None)
         if gradient is not None:
             torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_a_first_micro_batch_may_have_no_label_at_all(variant):
+    net, method = Loop(), create(variant)
+    if method.at == "features":
+        return
+    method.accumulate([None] * K, shared=net.trunk.parameters())
+    step(net, method, *net.losses(batch()))
+    assert (method.absent, method.steps) == (0, 1)
+
+
+def test_accumulate_takes_what_backward_takes_and_nothing_else():
+    net = Loop()
+    with pytest.raises(TypeError, match="presnt"):
+        create("mgda").accumulate(net.losses(batch())[0], shared=net.trunk.parameters(), presnt=[True] * K)
+    accepted, known = (set(inspect.signature(f).parameters) for f in (Method.accumulate, Method.backward))
+    assert accepted == known
 
 
 def test_a_micro_batch_that_fails_leaves_nothing_behind(variant):
