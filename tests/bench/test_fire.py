@@ -284,6 +284,15 @@ def test_the_time_left_does_not_charge_the_start_to_every_run(made, capsys, monk
     assert "1/11, 10 s left" in capsys.readouterr().err
 
 
+def test_of_a_reason_without_end_the_beginning_is_printed_on_one_line(made, capsys):
+    planned = SimpleNamespace(method_label="mgda", task_set_label="toy", spec=SimpleNamespace(seed=0))
+    cli._Watcher().done(planned, made("mgda", status="crashed", reason="first\nsecond\x1b[31m" + "x" * 500))
+    [line] = capsys.readouterr().err.splitlines()
+    assert "first second [31mxxx" in line
+    assert len(line) < 400
+    assert line.endswith("…")
+
+
 # --- seeds ---
 
 
