@@ -111,14 +111,19 @@ def _measure_costs(
     What a plug-in or the machine prevents is said, and the others are measured without it: their runs are there.
     """
     from bench.costs import measure, to_measure
+    from bench.engine.interrupt import UserInterruptError
     from bench.engine.local import isolated
+    from bench.engine.process import without_forks
 
     take = measure if inline else partial(isolated, measure, timeout=timeout)
 
     def attempt(members: Sequence[Planned]) -> CostRecord | str:
         try:
-            return take(members)
-        except Exception as problem:
+            with without_forks():
+                return take(members)
+        except UserInterruptError:
+            raise
+        except BaseException as problem:  # SystemExit, too: in line it is a plug-in's
             if debug:
                 raise
             return one_line(str(problem) or type(problem).__name__, 300)

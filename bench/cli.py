@@ -112,7 +112,10 @@ def run_command(
     from bench.store import Store, StoreError
 
     watcher = _Watcher()
-    signal.signal(signal.SIGTERM, interrupt)  # told to stop, stop as on Ctrl-C
+    for name in ("SIGTERM", "SIGHUP"):  # told to stop, or alone as its terminal is closed, stop as on Ctrl-C
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, interrupt)
     folder = out.absolute()  # a plug-in may leave the working folder
     try:
         run(
