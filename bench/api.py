@@ -3,10 +3,12 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.forecast import forecast
+from bench.plain import one_line
 from bench.plan import Names, Planned, Request, make_plan
 from bench.records import CostRecord, RunRecord
 from bench.store import Store, log
@@ -76,7 +78,7 @@ def run(
         UsageError: a name, an option or a number is wrong; says what would be right.
         StoreError: the folder cannot be used.
     """
-    store = Store(Path(out))
+    store = Store(path(out))
     _check(engine, workers, timeout, checkpoint_every, devices)
     inline = engine == "inline" or debug
     if not inline:
@@ -98,26 +100,51 @@ def run(
 
         run_local(todo, store, done, **places, timeout=timeout, checkpoint_every=checkpoint_every)
     _measure_costs(runs, store, watcher, timeout=timeout, inline=inline, debug=debug)
-    return report(out, figures=figures)
+    return report(store.folder, figures=figures)
 
 
 def _measure_costs(
     runs: Sequence[Planned], store: Store, watcher: Watcher | None, *, timeout: float, inline: bool, debug: bool
 ) -> None:
-    """Measure what a step of each method costs, where that is not known yet: one task set after another."""
+    """Measure what a step of each method costs, where that is not known yet: one task set after another.
+
+    What a plug-in or the machine prevents is said, and the others are measured without it: their runs are there.
+    """
     from bench.costs import measure, to_measure
+    from bench.engine.interrupt import UserInterruptError
     from bench.engine.local import isolated
+    from bench.engine.process import without_forks
+
+    take = measure if inline else partial(isolated, measure, timeout=timeout)
+
+    def attempt(members: Sequence[Planned]) -> CostRecord | str:
+        try:
+            with without_forks():
+                return take(members)
+        except UserInterruptError:
+            raise
+        except BaseException as problem:  # SystemExit, too: in line it is a plug-in's
+            if debug:
+                raise
+            return one_line(str(problem) or type(problem).__name__, 300)
 
     for members in to_measure(runs, store.costs(), store.records()):
         if watcher is not None:
             watcher.measuring(members)
-        try:
-            store.put_costs(measure(members) if inline else isolated(measure, members, timeout=timeout))
-        except Exception as problem:  # a plug-in's, or the machine's: the runs are there all the same
-            if debug:
-                raise
-            label = members[0].task_set_label
-            log.warning("what steps cost on %s could not be measured: %s", label, str(problem).partition("\n")[0])
+        label, found = members[0].task_set_label, attempt(members)
+        if isinstance(found, str):  # one of them may spoil it for all: which one is seen when each is alone
+            alone = [(planned, attempt([planned])) for planned in members]
+            for planned, said in alone:
+                if isinstance(said, str):
+                    log.warning("what a step of %s on %s costs is not known: %s", planned.method_label, label, said)
+            sound = [planned for planned, said in alone if not isinstance(said, str)]
+            if not sound:
+                continue
+            found = attempt(sound) if len(sound) < len(members) else found
+        if isinstance(found, str):
+            log.warning("what steps cost on %s could not be measured: %s", label, found)
+        else:
+            store.put_costs(found)
 
 
 def _pages_by_round(
@@ -192,7 +219,8 @@ def report(
     """Rebuild every page from the records of a folder, or from a tidy CSV file; return the leaderboard.
 
     Args:
-        source: a folder of records, or anybody's file with a row per metric of each run (`report.runs.NEEDED`).
+        source: a folder of records, or anybody's file with a row per metric of each run (its columns are
+            `bench.report.runs.NEEDED`).
         out: where the pages go; by default into that folder, or beside the file into `NAME-report`.
         margin: points of Δ task within which two methods are called equivalent.
         correction: for the family of all methods, "max-t" or "holm".
@@ -212,7 +240,7 @@ def publish(source: str | Path, out: str | Path | None, *, margin: float, correc
     from bench.report.pages import write_pages
 
     rules = _rules(margin, correction)
-    records, measured = _read(Path(source))
+    records, measured = _read(path(source))
     return write_pages(records, pages_folder(source, out), measured, rules=rules, figures=figures)
 
 
@@ -220,7 +248,7 @@ def compare(source: str | Path) -> "Report":
     """Return all that the pages of a folder, or of a tidy CSV file, say, without writing them. Raises as `report`."""
     from bench.report.comparison import analyse
 
-    return analyse(*_read(Path(source)))
+    return analyse(*_read(path(source)))
 
 
 def _rules(margin: float, correction: str) -> "Rules":
@@ -235,8 +263,22 @@ def _rules(margin: float, correction: str) -> "Rules":
 
 def pages_folder(source: str | Path, out: str | Path | None = None) -> Path:
     """Return where the pages of a folder or file go."""
-    path = Path(source)
-    return Path(out) if out is not None else path.with_name(f"{path.stem}-report") if path.is_file() else path
+    if out is not None:
+        return path(out)
+    there = path(source)
+    return there.with_name(f"{there.stem}-report") if there.is_file() else there
+
+
+def path(text: str | Path) -> Path:
+    """Return a path that somebody wrote, its tilde expanded: a shell leaves that of `--out=~/x` as it is.
+
+    Raises:
+        UsageError: the tilde names a user that there is not.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{text}: there is no such user: write the whole path") from None
 
 
 def _read(source: Path) -> tuple[list[RunRecord], list[CostRecord]]:

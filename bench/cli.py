@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.engine.interrupt import UserInterruptError, interrupt, user_interrupts
-from bench.plain import printable
+from bench.plain import one_line, printable
 
 if TYPE_CHECKING:
     from bench.plan import Planned
@@ -56,11 +56,9 @@ err = _Console(stderr=True)
 
 
 def _path(text: str) -> Path:
-    """Read a path. The tilde of --out=~/x is for us to expand, as a shell leaves it as it is."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise typer.BadParameter(f"{text}: there is no such user: write the whole path") from None
+    from bench.api import path  # what it imports, --help need not pay for
+
+    return path(text)
 
 
 Methods = Annotated[str, typer.Option(help="all, or variants: a,b[x=1],path.py:Class")]
@@ -82,8 +80,8 @@ Figures = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="show tracebacks; raise a run's failure instead of recording it")]
 
 DEFAULT_OUT = Path("results/local")
-LONGEST_MESSAGE = 2000
-"""Characters of an error that are printed."""
+LONGEST_MESSAGE, LONGEST_REASON = 2000, 300
+"""Characters of an error, and of the reason of a failed run, that are printed."""
 
 
 @app.callback()
@@ -114,7 +112,10 @@ def run_command(
     from bench.store import Store, StoreError
 
     watcher = _Watcher()
-    signal.signal(signal.SIGTERM, interrupt)  # told to stop, stop as on Ctrl-C
+    for name in ("SIGTERM", "SIGHUP"):  # told to stop, or alone as its terminal is closed, stop as on Ctrl-C
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, interrupt)
     folder = out.absolute()  # a plug-in may leave the working folder
     try:
         run(
@@ -521,20 +522,21 @@ class _Watcher:
         self.finished += 1
         result = record.result
         self.statuses[result.status] += 1
+        reason = one_line(result.reason, LONGEST_REASON)
         which = f" {'+'.join(planned.spec.tasks)}" if planned.method_label == "stl" else ""
         line = f"{planned.task_set_label} {planned.method_label}{which} seed {planned.spec.seed}: {result.status}"
         if err.is_terminal:
             counts = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items()))
             self.bar.update(self.bar_task, completed=self.finished, description=counts)
-            if result.reason:
-                _say(f"{line}: {result.reason}")
+            if reason:
+                _say(f"{line}: {reason}")
         else:
             now = time.monotonic()
             if self.since is None:
                 self.since = now - record.cost.total_seconds
             each = (now - self.since) / self.finished
             left = f"{self.finished}/{self.todo}, {each * (self.todo - self.finished):.0f} s left"
-            _say(f"{line} ({record.cost.total_seconds:.1f} s; {left}){': ' + result.reason if result.reason else ''}")
+            _say(f"{line} ({record.cost.total_seconds:.1f} s; {left}){': ' + reason if reason else ''}")
 
     def measuring(self, members: "Sequence[Planned]") -> None:
         self.bar.update(self.bar_task, description=printable(f"steps on {members[0].task_set_label}"), total=None)
@@ -585,23 +587,18 @@ def _explain(problem: BaseException) -> int:
     nothing = isinstance(problem, DataError | NothingToCompareError)
     if expected or nothing:
         message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
-        _say(f"error: {_one_line(message)}")
+        _say(f"error: {one_line(message, LONGEST_MESSAGE)}")
         return NOTHING_RAN if nothing else USAGE
     if isinstance(problem, OSError):
-        where = f"{_one_line(str(problem.filename))}: " if problem.filename is not None else ""
+        where = f"{one_line(str(problem.filename), LONGEST_MESSAGE)}: " if problem.filename is not None else ""
         _say(f"error: {where}{problem.strerror or problem}")
         return USAGE
     if not isinstance(problem, Exception):
-        _say(f"error: a rule or a task set ends the command: {_one_line(repr(problem))} (--debug shows where)")
+        said = one_line(repr(problem), LONGEST_MESSAGE)
+        _say(f"error: a rule or a task set ends the command: {said} (--debug shows where)")
         return USAGE
-    _say(f"internal error: {_one_line(f'{type(problem).__name__}: {problem}')} (--debug shows where)")
+    _say(f"internal error: {one_line(f'{type(problem).__name__}: {problem}', LONGEST_MESSAGE)} (--debug shows where)")
     return INTERNAL
-
-
-def _one_line(message: str) -> str:
-    """Return a message in one line, and not without an end."""
-    line = " ".join(message.split())
-    return line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]} … ({len(line)} characters)"
 
 
 def _exit_code(statuses: Counter[str]) -> int:

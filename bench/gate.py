@@ -23,7 +23,7 @@ from bench.evidence.significance import MINIMUM_SEEDS, Floats, holm, suite_mean,
 from bench.records import CostRecord, RunRecord
 from bench.report.costs import relative_costs
 from bench.report.runs import LARGEST, Group, groups, usable
-from bench.spec import STL
+from bench.spec import PASSES, STL
 from bench.store import NothingToCompareError, write
 from tasks.core.protocol import Protocol
 
@@ -35,7 +35,6 @@ SLOWER_IN_TURN = 1.2
 """A step's time may grow by this factor, where both versions were timed in turn (`bench.interleave`)."""
 SLOWER = 1.5
 """Else its time relative to equal weights' by this one, on the same hardware only: such ratios move."""
-PASSES = ("forward", "heads", "trunk", "teacher")
 ASKED = ("methods", "tasks", "protocol", "precision")
 """The options of the command line that a cell stores."""
 
@@ -172,7 +171,7 @@ def _cell(
     some = next(iter(runs.values()))
     specs = [run.spec for run in some]
     steps = [allocated.get((spec.task_set, spec.protocol, spec.method, spec.tasks)) for spec in specs]
-    counted = [own for own in runs.values() if all(set(PASSES) <= set(run.cost.passes) for run in own)]
+    counted = [own for own in runs.values() if all(run.cost.passes for run in own)]
     return Cell(
         task_set=group.label,
         method=method,
@@ -364,11 +363,15 @@ class _Test:
 def _change(stored: Cell, now: Cell | None) -> _Change:
     nothing = np.array([])
     if now is None:
-        return _Change(stored, "missing", nothing, "it was not run")
+        return _Change(stored, "missing", nothing, "no run of it is here that has every metric")
     paired = [s for s, own in stored.seeds.items() if s in now.seeds and own.names == now.seeds[s].names]
     if not paired:
         overlap = set(stored.seeds) & set(now.seeds)
-        why = "its runs are asked for differently now" if overlap else "no seed of the baseline was run"
+        why = (
+            "its runs are asked for differently now"
+            if overlap
+            else "no run of it is here that has every metric and a seed of the baseline"
+        )
         return _Change(stored, "stale" if overlap else "missing", nothing, why)
     if stored.metrics != now.metrics:
         return _Change(stored, "stale", nothing, "its metrics are others now")

@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from tasks.core.protocol import Protocol
 
 STL = "stl"
 """The variant of a single-task baseline: plain backward, no balancing rule."""
+
+PASSES = ("forward", "heads", "trunk", "teacher")
+"""The kinds of passes that are counted."""
 
 Status = Literal["ok", "diverged", "timeout", "out_of_memory", "crashed", "skipped"]
 
@@ -87,9 +91,17 @@ class Cost(Frozen):
     probe_seconds: float = 0.0
     total_seconds: float = 0.0
     passes: dict[str, float] = {}
-    """Per step: forward passes, backward passes through the heads and through the trunk, teachers' forward passes."""
+    """Per step: forward passes, backward passes through the heads and through the trunk, teachers' forward passes.
+    Empty where they were not counted."""
     peak_memory: int | None = None
     """Bytes on the GPU."""
+
+    @field_validator("passes")
+    @classmethod
+    def _are_of_every_kind(cls, passes: dict[str, float]) -> dict[str, float]:
+        if passes and (set(passes) != set(PASSES) or not all(0 <= count < math.inf for count in passes.values())):
+            raise ValueError(f"passes should be counts of {', '.join(PASSES)}")
+        return passes
 
 
 def digest(value: Any) -> str:

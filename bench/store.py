@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import itertools
-import json
 import logging
 import os
 import stat
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from bench.records import SCHEMA, CostRecord, RunRecord, upgrade
 from bench.spec import digest
@@ -116,7 +116,7 @@ class Store:
             # A pipe in its place would be waited for. Of a link that leads nowhere this says what it is.
             if not stat.S_ISREG((file.lstat() if file.is_symlink() and not file.exists() else file.stat()).st_mode):
                 raise RecordError(f"{file} is not a run's record (it is no file)")
-            document = json.loads(file.read_bytes())
+            document = from_json(file.read_bytes())  # refuses lone surrogates, as nothing could print or write them
             version = document.get("schema_version") if isinstance(document, dict) else None
             if isinstance(version, int) and version > SCHEMA:
                 raise StoreError(
@@ -133,7 +133,7 @@ class Store:
             raise
         except OSError as problem:
             raise RecordError(f"{file} is not a run's record (it cannot be read: {problem.strerror})") from None
-        except (ValueError, TypeError, RecursionError) as problem:
+        except (ValueError, TypeError) as problem:
             raise RecordError(_plain(f"{file} is not a run's record (JSON: {problem})")) from None
         if not own:
             raise RecordError(f"{file} is another run's record, or was edited")

@@ -168,7 +168,8 @@ def _serve(
         os._exit(1)
     answer: tuple[str, Any]
     try:
-        answer = "result", function(*arguments)
+        with without_forks():
+            answer = "result", function(*arguments)
     except StoreError as problem:
         answer = "problem", problem
     except BaseException as problem:
@@ -180,6 +181,17 @@ def _serve(
     finally:
         # Not by returning, which waits for threads and children that somebody's code has left.
         os._exit(0)
+
+
+@contextlib.contextmanager
+def without_forks() -> Iterator[None]:
+    """End a process here that somebody's code has forked within: what follows is for its parent alone to do."""
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            os._exit(1)
 
 
 def _begin() -> None:

@@ -16,6 +16,7 @@ from torch import OutOfMemoryError
 
 from bench.catalogue import task_set
 from bench.engine.interrupt import UserInterruptError
+from bench.engine.process import without_forks
 from bench.plan import Planned
 from bench.records import Provenance, RunRecord
 from bench.spec import Cost, Result, Status
@@ -43,15 +44,16 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
         if missing := _missing_teacher(planned, store):
             return store.put(failed(planned, "skipped", missing), None)
         teachers = [store.weights(name) for name in planned.parts.upstream]
-        result, cost, state = train(
-            planned.spec,
-            partial(task_set, planned.task_set),
-            partial(compose, planned.rule.parts) if planned.rule is not None else None,
-            teachers,
-            accelerator=accelerator,
-            devices=int(devices or 1),
-            checkpoint=checkpoint if checkpoint_every else None,
-        )
+        with without_forks():
+            result, cost, state = train(
+                planned.spec,
+                partial(task_set, planned.task_set),
+                partial(compose, planned.rule.parts) if planned.rule is not None else None,
+                teachers,
+                accelerator=accelerator,
+                devices=int(devices or 1),
+                checkpoint=checkpoint if checkpoint_every else None,
+            )
     except (StoreError, UserInterruptError):  # a full disk, say, or Ctrl-C: no failure of this run
         raise
     except BaseException as problem:  # whatever a plug-in may raise, SystemExit too: this run's failure, nobody else's

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ from bench.report.analysis import (
     Rules,
 )
 from bench.report.costs import relative_costs
-from bench.report.runs import GIVEN, SUITE, Group, groups, mixtures
+from bench.report.runs import GIVEN, SUITE, Group, groups, mixtures, seed_text
 from bench.spec import STL
 
 MOST_SAID = 300
@@ -505,8 +506,8 @@ def _warnings(own: _Set) -> list[str]:
 
 
 def _seed_text(seeds: Sequence[int]) -> str:
-    together = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
-    return f"{seeds[0]}-{seeds[-1]}" if together and len(seeds) > 1 else ",".join(map(str, seeds))
+    together = all(after - seed == 1 for seed, after in pairwise(seeds))
+    return f"{seeds[0]}-{seeds[-1]}" if together and len(seeds) > 1 else seed_text(seeds)
 
 
 def _recipe(group: Group) -> str:
@@ -541,4 +542,4 @@ def _provenance(records: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def _by_number(text: str) -> tuple[bool, int, str]:
-    return (False, int(text), "") if text.isdigit() else (True, 0, text)
+    return (False, len(text), text) if text.isdecimal() else (True, 0, text)

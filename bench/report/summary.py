@@ -152,7 +152,7 @@ def _again(findings: Sequence[Finding], outcome: Outcome) -> list[str]:
         words = ["--methods", ",".join(methods), "--tasks", ",".join(sorted({asked["tasks"] for asked in own}))]
         words += ["--seeds", ",".join(f"{seed}-{seed}" for seed in seeds), "--protocol", protocol]
         text = shlex.join([*words, "--precision", precision])
-        commands.append(" ".join(f"python -m bench run {text}".split()))  # one line, whatever a name has in it
+        commands.append(one_line(f"python -m bench run {text}"))
     return commands
 
 

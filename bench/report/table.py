@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 
 from bench.report.analysis import Board, Comparison, Interval, Report, Row, metric_name
-
-PASSES = ("forward", "heads", "trunk", "teacher")
+from bench.spec import PASSES
 
 
 def leaderboard(report: Report) -> pd.DataFrame:

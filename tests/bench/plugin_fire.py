@@ -120,6 +120,16 @@ class Leaves(_Fire):
         threading.Thread(target=time.sleep, args=(97,)).start()
 
 
+class Forks(_Fire):
+    """Forks, and both come back: the child first, by an exception, and the parent later."""
+
+    def harm(self):
+        if child := os.fork():
+            os.waitpid(child, 0)
+        else:
+            raise SystemExit(3)
+
+
 class Deletes(_Fire):
     """Takes away what its own run has written so far."""
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import bench
+from bench import costs
 from bench.api import report
 from bench.plan import Request, make_plan
 from bench.spec import STL
@@ -230,3 +231,31 @@ def test_every_worker_gets_gpus_that_it_may_use(monkeypatch, visible, count, dev
 def test_other_names_are_not_there():
     with pytest.raises(AttributeError, match="no attribute 'walk'"):
         bench.walk  # noqa: B018
+
+
+def test_the_tilde_of_a_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    board = bench.run(methods="equal", seeds=1, out="~/x", engine="inline", figures=False, **SMALL)
+    assert (tmp_path / "home" / "x" / "leaderboard.csv").exists()
+    assert not (tmp_path / "~").exists()
+    pd.testing.assert_frame_equal(report("~/x", "~/pages", figures=False), board)
+    assert (tmp_path / "home" / "pages" / "leaderboard.csv").exists()
+    with pytest.raises(UsageError, match="no such user"):
+        report("~nobody-here/x")
+
+
+def test_a_method_whose_steps_cannot_be_measured_takes_no_others_costs_away(tmp_path, monkeypatch, caplog):
+    measure = costs.measure
+
+    def breaks(members):
+        if any(planned.method_label == "mgda" for planned in members):
+            raise ValueError("no\nmore")
+        return measure(members)
+
+    monkeypatch.setattr(costs, "measure", breaks)
+    asked = {"methods": "mgda,uncertainty", "seeds": 1, "out": tmp_path, "engine": "inline", "figures": False, **SMALL}
+    bench.run(**asked)
+    assert caplog.messages == ["what a step of mgda on scales[tasks=2] costs is not known: no more"]
+    [record] = Store(tmp_path).costs()
+    assert {cost.method.partition("[")[0] for cost in record.costs} == {STL, "equal", "uncertainty"}

@@ -200,6 +200,8 @@ def test_seeds_that_were_not_asked_for_together_are_noted(play):
     [note] = board.notes
     assert note.startswith("its seeds were not asked for together (0-4 and 0-7): if some were added after a look")
     assert rows([*ask(first, range(8)), *ask(later, range(8))])[0].notes == ()
+    [far] = rows([*ask(first, range(5)), *ask(later, [0, 10**30])])[0].notes  # nobody counts what is between
+    assert f"(seeds 0, {10**30} and 0-4)" in far
     [short] = rows(ask(first, range(8)))[0].notes
     assert short == "3 of the 8 seeds that were asked for are not there yet"
 

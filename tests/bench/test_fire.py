@@ -48,7 +48,7 @@ def assert_one_line(done, *words):
 
 # --- what a plug-in does, in a real worker ---
 
-WORKS = ("Moves", "Closes", "Leaves", "Deletes")
+WORKS = ("Moves", "Closes", "Leaves", "Forks", "Deletes")
 REASONS = {
     "Exits": r"SystemExit: 0 \(plugin_fire.py:\d+\)",
     "ExitsAtOnce": "its process ended with exit code 0",
@@ -127,6 +127,15 @@ def test_inline_it_is_the_runs_status_too(main, tmp_path, monkeypatch):
     for name in ("Exits", "Interrupts", "Raises"):
         assert re.fullmatch(REASONS[name], records[name].reason)
     assert records["Moves"].status == "ok"
+
+
+def test_a_child_that_a_rule_forks_does_not_go_on_with_the_command(command, tmp_path):
+    rule = f"{RULES}:Forks"
+    line = ["run", "--methods", rule, *SET, "--seeds", "1", "--engine", "inline", "--no-figures", "--out", "out"]
+    done = command(*line, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("written: ") == 1
+    assert {r.result.status for r in Store(tmp_path / "out").records().values()} == {"ok"}
 
 
 def test_ctrl_c_of_the_user_still_interrupts_inline(hears_ctrl_c, main, tmp_path):
@@ -282,6 +291,15 @@ def test_the_time_left_does_not_charge_the_start_to_every_run(made, capsys, monk
     record = made("mgda", scores={("left", "accuracy", True): 0.5})
     watcher.done(planned[0], record.model_copy(update={"cost": record.cost.model_copy(update={"total_seconds": 1.0})}))
     assert "1/11, 10 s left" in capsys.readouterr().err
+
+
+def test_of_a_reason_without_end_the_beginning_is_printed_on_one_line(made, capsys):
+    planned = SimpleNamespace(method_label="mgda", task_set_label="toy", spec=SimpleNamespace(seed=0))
+    cli._Watcher().done(planned, made("mgda", status="crashed", reason="first\nsecond\x1b[31m" + "x" * 500))
+    [line] = capsys.readouterr().err.splitlines()
+    assert "first second [31mxxx" in line
+    assert len(line) < 400
+    assert line.endswith("…")
 
 
 # --- seeds ---

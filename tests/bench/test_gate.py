@@ -450,6 +450,22 @@ def test_runs_of_a_time_when_the_task_set_had_fewer_metrics_are_not_stored(runs)
     assert {cell.method: sorted(cell.seeds) for cell in found.cells} == {STL: [*range(6)], "equal": [0, 1, 2, 4, 5]}
 
 
+@pytest.mark.parametrize("lacking", [range(8), range(4)], ids=["all its runs", "those of the baseline's seeds"])
+def test_of_runs_that_lack_a_metric_it_is_not_said_that_they_were_not_made(play, lacking):
+    def less(record):
+        if record.spec.method != "mgda" or record.spec.seed not in lacking:
+            return record
+        [task, *_] = record.result.scores
+        scores = {task: record.result.scores[task]}
+        return record.model_copy(update={"result": record.result.model_copy(update={"scores": scores})})
+
+    outcome = judged([r for r in play() if r.spec.seed < 4], [less(r) for r in play()])
+    notes = {f.note for f in outcome.findings if f.method == "mgda" and f.task_set and f.what == "quality"}
+    assert {f.state for f in outcome.findings if f.method == "mgda"} == {"missing"}
+    assert len(notes) == 1
+    assert notes.pop().startswith("no run of it is here that has every metric")
+
+
 # Summaries ---------------------------------------------------------------------------------------------------
 
 
@@ -493,8 +509,12 @@ def test_the_commands_it_names_make_those_runs(play):
 
 
 def test_hostile_names_stay_in_their_cells(play):
-    records = [r.model_copy(update={"method_label": "a|b\n<b>"}) if r.spec.method == "mgda" else r for r in play()]
+    name = "a|b\n<b>\x1b[31m"
+    records = [r.model_copy(update={"method_label": name}) if r.spec.method == "mgda" else r for r in play()]
     lines = markdown(judged(records, records)).decode().splitlines()
+    lost = markdown(judged(records, [r for r in records if r.spec.method != "mgda"])).decode()
+    assert [line for line in lost.splitlines() if line.startswith("python -m bench run --methods 'a|b <b> [31m'")]
+    assert "\x1b" not in lost + "".join(lines)
     [row] = [line for line in lines if "a\\|b" in line and "all" in line]
     assert "<b>" not in row.replace("\\<b\\>", "")
 

@@ -182,14 +182,27 @@ def alive(pid):
         return False
 
 
+SIX = ["--methods", "mgda", "--seeds", "6"]
+"""24 runs."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The pages of SIX, made by a command that nobody disturbs."""
+    out = tmp_path_factory.mktemp("whole")
+    assert call(out, *SIX).returncode == 0
+    return pages(out)
+
+
+def pages(out):
+    return {name: (out / name).read_bytes() for name in ("leaderboard.csv", "runs.csv")}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="parents and children are read from /proc")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopped_at_any_moment_nothing_is_torn_nothing_lost_and_nobody_left(tmp_path, how):
-    more = ["--methods", "mgda", "--seeds", "6"]
-    whole = call(tmp_path / "whole", *more)
-    assert whole.returncode == 0
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_stopped_at_any_moment_nothing_is_torn_nothing_lost_and_nobody_left(tmp_path, whole, how):
     process = subprocess.Popen(
-        command(tmp_path / "cut", *more),
+        command(tmp_path / "cut", *SIX),
         env=ENVIRONMENT,
         cwd=ROOT,
         stderr=subprocess.PIPE,
@@ -210,11 +223,10 @@ def test_stopped_at_any_moment_nothing_is_torn_nothing_lost_and_nobody_left(tmp_
     assert not any(map(alive, family))
     kept = Store(tmp_path / "cut").records()  # reads, and so checks, every one
     assert 5 <= len(kept) < 24
-    again = call(tmp_path / "cut", *more)
+    again = call(tmp_path / "cut", *SIX)
     assert again.returncode == 0
     assert f"{24 - len(kept)} to make" in again.stderr
-    for name in ("leaderboard.csv", "runs.csv"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert pages(tmp_path / "cut") == whole
     assert not [file for file in (tmp_path / "cut").rglob(".*") if how != signal.SIGKILL]
 
 
@@ -226,10 +238,8 @@ def command_line(pid):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="parents and children are read from /proc")
-def test_killed_thirty_times_it_ends_as_if_nothing_had_happened(tmp_path):
+def test_killed_thirty_times_it_ends_as_if_nothing_had_happened(tmp_path, whole):
     """Workers, the server that forks them, and the command itself, at moments drawn with a fixed seed."""
-    more = ["--methods", "uncertainty", "--seeds", "6"]
-    assert call(tmp_path / "whole", *more).returncode == 0
     chance = random.Random(30)
     victims = ["worker"] * 26 + ["server"] * 2 + ["command"] * 2
     chance.shuffle(victims)
@@ -244,7 +254,7 @@ def test_killed_thirty_times_it_ends_as_if_nothing_had_happened(tmp_path):
             else:
                 assert process is None or process.returncode == -signal.SIGKILL
             with (tmp_path / f"said-{commands}").open("wb") as said:
-                line = [*command(out, *more), "--retry", "--workers", "2"]
+                line = [*command(out, *SIX), "--retry", "--workers", "2"]
                 process = subprocess.Popen(line, env=ENVIRONMENT, cwd=ROOT, stderr=said, stdout=said)
             commands += 1
         servers = {pid for pid in children(process.pid) if "forkserver" in command_line(pid)}
@@ -258,19 +268,15 @@ def test_killed_thirty_times_it_ends_as_if_nothing_had_happened(tmp_path):
                 if killed[-1] == "command":
                     process.wait(timeout=60)
     assert process.wait(timeout=200) in (0, 1, -signal.SIGKILL)
-    again = call(out, *more, "--retry")
+    again = call(out, *SIX, "--retry")
     assert again.returncode == 0, again.stderr
-    for name in ("leaderboard.csv", "runs.csv"):
-        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert pages(out) == whole
     for said in tmp_path.glob("said-*"):
         assert "Traceback" not in said.read_text()
         assert "internal error" not in said.read_text()
 
 
-def test_two_commands_on_one_folder_do_no_harm(tmp_path):
-    more = ["--methods", "mgda", "--seeds", "3"]
-    pair = [subprocess.Popen(command(tmp_path / "both", *more), env=ENVIRONMENT, cwd=ROOT) for _ in range(2)]
+def test_two_commands_on_one_folder_do_no_harm(tmp_path, whole):
+    pair = [subprocess.Popen(command(tmp_path, *SIX), env=ENVIRONMENT, cwd=ROOT) for _ in range(2)]
     assert [process.wait(timeout=200) for process in pair] == [0, 0]
-    assert call(tmp_path / "alone", *more).returncode == 0
-    for name in ("leaderboard.csv", "runs.csv"):
-        assert (tmp_path / "both" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    assert pages(tmp_path) == whole

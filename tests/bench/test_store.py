@@ -308,9 +308,28 @@ def test_no_json_is_too_odd_to_be_set_aside(refused, file, content):
     refused("is not a run's record")
 
 
-def test_a_lone_surrogate_is_set_aside(refused, file):
-    edit(file, "parts", "data", value="\ud800")
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("parts", "data"),
+        ("result", "reason"),
+        ("method_label",),
+        ("provenance", "commit"),
+        ("cost", "passes", "\ud800"),
+    ],
+    ids=lambda place: place[0],
+)
+def test_a_lone_surrogate_is_set_aside_wherever_it_is(refused, file, place):
+    edit(file, *place, value="\ud800" if place[0] != "cost" else 1.0)
     refused("is not a run's record")
+
+
+@pytest.mark.parametrize(
+    "passes", [{"forward": 1.0}, {"x": 1.0}, dict.fromkeys(("forward", "heads", "trunk", "teacher"), -1.0)], ids=str
+)
+def test_passes_that_are_not_counts_of_every_kind_are_set_aside(refused, file, passes):
+    edit(file, "cost", "passes", value=passes)
+    refused("passes should be counts of forward, heads, trunk, teacher")
 
 
 def test_a_record_that_cannot_be_read_is_named_and_blocks_nothing(store, file, made, monkeypatch, caplog):
