@@ -34,7 +34,7 @@ class OutputError(Exception):
     """The results cannot be printed; says why."""
 
 
-class _Console(Console, emoji=False):
+class _Console(Console):
     """A console that leaves a closed pipe and a full disk to `main`."""
 
     def print(self, *objects: Any, **options: Any) -> None:

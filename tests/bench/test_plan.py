@@ -236,7 +236,7 @@ def test_options_of_a_protocol_are_those_of_each_set(plan):
         ("smoke[schedule=linear]", "smoke[schedule=linear]: it takes cosine or constant"),
         ("smoke[steps=0]", "smoke[steps=0]: it should be greater than or equal to 1"),
         ("smoke[lr=1e999]", "smoke[lr=1e999]: it should be finite"),
-        ("smoke[lr=nan]", "smoke[lr=nan] on scales[tasks=2]: lr: "),
+        ("smoke[lr=nan]", "smoke[lr=nan]: it should be greater than 0"),
         ("smoke[steps=3,steps=4]", "steps is given twice"),
         ("smoke[steps=3", "a bracket is not closed"),
         ("smok[steps=3]", "scales[tasks=2] has no protocol 'smok': did you mean 'smoke'?"),
