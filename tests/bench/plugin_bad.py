@@ -280,6 +280,12 @@ class Good(TaskSet):
         return self.net(tasks)
 
 
+class OneTestExample(Good):
+    def load(self):
+        splits = super().load()
+        return splits | {"test": {name: column[:1] for name, column in splits["test"].items()}}
+
+
 class Holed(Good):
     def load(self):
         splits = super().load()

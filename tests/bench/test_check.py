@@ -129,7 +129,9 @@ def test_each_fault_is_found_by_the_check_that_is_for_it(name, what, detail):
     assert len(failing) == 1 or name in WIDE
 
 
-@pytest.mark.parametrize("name", ["Pair", "Good", "FirstLayerFrozen", "RarelyLabelled", "TwoLevels", "Halves"])
+@pytest.mark.parametrize(
+    "name", ["Pair", "Good", "FirstLayerFrozen", "RarelyLabelled", "TwoLevels", "Halves", "OneTestExample"]
+)
 def test_what_is_right_passes_by_path(name):
     assert not [finding for finding in check(f"{BAD}:{name}") if finding.outcome == "fails"]
 

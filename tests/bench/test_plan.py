@@ -156,6 +156,11 @@ def test_all_may_stand_beside_others(plan, rules, sets):
     assert {p.method_label for p in plan(methods=["all", f"{rules}:Noisy"])} == planned - {"mgda[at=features]"}
 
 
+def test_what_a_rules_constructor_raises_is_said_with_its_place(plan, rules):
+    with pytest.raises(UsageError, match=r"plugin_bad.py:Unbuilt: KeyError: 'no' \(plugin_bad.py:\d+\)"):
+        plan(methods=f"{rules.with_name('plugin_bad.py')}:Unbuilt")
+
+
 def test_what_other_distributions_add_is_not_among_all(plan, monkeypatch):
     points = [EntryPoint("theirs", "json:JSONDecoder", "mtl_bench.methods")]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
