@@ -52,7 +52,7 @@ class _Console(Console):
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
-err = _Console(stderr=True)
+err = _Console(stderr=True, emoji=False)
 
 
 def _path(text: str) -> Path:
@@ -553,8 +553,8 @@ class _Watcher:
 
 def _out() -> Console:
     """The console for results; in a file or pipe as wide as a table needs."""
-    console = _Console()
-    return console if console.is_terminal else _Console(width=200)
+    console = _Console(emoji=False)
+    return console if console.is_terminal else _Console(width=200, emoji=False)
 
 
 def _written(folder: Path, names: Sequence[str], shown: Path) -> None:

@@ -1,14 +1,16 @@
 """Which runs a request needs, baselines first; and why each is there already or not."""
 
 import importlib.metadata
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 import methods
+from bench.blame import place_in
 from bench.catalogue import embedded, parse_task_set, place, task_set, task_sets
 from bench.records import FINAL, REFERENCE, KeyParts, RunRecord
 from bench.seeds import parse_seeds
@@ -20,6 +22,7 @@ from methods.core.names import UsageError, did_you_mean, split
 from methods.core.options import REQUIRED, Option
 from methods.core.registry import Registry, Variant
 from tasks.core import hub
+from tasks.core.errors import in_words
 from tasks.core.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -247,7 +250,15 @@ def _read(asked: names.Written) -> Mapping[str, Any]:
     fields, values = _fields(), {}
     for name, text in asked.options.items():
         try:
-            values[name] = fields[name].read(text)
+            value = values[name] = fields[name].read(text)
+            field = Protocol.model_fields[name]
+            bounded: Any = Annotated[field.annotation, *field.metadata]
+            TypeAdapter(bounded).validate_python(value)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError("it should be finite")
+        except ValidationError as problem:
+            said = problem.errors()[0]["msg"].replace("Input", "it")
+            raise UsageError(f"{asked.name}[{name}={text}]: {said}") from None
         except ValueError as problem:
             raise UsageError(f"{asked.name}[{name}={text}]: {problem}") from None
     return values
@@ -289,8 +300,9 @@ def _check_fit(rules: Sequence[Variant], sets: Sequence[Variant]) -> None:
                 methods.create(rule, num_tasks=size, teachers=[nn.Identity()] * size)
             except methods.DoesNotFitError as problem:
                 reasons[name] = f"{name}: {problem}"
-            except ValueError as problem:
-                raise UsageError(f"{rule.label}: {problem}") from problem
+            except (Exception, SystemExit) as problem:  # whatever its constructor may raise
+                where = place_in(rule.parts[-1].entry.file, problem)
+                raise UsageError(f"{rule.label}: {in_words(problem)}{where}") from problem
         if len(reasons) == len(sizes):
             raise UsageError(f"{rule.label} fits none of the task sets: {'; '.join(reasons.values())}")
 

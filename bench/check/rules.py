@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
+from torch.func import functional_call
 
 import methods
 from bench.catalogue import build, embedded, parse_task_set, task_set
@@ -26,44 +28,132 @@ from bench.checkpoint import Checkpoint
 from bench.spec import STL
 from bench.training.loop import train
 from bench.training.streams import build_network
-from methods.core.base import DoesNotFitError, Method
+from methods.core.base import DivergedError, DoesNotFitError, Method
 from methods.core.compose import compose
 from methods.core.names import did_you_mean
+from methods.core.problem import Batch
 from methods.core.registry import Variant
 
 
 class Toy(nn.Module):
-    """A trunk and K heads in float64, whose losses differ a hundredfold; a small network with all that a rule may want.
+    """A trunk and K heads whose losses differ a hundredfold; a small network with all that a rule may want.
 
-    Its forward pass returns the losses and the features, which is also the only tap.
+    Its forward pass returns the losses of a batch and the features, which are also the only tap.
     """
 
-    def __init__(self, tasks: int) -> None:
+    steps: Tensor
+
+    def __init__(self, tasks: int, dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
         draw = torch.Generator().manual_seed(0)
         self.trunk = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 8), nn.Tanh())
         self.heads = nn.ModuleList(nn.Linear(8, 2) for _ in range(tasks))
-        self.to(torch.float64)
+        self.to(dtype)
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=draw) / parameter.shape[-1] ** 0.5)
-        self.inputs = torch.randn(12, 5, generator=draw, dtype=torch.float64)
-        self.targets = 1 + torch.randn(tasks, 12, 2, generator=draw, dtype=torch.float64)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.dtype, self.batch = dtype, _drawn(draw, tasks, dtype)
 
-    def forward(self) -> tuple[list[Tensor], Tensor]:
-        """Return the losses and the features."""
-        features = self.trunk(self.inputs)
-        pairs = zip(self.heads, self.targets, strict=True)
+    def forward(self, batch: Batch | None = None) -> tuple[list[Tensor], Tensor]:
+        """Return the losses, of the toy's own batch if no other is given, and the features."""
+        batch = self.batch if batch is None else batch
+        features = self.trunk(batch["x"])
+        pairs = zip(self.heads, batch["y"].unbind(1), strict=True)
         return [
             10.0 ** (k % 3 - 1) * (head(features) - t).square().mean() for k, (head, t) in enumerate(pairs)
         ], features
 
     def trunk_gradient(self) -> Tensor:
         """Return the `.grad` of the trunk `[P]`."""
-        return torch.cat([p.grad.flatten() for p in self.trunk.parameters() if p.grad is not None])
+        found = [p.grad.flatten() for p in self.trunk.parameters() if p.grad is not None]
+        if not found:
+            raise CheckError("no parameter of the trunk has a gradient after its step")
+        return torch.cat(found)
+
+
+def _drawn(draw: torch.Generator, tasks: int, dtype: torch.dtype) -> Batch:
+    x = torch.randn(12, 5, generator=draw, dtype=torch.float64)
+    y = 1 + torch.randn(tasks, 12, 2, generator=draw, dtype=torch.float64)
+    return {"x": x.to(dtype), "y": y.transpose(0, 1).to(dtype)}
 
 
 Change = Callable[[list[Tensor]], list[Tensor]]
+
+
+class ToyProblem:
+    """One step on a toy: a `methods.core.problem.Problem`, in which `change` is made of all losses."""
+
+    lr = 0.01
+
+    def __init__(self, toy: Toy, change: Change = lambda losses: losses) -> None:
+        self.toy, self.change = toy, change
+        self.optimizer: optim.Optimizer = optim.SGD(toy.parameters(), lr=self.lr)
+        self.losses_of_batch_0, self.features = toy()
+        self.direction: Tensor | None = None
+        """What `update` was given."""
+        self._batches = {"0": toy.batch}
+
+    @property
+    def shared(self) -> Sequence[tuple[str, Tensor]]:
+        """The trunk's parameters that learn, with their names."""
+        return [(name, p) for name, p in self.toy.trunk.named_parameters("trunk") if p.requires_grad]
+
+    @property
+    def private(self) -> Sequence[Sequence[tuple[str, Tensor]]]:
+        """Each head's parameters that learn, with their names."""
+        heads = enumerate(self.toy.heads)
+        return [[(n, p) for n, p in head.named_parameters(f"heads.{k}") if p.requires_grad] for k, head in heads]
+
+    def batch(self, i: int = 0) -> Batch:
+        """Return batch number `i` of this step; 0 is the toy's own."""
+        return self._named(str(i))
+
+    def losses(self, batch: Batch, parameters: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """Return the losses of a batch. Each reaches its own head, whatever is made of it, as in the harness.
+
+        Raises:
+            DivergedError: a loss is NaN or infinite.
+        """
+        losses = self.losses_of_batch_0
+        if batch is not self.toy.batch or parameters is not None:
+            losses, _ = functional_call(self.toy, dict(parameters or {}), (batch,))
+        changed = zip(self.change(losses), losses, strict=True)
+        found = [new if new is own else new + 0 * own for new, own in changed]
+        for k, loss in enumerate(found):
+            if not loss.isfinite():
+                raise DivergedError("loss", k, int(self.toy.steps))
+        return found
+
+    def validation_losses(self, parameters: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """Return the losses of one further batch."""
+        return self.losses(self._named("validation"), parameters)
+
+    def update(self, direction: Tensor) -> None:
+        """Subtract `lr * direction` `[P]` from the shared parameters."""
+        self.direction = direction.detach().clone()
+        parameters = [parameter for _, parameter in self.shared]
+        with torch.no_grad():
+            for parameter, part in zip(parameters, direction.split([p.numel() for p in parameters]), strict=True):
+                parameter.sub_(part.view_as(parameter), alpha=self.lr)
+                parameter.grad = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `Method.backward`."""
+        return {
+            "losses": self.change(self.losses_of_batch_0),
+            "shared": self.shared,
+            "features": self.features,
+            "last": self.toy.trunk[-2].weight,
+            "inputs": {"x": self.toy.batch["x"]},
+            "taps": [(self.features,)] * len(self.toy.heads),
+        }
+
+    def _named(self, name: str) -> Batch:
+        if name not in self._batches:
+            draw = torch.Generator().manual_seed(crc32(f"{int(self.toy.steps)} {name}".encode()))
+            self._batches[name] = _drawn(draw, len(self.toy.heads), self.toy.dtype)
+        return self._batches[name]
 
 
 class _Teacher(nn.Module):
@@ -75,18 +165,28 @@ class _Teacher(nn.Module):
 
 def _create(variant: Variant, tasks: int, seed: int = 0) -> Method:
     teachers = [_Teacher() for _ in range(tasks)]
-    return methods.create(variant, num_tasks=tasks, seed=seed, teachers=teachers).to(torch.float64)
+    method = methods.create(variant, num_tasks=tasks, seed=seed, teachers=teachers)
+    return method.to(_dtype(method))
+
+
+def _dtype(method: Method) -> torch.dtype:
+    """Float64, so that errors are told from rounding; a whole training rule is promised float32."""
+    return torch.float32 if method.rule == "step" else torch.float64
+
+
+def _pair(variant: Variant, tasks: int, seed: int = 0) -> tuple[Toy, Method]:
+    method = _create(variant, tasks, seed)
+    return Toy(tasks, _dtype(method)), method
 
 
 def _step(toy: Toy, method: Method, change: Change = lambda losses: losses) -> tuple[Tensor | None, Tensor]:
     """One step of training, with all that a loop tells a rule; return its weights and the trunk's update."""
-    losses, features = toy()
-    weights = _backward(toy, method, change(losses), features)
-    update = toy.trunk_gradient().clone()
-    with torch.no_grad():
-        for parameter in toy.parameters():
-            if parameter.grad is not None:
-                parameter.sub_(0.01 * parameter.grad)
+    toy.zero_grad()
+    problem = ToyProblem(toy, change)
+    weights = method.step(problem)
+    update = (toy.trunk_gradient() if problem.direction is None else problem.direction).clone()
+    problem.optimizer.step()
+    toy.steps += 1
     after = torch.stack([loss.detach() for loss in change(toy()[0])])
     method.end_step(after)
     method.end_epoch(losses=after.clone, validation=after.clone)
@@ -94,17 +194,16 @@ def _step(toy: Toy, method: Method, change: Change = lambda losses: losses) -> t
 
 
 def _backward(toy: Toy, method: Method, losses: Sequence[Tensor | None], features: Tensor) -> Tensor | None:
-    given: dict[str, Any] = {"features": features, "last": toy.trunk[-2].weight}
-    given |= {"inputs": {"x": toy.inputs}, "taps": [(features,)] * method.num_tasks}
-    return method.backward(losses, shared=toy.trunk.named_parameters(), **given)
+    given = {**ToyProblem(toy).arguments(), "losses": losses, "features": features, "taps": [(features,)] * len(losses)}
+    return method.backward(**given)
 
 
-def _has_backward(variant: Variant, tasks: int) -> Method:
-    """Create a rule for checks of `backward`, which a whole training rule does not have."""
-    method = _create(variant, tasks)
+def _has_backward(variant: Variant, tasks: int) -> tuple[Toy, Method]:
+    """Create a toy and a rule for checks of `backward`, which a whole training rule does not have."""
+    toy, method = _pair(variant, tasks)
     if method.rule == "step":
         raise NotApplicableError("it is a whole training rule")
-    return method
+    return toy, method
 
 
 def _fitting(variant: Variant, sizes: Sequence[int]) -> list[int]:
@@ -121,8 +220,10 @@ def _fitting(variant: Variant, sizes: Sequence[int]) -> list[int]:
     return found
 
 
-def _near(one: Tensor, other: Tensor, what: str, tolerance: float = 1e-6) -> None:
-    error = float((one - other).norm() / other.norm().clamp(min=torch.finfo(torch.float64).tiny))
+def _near(one: Tensor, other: Tensor, what: str, tolerance: float | None = None) -> None:
+    if tolerance is None:
+        tolerance = 1e-6 if other.dtype == torch.float64 else 1e-4
+    error = float((one - other).norm() / other.norm().clamp(min=torch.finfo(other.dtype).tiny))
     if not error <= tolerance:
         raise CheckError(f"{what}: off by {error:.1e} of its length")
 
@@ -135,7 +236,11 @@ def builds(variant: Variant) -> None:
 def one_task(variant: Variant) -> None:
     """With one task it follows that task's gradient: a positive multiple, step after step."""
     [tasks] = _fitting(variant, [1])
-    toy, method = Toy(1), _create(variant, tasks)
+    toy, method = _pair(variant, tasks)
+    if method.rule == "step":
+        for _ in range(5):
+            _finite(toy, _step(toy, method)[0])
+        raise NotApplicableError("it is a whole training rule, which may follow other batches, too")
     if method.overrides("extra"):
         raise NotApplicableError("it adds terms of its own")
     for _ in range(5):
@@ -150,7 +255,7 @@ def one_task(variant: Variant) -> None:
 def many_tasks(variant: Variant) -> None:
     """With 40 tasks weights and updates are finite, and not zero."""
     [tasks] = _fitting(variant, [40])
-    toy, method = Toy(tasks), _create(variant, tasks)
+    toy, method = _pair(variant, tasks)
     for _ in range(3):
         weights, update = _step(toy, method)
         _finite(toy, weights)
@@ -176,7 +281,7 @@ def awkward(variant: Variant) -> None:
     """Zero, equal, opposite and badly scaled gradients leave weights and updates finite."""
     for tasks in _fitting(variant, [2, 3]):
         for name, change in AWKWARD.items():
-            toy, method = Toy(tasks), _create(variant, tasks)
+            toy, method = _pair(variant, tasks)
             start = {key: value.clone() for key, value in toy.state_dict().items()}
             for _ in range(3):
                 try:
@@ -200,11 +305,10 @@ def deterministic(variant: Variant) -> None:
     tasks = _fitting(variant, [3, 2])[0]
     ends = []
     for seed in (0, 1):
-        toy = Toy(tasks)
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - the global one is meant
         random.seed(seed)
-        method = _create(variant, tasks)
+        toy, method = _pair(variant, tasks)
         ends.append(torch.stack([_step(toy, method)[1] for _ in range(4)]))
     if (ends[0] - ends[1]).norm() > 1e-9 * ends[0].norm():
         raise CheckError("two runs of one seed differ: draw from self.generator alone")
@@ -213,7 +317,7 @@ def deterministic(variant: Variant) -> None:
 def others_streams(variant: Variant) -> None:
     """It leaves the global generators of torch, numpy and Python alone."""
     tasks = _fitting(variant, [3, 2])[0]
-    toy = Toy(tasks)
+    toy, _ = _pair(variant, tasks)
     before = generators()
     method = _create(variant, tasks)
     for _ in range(3):
@@ -224,13 +328,13 @@ def others_streams(variant: Variant) -> None:
 def goes_on(variant: Variant) -> None:
     """Saved and loaded, it goes on as before: what it learns and remembers travels in its state_dict."""
     tasks = _fitting(variant, [3, 2])[0]
-    toy, method = Toy(tasks), _create(variant, tasks, seed=1)
+    toy, method = _pair(variant, tasks, seed=1)
     for _ in range(4):
         _step(toy, method)
     network = {name: value.clone() for name, value in toy.state_dict().items()}
     saved = _copied(method.state_dict())
     expected = torch.stack([_step(toy, method)[1] for _ in range(4)])
-    other, restored = Toy(tasks), _create(variant, tasks, seed=2)
+    other, restored = _pair(variant, tasks, seed=2)
     other.load_state_dict(network)
     restored.load_state_dict(saved)
     found = torch.stack([_step(other, restored)[1] for _ in range(4)])
@@ -247,7 +351,7 @@ def _unsaved_difference(variant: Variant, tasks: int) -> Tensor:
     """The largest difference between the updates of two rules of one seed that were never saved."""
     ends = []
     for _ in range(2):
-        toy, method = Toy(tasks), _create(variant, tasks, seed=1)
+        toy, method = _pair(variant, tasks, seed=1)
         ends.append(torch.stack([_step(toy, method)[1] for _ in range(8)]))
     return (ends[0] - ends[1]).abs().max()
 
@@ -276,22 +380,30 @@ def _copied(state: object) -> dict[str, object]:
 
 
 def leaves_the_network(variant: Variant) -> None:
-    """`backward` gives every parameter a gradient and changes none."""
+    """It gives every parameter a gradient and changes none."""
     tasks = _fitting(variant, [3, 2])[0]
-    toy, method = Toy(tasks), _create(variant, tasks)
+    toy, method = _pair(variant, tasks)
     before = {name: value.clone() for name, value in toy.state_dict().items()}
-    _backward(toy, method, *toy())
+    problem = ToyProblem(toy)
+    method.step(problem)
+    updated = set[str]()
+    if problem.direction is not None:
+        # What `update` moved is compared with the same movement, made here.
+        updated = {name for name, _ in problem.shared}
+        again = Toy(tasks, toy.dtype)
+        ToyProblem(again).update(problem.direction)
+        before = {name: value.clone() for name, value in again.state_dict().items()}
     for name, parameter in toy.named_parameters():
         if not torch.equal(parameter, before[name]):
             raise CheckError(f"it changes {name}: leave that to the optimiser")
-        if parameter.grad is None:
+        if parameter.grad is None and name not in updated:
             raise CheckError(f"{name} has no gradient")
 
 
 def freezing(variant: Variant) -> None:
     """A head that is frozen, unfrozen or replaced between steps has this step's gradient, once, or none."""
     tasks = _fitting(variant, [3, 2])[0]
-    toy, method = Toy(tasks), _has_backward(variant, tasks)
+    toy, method = _has_backward(variant, tasks)
     for change in ("nothing", "freeze", "unfreeze", "replace"):
         head = toy.heads[0]
         head.requires_grad_(change != "freeze")
@@ -322,7 +434,7 @@ def _weight(toy: Toy) -> Tensor:
 def copies(variant: Variant) -> None:
     """A deep copy goes on by itself, and leaves the original's network alone."""
     tasks = _fitting(variant, [3, 2])[0]
-    toy, method = Toy(tasks), _has_backward(variant, tasks)
+    toy, method = _pair(variant, tasks)
     for _ in range(2):
         _step(toy, method)
     other, twin = copy.deepcopy(toy), copy.deepcopy(method)
@@ -340,7 +452,7 @@ def absent(variant: Variant) -> None:
     tasks = max(_fitting(variant, [3, 2]))
     if tasks < 3 or 2 not in _fitting(variant, [3, 2]):
         raise NotApplicableError("it does not take 3 tasks and 2")
-    toy, method = Toy(tasks), _has_backward(variant, tasks)
+    toy, method = _has_backward(variant, tasks)
     alone, fewer = Toy(tasks), _create(variant, tasks - 1)
     if method.overrides("extra"):
         raise NotApplicableError("it adds terms of its own, which need no label")
@@ -363,13 +475,9 @@ def absent(variant: Variant) -> None:
 def types(variant: Variant) -> None:
     """It works on a network in float32 and in bfloat16, with losses in float32."""
     tasks = _fitting(variant, [3, 2])[0]
-    _has_backward(variant, tasks)
     for dtype in (torch.float32, torch.bfloat16):
-        toy = Toy(tasks).to(dtype)
-        toy.inputs, toy.targets = toy.inputs.to(dtype), toy.targets.to(dtype)
-        method = _create(variant, tasks).to(torch.float32)
-        losses, features = toy()
-        weights = _backward(toy, method, [loss.float() for loss in losses], features)
+        toy, method = Toy(tasks, dtype), _create(variant, tasks).to(torch.float32)
+        weights = method.step(ToyProblem(toy, lambda losses: [loss.float() for loss in losses]))
         _finite(toy, weights)
         for name, parameter in toy.named_parameters():
             if parameter.grad is not None and parameter.grad.dtype != dtype:
@@ -379,10 +487,9 @@ def types(variant: Variant) -> None:
 def wrong_features(variant: Variant) -> None:
     """If it measures at the features it refuses a tensor through which not everything shared reaches the heads."""
     tasks = _fitting(variant, [3, 2])[0]
-    method = _has_backward(variant, tasks)
+    toy, method = _has_backward(variant, tasks)
     if not method.measures or method.at != "features":
         raise NotApplicableError("it does not measure at the features")
-    toy = Toy(tasks)
     losses, features = toy()
     try:
         _backward(toy, method, losses, features.clone())
@@ -406,8 +513,8 @@ def claims(variant: Variant) -> None:
 def _permutation(variant: Variant, tasks: int) -> None:
     """The order of the tasks permutes the weights and leaves the trunk's update alone, step after step."""
     order = torch.randperm(tasks, generator=torch.Generator().manual_seed(3)).tolist()
-    toy, method = Toy(tasks), _create(variant, tasks)
-    other, permuted = Toy(tasks), _create(variant, tasks)
+    toy, method = _pair(variant, tasks)
+    other, permuted = _pair(variant, tasks)
     for _ in range(4):
         weights, update = _step(toy, method)
         again, same = _step(other, permuted, lambda losses: [losses[k] for k in order])

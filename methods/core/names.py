@@ -94,5 +94,5 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 def _tokens(text: str) -> list[str]:
     tokens: list[str] = _TOKEN.findall(text)
     if '"' in tokens:
-        raise UsageError(f"{text}: a quote is not closed")
+        raise UsageError(f'{text}: a quote is not closed; a quote itself is written \\" inside of quotes')
     return tokens

@@ -198,7 +198,9 @@ def _is_written(kind: Any) -> bool:
 
 def _is_list(kind: Any) -> bool:
     base = get_origin(kind) or kind
-    return isinstance(base, type) and issubclass(base, Collection) and not issubclass(base, str | bytes | Mapping)
+    if not isinstance(base, type) or base.__module__ not in ("builtins", "collections.abc"):
+        return False  # a tensor or an array is a collection, too, and so is what a plug-in defines
+    return issubclass(base, Collection) and not issubclass(base, str | bytes | Mapping)
 
 
 def _text(value: Any) -> str:

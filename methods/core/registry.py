@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import entry_points
@@ -79,6 +79,8 @@ class Description:
     options: Mapping[str, Option]
     facts: Mapping[str, Any]
     """What a plan needs to know of it; plain values."""
+    untold: frozenset[str] = frozenset()
+    """Arguments with a default that take what text cannot say, and so are no options."""
 
 
 @dataclass(frozen=True)
@@ -297,6 +299,8 @@ class Registry:
         known, name = described.options, entry.name
         values = {key: option.default for key, option in known.items()}
         for key, value in {**written, **given}.items():
+            if key in described.untold:
+                raise UsageError(f"{name} has no option '{key}': its argument must be annotated as {options.TYPES}")
             if key not in known:
                 hint = did_you_mean(key, known) if known else f": {name} takes none"
                 raise UsageError(f"{name} has no option '{key}'{hint}")
@@ -344,11 +348,11 @@ class Registry:
         own = {n: a for n, a in options.arguments(cls).items() if n not in self.provided}
         summary = (inspect.getdoc(cls) or "").partition("\n")[0] if cls.__doc__ else ""
         found = {name: option for name, a in own.items() if (option := options.option(a)) is not None}
-        return Description(summary, found, self.facts(cls))
+        return Description(summary, found, self.facts(cls), frozenset(own.keys() - found.keys()))
 
     def _with_common(self, described: Description) -> Description:
         every = {**described.options, **self.common(described.facts)}
-        return Description(described.summary, every, described.facts)
+        return replace(described, options=every)
 
     def _defines(self, module: str) -> bool:
         """Whether a module is one of the built-in plug-ins'."""
@@ -384,9 +388,9 @@ def source(cls: type) -> str | None:
 
 def _file(path: str, what: str) -> Path:
     try:
-        if (file := Path(path)).is_file():
+        if (file := Path(path).expanduser()).is_file():
             return file.resolve()
-    except (OSError, ValueError):  # a name too long, say
+    except (OSError, ValueError, RuntimeError):  # a name too long, say, or nobody's home
         pass
     raise UsageError(f"{what}: there is no file {path}")
 

@@ -2,8 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 
 import torch
 import torchmetrics
@@ -32,7 +33,7 @@ ENOUGH = 16
 
 
 def try_out(task_set: TaskSet) -> None:
-    """Build the networks of all tasks and of one, and try losses and metrics on what they predict.
+    """Look at what is declared, build the networks of all tasks and of one, and try losses and metrics on them.
 
     Targets are tried where they are likeliest to be wrong: the smallest, the largest and those that are not finite.
     A split is searched for labels until there are some. The global generator of torch is left as it was.
@@ -43,6 +44,7 @@ def try_out(task_set: TaskSet) -> None:
         Exception: whatever the set's own code raises.
     """
     _declared(task_set)
+    task_set.check()
     names = tuple(task.name for task in task_set.tasks)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -63,6 +65,8 @@ def try_out(task_set: TaskSet) -> None:
 def _declared(task_set: TaskSet) -> None:
     if not isinstance(task_set.card, Card):
         raise TypeError(f"card should be a Card, not {task_set.card!r}")
+    if not isinstance(task_set.protocols, Mapping) or not task_set.protocols:
+        raise TypeError(f"protocols should be a dictionary of at least one Protocol, not {task_set.protocols!r}")
     for name, protocol in task_set.protocols.items():
         if not isinstance(protocol, Protocol):
             raise TypeError(f"protocol '{name}' should be a Protocol, not {protocol!r}")
@@ -92,6 +96,10 @@ def _predictions(task_set: TaskSet, names: tuple[str, ...]) -> dict[str, Tensor]
     outputs = network.eval()({name: train[name][:EXAMPLES] for name in task_set.inputs})
     if not isinstance(outputs, Outputs):
         raise TypeError(f"its network should return Outputs, not a value of type {type(outputs).__name__}")
+    for field in ("predictions", "taps"):
+        if not isinstance(found := getattr(outputs, field), Mapping):
+            kind = type(found).__name__
+            raise TypeError(f"{field} in its network's Outputs should be a dictionary by task, not of type {kind}")
     missing = [name for name in names if name not in outputs.predictions]
     if missing:
         found = ", ".join(outputs.predictions) or "nothing"
@@ -125,9 +133,16 @@ def _try_targets(task_set: TaskSet, task: Task, split: str, prediction: Tensor) 
 
 def _loss(task: Task, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The loss of one prediction `[1, …]`, repeated for each of some targets `[n, …]`."""
-    total, count = task.total_and_count(_repeated(prediction, len(target)), target)
-    if not isinstance(total, Tensor) or total.dim() or count.dim():
+    returned = task.loss(_repeated(prediction, len(target)), target)
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        raise ValueError(f"its loss should return two numbers, total and count, not {returned}")
+    total, count = returned
+    if isinstance(count, Real):
+        count = torch.tensor(count if isinstance(count, bool) else float(count))
+    if not isinstance(total, Tensor) or total.dim() or not isinstance(count, Tensor) or count.dim():
         raise ValueError(f"its loss should return two numbers, total and count, not {total} and {count}")
+    if count.dtype == torch.bool:
+        raise ValueError("the count that its loss returns should be a number of elements, not True or False")
     return total, count
 
 

@@ -99,6 +99,68 @@ class Forgetful(Method):
         return 1 / self.sum
 
 
+class StepTaker(Method):
+    """A whole training rule that steps the network's optimiser itself."""
+
+    def step(self, problem):
+        sum(problem.losses(problem.batch())).backward()
+        problem.optimizer.step()
+
+
+class HeadForgetter(Method):
+    """A whole training rule that leaves the heads without a gradient."""
+
+    def step(self, problem):
+        losses = problem.losses(problem.batch())
+        torch.autograd.backward(sum(losses), inputs=[parameter for _, parameter in problem.shared])
+
+
+class MomentForgetter(Method):
+    """A whole training rule with moments of its own, which do not travel in its state."""
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__(num_tasks)
+        self.velocity = torch.zeros(())
+
+    def step(self, problem):
+        sum(problem.losses(problem.batch())).backward()
+        self.velocity = 0.9 * self.velocity + torch.cat([p.grad.flatten() for _, p in problem.shared])
+        problem.update(self.velocity)
+
+
+class TwoLevels(Method):
+    """Learns its weights on the validation split, after a virtual step of the whole network."""
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__(num_tasks)
+        self.logits = nn.Parameter(torch.zeros(num_tasks))
+        self.optimizer = torch.optim.Adam([self.logits], lr=0.1)
+
+    def step(self, problem):
+        named = [*problem.shared, *(pair for own in problem.private for pair in own)]
+        parameters = [parameter for _, parameter in named]
+        losses, weights = torch.stack(problem.losses(problem.batch())), self.logits.softmax(0)
+        found = torch.autograd.grad(weights @ losses, parameters, create_graph=True)
+        virtual = {name: p - problem.lr * gradient for (name, p), gradient in zip(named, found, strict=True)}
+        outer = torch.stack(problem.validation_losses(virtual)).sum()
+        (self.logits.grad,) = torch.autograd.grad(outer, [self.logits], retain_graph=True)
+        self.optimizer.step()
+        torch.autograd.backward(weights.detach() @ losses, inputs=parameters)
+        return weights.detach()
+
+
+class Halves(Method):
+    """Takes the two halves of the batch and one further batch, and moves the trunk itself."""
+
+    def step(self, problem):
+        batch = problem.batch()
+        half = len(next(iter(batch.values()))) // 2
+        parts = [{n: c[:half] for n, c in batch.items()}, {n: c[half:] for n, c in batch.items()}, problem.batch(1)]
+        for part in parts:
+            (sum(problem.losses(part)) / len(parts)).backward()
+        problem.update(torch.cat([parameter.grad.flatten() for _, parameter in problem.shared]))
+
+
 class Meddling(Method):
     """Takes the optimiser's step itself."""
 
@@ -216,6 +278,12 @@ class Good(TaskSet):
 
     def network(self, tasks):
         return self.net(tasks)
+
+
+class OneTestExample(Good):
+    def load(self):
+        splits = super().load()
+        return splits | {"test": {name: column[:1] for name, column in splits["test"].items()}}
 
 
 class Holed(Good):

@@ -68,11 +68,14 @@ FAULTS = [
     ("RudeToNumpy", "It leaves the global generators", "it draws from numpy's global generator"),
     ("RudeToPython", "It leaves the global generators", "it draws from Python's global generator"),
     ("Forgetful", "Saved and loaded", "it goes on differently: keep what it remembers in parameters, buffers"),
-    ("Meddling", "`backward` gives", "it changes trunk.0.weight: leave that to the optimiser"),
+    ("Meddling", "It gives every parameter", "it changes trunk.0.weight: leave that to the optimiser"),
     ("Boasting", "What it claims", "invariant to permutation, it says; "),
     ("Misnaming", "What it claims", "there is no claim 'permutatoin': did you mean 'permutation'?"),
     ("Tiring", "It trains", "OverflowError: tired"),
     ("Leaving", "With one task", "SystemExit: 0"),
+    ("StepTaker", "It gives every parameter", "it changes trunk.0.weight: leave that to the optimiser"),
+    ("HeadForgetter", "It gives every parameter", "heads.0.weight has no gradient"),
+    ("MomentForgetter", "Saved and loaded", "it goes on differently: keep what it remembers in parameters, buffers"),
     ("Holed", "Its data is there", "the test split's column x should be finite: it is nan in row 3"),
     ("Unlabelled", "Its data is there", "the validation split has no label of task 'one'"),
     ("Flat", "Its data is there", "task 'one': the train split: prediction [2, 1] and target [2] should have the same"),
@@ -126,7 +129,9 @@ def test_each_fault_is_found_by_the_check_that_is_for_it(name, what, detail):
     assert len(failing) == 1 or name in WIDE
 
 
-@pytest.mark.parametrize("name", ["Pair", "Good", "FirstLayerFrozen", "RarelyLabelled"])
+@pytest.mark.parametrize(
+    "name", ["Pair", "Good", "FirstLayerFrozen", "RarelyLabelled", "TwoLevels", "Halves", "OneTestExample"]
+)
 def test_what_is_right_passes_by_path(name):
     assert not [finding for finding in check(f"{BAD}:{name}") if finding.outcome == "fails"]
 

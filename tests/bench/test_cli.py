@@ -68,6 +68,7 @@ ALSO_WRONG = [
     ("run --methods broken.py:Broken", "broken.py is not Python"),
     ("run --methods '\"a,b/nowhere.py\":Rule'", "method 'a,b/nowhere.py:Rule': there is no file a,b/nowhere.py"),
     ("run --methods '\"a,b'", "a quote is not closed"),
+    ("plan --methods 'a\"b.py:X'", 'error: a"b.py:X: a quote is not closed; a quote itself is written'),
     ("run --protocol quick[lr=fast]", "quick[lr=fast]: it takes a value of type float"),
     ("run --protocol quick[rate=1]", "protocol quick has no field 'rate': there is steps"),
     ("list methods mdga", "unknown method 'mdga': did you mean 'mgda'?"),

@@ -156,6 +156,11 @@ def test_all_may_stand_beside_others(plan, rules, sets):
     assert {p.method_label for p in plan(methods=["all", f"{rules}:Noisy"])} == planned - {"mgda[at=features]"}
 
 
+def test_what_a_rules_constructor_raises_is_said_with_its_place(plan, rules):
+    with pytest.raises(UsageError, match=r"plugin_bad.py:Unbuilt: KeyError: 'no' \(plugin_bad.py:\d+\)"):
+        plan(methods=f"{rules.with_name('plugin_bad.py')}:Unbuilt")
+
+
 def test_what_other_distributions_add_is_not_among_all(plan, monkeypatch):
     points = [EntryPoint("theirs", "json:JSONDecoder", "mtl_bench.methods")]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
@@ -250,8 +255,9 @@ def test_options_of_a_protocol_are_those_of_each_set(plan):
         ("smoke[name=quick]", "protocol smoke has no field 'name'"),
         ("smoke[steps=many]", "smoke[steps=many]: it takes a value of type int"),
         ("smoke[schedule=linear]", "smoke[schedule=linear]: it takes cosine or constant"),
-        ("smoke[steps=0]", "smoke[steps=0] on scales[tasks=2]: steps: Input should be greater than or equal to 1"),
-        ("smoke[lr=nan]", "smoke[lr=nan] on scales[tasks=2]: lr: "),
+        ("smoke[steps=0]", "smoke[steps=0]: it should be greater than or equal to 1"),
+        ("smoke[lr=1e999]", "smoke[lr=1e999]: it should be finite"),
+        ("smoke[lr=nan]", "smoke[lr=nan]: it should be greater than 0"),
         ("smoke[steps=3,steps=4]", "steps is given twice"),
         ("smoke[steps=3", "a bracket is not closed"),
         ("smok[steps=3]", "scales[tasks=2] has no protocol 'smok': did you mean 'smoke'?"),

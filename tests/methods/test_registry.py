@@ -572,7 +572,7 @@ def test_a_path_with_odd_signs_can_be_written_and_is_written_so(plugin, tmp_path
 
 
 def test_a_quote_that_is_not_closed_is_said():
-    assert problem('"a,b/rule.py:Rule') == '"a,b/rule.py:Rule: a quote is not closed'
+    assert problem('"a,b/rule.py:Rule').startswith('"a,b/rule.py:Rule: a quote is not closed; a quote itself is')
 
 
 def test_a_relative_and_an_absolute_path_are_one_rule(plugin, tmp_path, monkeypatch):
@@ -798,3 +798,16 @@ def test_a_plugins_file_is_imported_on_use_and_once(plugin):
     name = plugin(head="from methods.core.base import Method\nraise RuntimeError('imported')", name="bad.py")
     for _ in range(2):
         assert problem(name).endswith("bad.py cannot be imported: RuntimeError: imported (line 5)")
+
+
+def test_a_path_may_begin_at_home(plugin, monkeypatch):
+    path = Path(plugin("x: int = 1").removesuffix(":Rule"))
+    monkeypatch.setenv("HOME", str(path.parent))
+    assert methods.parse(f"~/{path.name}:Rule").parts[0].entry.file == path
+
+
+@pytest.mark.parametrize("argument", ["x: torch.Tensor = torch.ones(2)", "x: dict[str, int] = {}"])
+def test_an_argument_that_text_cannot_say_is_no_option_and_the_error_says_why(plugin, argument):
+    rule = plugin(argument)
+    assert "x" not in methods.parse(rule).parts[0].values
+    assert "has no option 'x': its argument must be annotated as int, float" in problem(f"{rule}[x=1]")

@@ -179,7 +179,8 @@ F1 = partial(MulticlassF1Score, num_classes=2, average="none")
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"loss": lambda p, t: (p - t).square().sum()}, "task 'size': the train split: .*iterat"),
+        ({"loss": lambda p, t: (p - t).square().sum()}, "its loss should return two numbers, total and count, not "),
+        ({"loss": lambda p, t: ((p - t).square().sum(), t.isfinite().any())}, "be a number of elements, not True"),
         ({"loss": lambda p, t: ((p - t).square(), len(t))}, "its loss should return two numbers, total and count"),
         ({"metrics": {"mse": Metric(lambda: 3, False, 1.0)}}, "task 'size': metric 'mse': its factory should make"),
         ({"metrics": {"mse": Metric(MeanSquaredError, False, float("nan"))}}, "metric 'mse': its constant_score"),
@@ -191,6 +192,7 @@ F1 = partial(MulticlassF1Score, num_classes=2, average="none")
         ),
         ({"card": "made up"}, "card should be a Card, not 'made up'"),
         ({"protocols": {"quick": {"steps": 3}}}, "protocol 'quick' should be a Protocol"),
+        ({"protocols": {}}, "protocols should be a dictionary of at least one Protocol"),
     ],
 )  # fmt: skip
 def test_what_is_declared_wrongly_is_refused_in_words(changed, complaint):
