@@ -67,7 +67,7 @@ def troubled(tmp_path_factory):
         ("Greedy", "out_of_memory", "RuntimeError: "),
         ("Exiting", "crashed", "its process ended with exit code 7"),
         ("Raising", "crashed", "KeyError: 'no such thing' (plugin_faults.py:"),
-        ("Poisoned", "diverged", "the loss of task y1 is not finite at step 3"),
+        ("Poisoned", "diverged", "the weight of task y1 is not finite at step 2"),
     ],
 )
 def test_each_fault_is_that_runs_status(troubled, name, status, reason):
