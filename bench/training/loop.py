@@ -88,7 +88,8 @@ class Run:
             for task, state in zip(spec.tasks, teachers, strict=False)
         ]
         noise = stream(spec.seed, "method", spec.task_set, spec.method)
-        self.method = rule and rule(num_tasks=len(spec.tasks), seed=noise, teachers=networks or None).to(fabric.device)
+        # It goes by itself to the losses' device, or stays where Gramians are: on the host.
+        self.method = rule and rule(num_tasks=len(spec.tasks), seed=noise, teachers=networks or None)
         self.optimiser = build_optimiser(self.protocol, self.model.network.parameters())
         self.schedule = build_schedule(self.protocol, self.optimiser)
         self.passes, self.clock = Passes(self.model.network, networks), Clock(fabric.device)

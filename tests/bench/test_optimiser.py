@@ -20,7 +20,7 @@ def protocol(**given):
         ({"optimizer": "sgd"}, lambda p: optim.SGD(p, lr=0.1, weight_decay=0.01)),
         ({"optimizer": "sgd", "momentum": 0.9}, lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01)),
     ],
-    ids=str,
+    ids=["adam", "adamw", "sgd", "sgd with momentum"],
 )
 def test_it_moves_weights_as_torchs_own(asked, expected):
     ends = []
