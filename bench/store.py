@@ -7,10 +7,9 @@ import logging
 import os
 import stat
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic import TypeAdapter, ValidationError
 
 from bench.records import SCHEMA, CostRecord, RunRecord, upgrade
 from bench.spec import digest
@@ -27,6 +26,9 @@ ASIDE = "set-aside"
 LONGEST_REASON = 500
 LONGEST_LINE = 1000
 """Characters of a reason and of a line of a log that a record keeps."""
+
+_JSON = TypeAdapter[Any](Any)
+"""Reads JSON. It refuses lone surrogates, which nothing could print or write, and what is nested too deeply."""
 
 log = logging.getLogger("bench")
 
@@ -116,7 +118,7 @@ class Store:
             # A pipe in its place would be waited for. Of a link that leads nowhere this says what it is.
             if not stat.S_ISREG((file.lstat() if file.is_symlink() and not file.exists() else file.stat()).st_mode):
                 raise RecordError(f"{file} is not a run's record (it is no file)")
-            document = from_json(file.read_bytes())  # refuses lone surrogates, as nothing could print or write them
+            document = _JSON.validate_json(file.read_bytes())
             version = document.get("schema_version") if isinstance(document, dict) else None
             if isinstance(version, int) and version > SCHEMA:
                 raise StoreError(

@@ -275,6 +275,21 @@ def _train(
     torch.set_num_threads(spec.protocol.threads)
     make_repeatable(fabric.device)
     try:
+        return _trained(fabric, spec, task_set, rule, teachers, checkpoint)
+    finally:
+        if fabric.world_size > 1:  # a group that is not ended may abort its process on the way out
+            torch.distributed.destroy_process_group()
+
+
+def _trained(
+    fabric: Fabric,
+    spec: RunSpec,
+    task_set: Callable[[], TaskSet],
+    rule: Rule | None,
+    teachers: Sequence[State],
+    checkpoint: Checkpoint | None,
+) -> tuple[Result, Cost, State | None]:
+    try:
         run = Run(fabric, spec, task_set(), rule, teachers)
     except DoesNotFitError as problem:
         return Result(status="skipped", reason=str(problem)), Cost(), None

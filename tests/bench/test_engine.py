@@ -66,7 +66,7 @@ def test_each_failure_is_a_status_with_its_reason(troubled):
         )
         for name in FAILING
     }
-    assert found["Inflating"] == ("diverged", "the loss of task size is not finite at step 3")
+    assert found["Inflating"] == ("diverged", "the weight of task size is not finite at step 2")
     assert found["Raising"][0] == "crashed"
     assert found["Raising"][1].startswith("KeyError: ")
     assert "plugin_rules.py:" in found["Raising"][1]

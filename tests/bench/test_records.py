@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.records import KeyParts, RunRecord
-from bench.spec import Cost, Point, Result, RunSpec, Score, digest
+from bench.spec import PASSES, Cost, Point, Result, RunSpec, Score, digest
 from tasks.core.protocol import Protocol
 
 PARTS = {
@@ -158,7 +158,7 @@ results = st.builds(
 costs = st.builds(
     Cost,
     step_seconds=numbers,
-    passes=st.dictionaries(st.text(max_size=5), st.floats(0, 9), max_size=2),
+    passes=st.just({}) | st.fixed_dictionaries(dict.fromkeys(PASSES, st.floats(0, 9))),
 )
 
 
