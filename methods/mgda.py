@@ -16,7 +16,7 @@ class MGDA(Method):
     then apply to the gradients as they are. Scale: weights on the simplex. A zero gradient is itself the shortest
     vector, so the shared update is zero; a gradient that cannot be divided (norm or loss not positive) gets
     weight 0, the rest is balanced without it, and the step counts as degenerate. Heads get their plain gradients, as in
-    the paper's Algorithm 2; the authors' code weighs whole losses, which is `heads=weighted`.
+    the paper's Algorithm 2; the authors' code weighs whole losses, as a subclass with `heads = "weighted"` does.
     """
 
     invariant = frozenset({"permutation"})
