@@ -264,18 +264,12 @@ class Run:
         weights.clear()
 
 
-def _train(
-    fabric: Fabric,
-    spec: RunSpec,
-    task_set: Callable[[], TaskSet],
-    rule: Rule | None,
-    teachers: Sequence[State],
-    checkpoint: Checkpoint | None,
-) -> tuple[Result, Cost, State | None]:
+def _train(fabric: Fabric, spec: RunSpec, *built: Any) -> tuple[Result, Cost, State | None]:
+    """Train in this process, which may be one of several ranks."""
     torch.set_num_threads(spec.protocol.threads)
     make_repeatable(fabric.device)
     try:
-        return _trained(fabric, spec, task_set, rule, teachers, checkpoint)
+        return _trained(fabric, spec, *built)
     finally:
         if fabric.world_size > 1:  # a group that is not ended may abort its process on the way out
             torch.distributed.destroy_process_group()
