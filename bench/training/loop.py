@@ -21,7 +21,7 @@ from bench.training.scoring import Scores, finite
 from bench.training.streams import dropout_seed, make_repeatable, seed_global, stream
 from bench.training.teachers import Teacher
 from methods.core import gradients
-from methods.core.base import DivergedError, DoesNotFitError, Method, is_finite
+from methods.core.base import DivergedError, DoesNotFitError, Method
 from tasks.core.base import TaskSet
 
 State = dict[str, Tensor]
@@ -228,7 +228,7 @@ class Run:
             if self.method.rule == "step":
                 self.optimiser.zero_grad()
             return self.method.step(problem)
-        if not is_finite(values):
+        if not gradients.is_finite(values):
             raise DivergedError("loss", 0, self.steps)
         self.optimiser.zero_grad()
         problem.forward.losses[0].backward()

@@ -9,7 +9,8 @@ from torch import Tensor, optim
 from bench.spec import RunSpec
 from bench.training.model import Batch, Model
 from bench.training.streams import dropout_seed, seed_global, stream
-from methods.core.base import DivergedError, is_finite
+from methods.core.base import DivergedError
+from methods.core.gradients import is_finite
 
 
 class StepProblem:

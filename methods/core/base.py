@@ -31,11 +31,11 @@ from torch import Tensor, nn
 
 from . import routes, subset
 from .errors import DivergedError, DoesNotFitError
-from .gradients import Reduce, is_finite
+from .gradients import Reduce
 from .problem import Problem
 from .step import Accumulated, Parameters
 
-__all__ = ["DivergedError", "DoesNotFitError", "Method", "is_finite"]
+__all__ = ["DivergedError", "DoesNotFitError", "Method"]
 
 ARGUMENTS = frozenset({"losses", "gramian", "jacobian", "features"})
 EPOCH_ARGUMENTS = frozenset({"losses", "validation"})
