@@ -18,7 +18,7 @@ from methods.core.registry import source
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.report.analysis import Report, Rules
+    from bench.report.board import Report, Rules
 
 
 class Watcher(Protocol):
@@ -246,13 +246,13 @@ def publish(source: str | Path, out: str | Path | None, *, margin: float, correc
 
 def compare(source: str | Path) -> "Report":
     """Return all that the pages of a folder, or of a tidy CSV file, say, without writing them. Raises as `report`."""
-    from bench.report.comparison import analyse
+    from bench.report.analyse import analyse
 
     return analyse(*_read(path(source)))
 
 
 def _rules(margin: float, correction: str) -> "Rules":
-    from bench.report.analysis import CORRECTIONS, Rules
+    from bench.report.board import CORRECTIONS, Rules
 
     if not margin > 0:
         raise UsageError(f"--margin {margin:g}: write points above 0")

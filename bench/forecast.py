@@ -83,7 +83,7 @@ def _spreads(known: Mapping[str, RunRecord], labels: Set[str]) -> dict[str, floa
     if not known:
         return {}
     from bench.evidence.power import detectable
-    from bench.report.comparison import analyse
+    from bench.report.analyse import analyse
 
     boards = [board for board in analyse(known.values()).boards if board.label in labels]
     found = {b.label: b.detectable / detectable(b.seeds, b.family) for b in boards if b.family and b.seeds > 1}

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bench.records import REFERENCE, CostRecord, RunRecord
-from bench.report.analysis import Ratios
+from bench.report.board import Ratios
 from bench.report.runs import SUITE, Group, groups
 from bench.spec import STL
 

@@ -27,7 +27,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from bench.evidence.significance import Verdict
 from bench.plain import one_line
 from bench.records import REFERENCE
-from bench.report.analysis import ALPHA, Board, Interval, Row, metric_name
+from bench.report.board import ALPHA, Board, Interval, Row, metric_name
 from bench.report.findings import number, signed
 from bench.spec import STL
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from bench.evidence.significance import Verdict
 from bench.records import REFERENCE
-from bench.report.analysis import ALPHA, Board, Comparison, Interval, Row, metric_name
+from bench.report.board import ALPHA, Board, Comparison, Interval, Row, metric_name
 from bench.spec import STL
 
 MARKS: dict[Verdict, str] = {

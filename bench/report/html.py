@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from bench.evidence.significance import DRAWS, EXACT_SEEDS
 from bench.literature import FACTS
-from bench.report.analysis import ALPHA, Board, Comparison, Interval, Pairs, Report, Row, metric_name
+from bench.report.board import ALPHA, Board, Comparison, Interval, Pairs, Report, Row, metric_name
 from bench.report.figures import STEPS, Drawing, drawings, largest_shown, shade
 from bench.report.findings import (
     MARKS,

@@ -6,7 +6,7 @@ import pandas as pd
 from bench.evidence.power import seeds_needed
 from bench.evidence.significance import equivalent
 from bench.records import REFERENCE
-from bench.report.analysis import ALPHA, Board, Report
+from bench.report.board import ALPHA, Board, Report
 
 OPEN = ("undecided", "not enough seeds")
 

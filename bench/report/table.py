@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from bench.report.analysis import Board, Comparison, Interval, Report, Row, metric_name
+from bench.report.board import Board, Comparison, Interval, Report, Row, metric_name
 from bench.spec import PASSES
 
 

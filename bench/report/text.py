@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from bench.plain import one_line
-from bench.report.analysis import Board, Comparison, Interval, Report, Row
+from bench.report.board import Board, Comparison, Interval, Report, Row
 from bench.report.findings import MARKS, Name, between, conditions, findings, number, p_value, signed, title
 
 HEADS = ("Place", "Method", "Δ task, pp", "vs equal, pp", "Verdict", "Step ×", "Seeds", "Failed")

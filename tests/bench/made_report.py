@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import t
 
 from bench.evidence.ranks import cliques, letters, rank_bands
-from bench.report.analysis import ALPHA, Board, Comparison, Interval, Pairs, Ratios, Report, Row
+from bench.report.board import ALPHA, Board, Comparison, Interval, Pairs, Ratios, Report, Row
 from bench.spec import Point
 
 NAMES = ["equal", "uncertainty", "mgda[at=features]", "kd", "gradnorm", "dwa"]

@@ -6,7 +6,7 @@ import torch
 from bench import costs
 from bench.plan import Request, make_plan
 from bench.records import CostRecord, StepCost
-from bench.report.analysis import Ratios
+from bench.report.board import Ratios
 from bench.report.costs import costs as cost_table
 from bench.report.costs import relative_costs
 from bench.spec import STL

@@ -9,7 +9,7 @@ from made_report import made_report
 from matplotlib.figure import Figure
 
 from bench.report import figures
-from bench.report.analysis import Ratios
+from bench.report.board import Ratios
 from bench.report.figures import STEPS, drawings, shade
 
 

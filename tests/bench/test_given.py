@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bench.report.comparison import analyse
+from bench.report.analyse import analyse
 from bench.report.csv import csv_bytes
 from bench.report.findings import findings
 from bench.report.given import read_tidy

@@ -16,7 +16,7 @@ import pytest
 from made_report import made_report
 
 from bench.literature import published
-from bench.report.analysis import Interval, Report
+from bench.report.board import Interval, Report
 from bench.report.findings import MARKS, findings
 from bench.report.html import page
 from bench.report.text import latex, markdown

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bench.report.comparison import analyse
+from bench.report.analyse import analyse
 from bench.report.costs import timings
 from bench.report.csv import csv_bytes
 from bench.report.pages import FILES, write_pages

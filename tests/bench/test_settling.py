@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.evidence.power import detectable
-from bench.report.comparison import analyse
+from bench.report.analyse import analyse
 from bench.report.power import settling
 from bench.spec import STL
 

@@ -1,4 +1,4 @@
-"""What may be compared → the comparison: gains, tests, verdicts, bands, as `analysis` lays them down."""
+"""Computes gains, tests, verdicts and rank ranges from grouped runs; the result types are in `board.py`."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ from bench.evidence.significance import (
 )
 from bench.plain import one_line
 from bench.records import FAILURES, REFERENCE, CostRecord, RunRecord
-from bench.report.analysis import (
+from bench.report.board import (
     ALPHA,
     USUAL,
     Board,

@@ -1,7 +1,5 @@
-"""What may be compared → what the comparison shows: a pure function of runs, in plain frozen data.
+"""The result types of a report: Board, Row, Comparison, Pairs, Report. All that a page says is here; pages only write it down."""
 
-Everything that a page says is here once; pages only write it down.
-"""
 
 import json
 from collections.abc import Mapping, Sequence
