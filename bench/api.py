@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.forecast import forecast
 from bench.plain import one_line
-from bench.plan import Names, Planned, Request, make_plan
+from bench.planning.forecast import forecast
+from bench.planning.plan import Names, Planned, Request, make_plan
 from bench.records import CostRecord, RunRecord
 from bench.store import Store, log
 from methods.core.names import UsageError, did_you_mean

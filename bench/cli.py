@@ -22,7 +22,7 @@ from bench.engine.interrupt import UserInterruptError, interrupt, user_interrupt
 from bench.plain import one_line, printable
 
 if TYPE_CHECKING:
-    from bench.plan import Planned
+    from bench.planning.plan import Planned
     from bench.records import RunRecord
 
 OK, FAILED_RUNS, USAGE, NOTHING_RAN, OPEN, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
@@ -163,8 +163,8 @@ def plan_command(
     debug: Debug = False,
 ) -> int:
     """Show what would run, what is there already, and why each is not."""
-    from bench.forecast import forecast
-    from bench.plan import Request, make_plan
+    from bench.planning.forecast import forecast
+    from bench.planning.plan import Request, make_plan
     from bench.store import Store
 
     store = Store(out)

@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 import methods
 from bench.catalogue import task_set
 from bench.engine.runs import environment
-from bench.plan import Planned
+from bench.planning.plan import Planned
 from bench.records import CostRecord, RunRecord, StepCost
 from bench.spec import STL, RunSpec, digest
 from bench.training.loop import Run

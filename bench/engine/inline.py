@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bench.engine.interrupt import user_interrupts
 from bench.engine.runs import Done, execute
-from bench.plan import Planned
+from bench.planning.plan import Planned
 from bench.store import Store
 
 

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from bench.engine.process import Call, cause, outcome
 from bench.engine.runs import LOG_LINES, Done, execute, failed
-from bench.forecast import seconds_of_similar, similar
-from bench.plan import Planned
+from bench.planning.forecast import seconds_of_similar, similar
+from bench.planning.plan import Planned
 from bench.records import FINAL, RunRecord
 from bench.spec import Status
 from bench.store import Store, StoreError

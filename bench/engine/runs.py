@@ -17,7 +17,7 @@ from torch import OutOfMemoryError
 from bench.catalogue import task_set
 from bench.engine.interrupt import UserInterruptError
 from bench.engine.process import without_forks
-from bench.plan import Planned
+from bench.planning.plan import Planned
 from bench.records import Provenance, RunRecord
 from bench.spec import Cost, Result, Status
 from bench.store import Store, StoreError

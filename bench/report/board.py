@@ -1,5 +1,7 @@
-"""The result types of a report: Board, Row, Comparison, Pairs, Report. All that a page says is here; pages only write it down."""
+"""The result types of a report: Board, Row, Comparison, Pairs, Report.
 
+All that a page says is in them; pages only write it down.
+"""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -11,8 +11,8 @@ from rich.text import Text
 from bench.literature import published
 from bench.plain import one_line
 from bench.records import CostRecord, RunRecord
-from bench.report.board import USUAL, Board, Comparison, Interval, Report, Rules, metric_name
 from bench.report.analyse import analyse
+from bench.report.board import USUAL, Board, Comparison, Interval, Report, Rules, metric_name
 from bench.report.costs import costs, timings
 from bench.report.csv import csv_bytes
 from bench.report.findings import number, passes, signed

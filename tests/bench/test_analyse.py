@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from bench.evidence.power import detectable
-from bench.report.board import Rules
 from bench.report.analyse import analyse
+from bench.report.board import Rules
 from bench.report.findings import conditions, findings
 from bench.report.given import read_tidy
 from bench.report.runs import tidy

@@ -12,7 +12,7 @@ import torch
 import bench
 from bench import costs
 from bench.api import report
-from bench.plan import Request, make_plan
+from bench.planning.plan import Request, make_plan
 from bench.spec import STL
 from bench.store import Store, StoreError
 from methods import UsageError

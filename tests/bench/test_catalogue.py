@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from bench import plan
 from bench.catalogue import build, parse_task_set, place, task_set, task_sets
-from bench.plan import Request, make_plan
+from bench.planning import plan
+from bench.planning.plan import Request, make_plan
 from bench.store import Store
 from methods.core.options import Option
 from methods.core.registry import DESCRIBED, Registry

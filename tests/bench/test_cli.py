@@ -421,7 +421,7 @@ def test_interrupted_at_the_plan_it_exits_130(hears_ctrl_c, monkeypatch, tmp_pat
     def interrupt(*_):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("bench.plan.make_plan", interrupt)
+    monkeypatch.setattr("bench.planning.plan.make_plan", interrupt)
     with pytest.raises(SystemExit) as caught:
         cli.main(["plan", "--out", str(tmp_path)])
     assert caught.value.code == 130
@@ -431,7 +431,7 @@ def test_an_internal_error_is_one_line_and_exits_5(monkeypatch, tmp_path, capsys
     def fail(*_):
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr("bench.plan.make_plan", fail)
+    monkeypatch.setattr("bench.planning.plan.make_plan", fail)
     with pytest.raises(SystemExit) as caught:
         cli.main(["plan", "--out", str(tmp_path)])
     assert caught.value.code == 5
@@ -451,7 +451,7 @@ def test_data_that_cannot_be_had_is_one_line_and_exits_3(monkeypatch, tmp_path, 
     def fail(*_):
         raise DataError("no such folder: /data")
 
-    monkeypatch.setattr("bench.plan.make_plan", fail)
+    monkeypatch.setattr("bench.planning.plan.make_plan", fail)
     with pytest.raises(SystemExit) as caught:
         cli.main(["plan", "--out", str(tmp_path)])
     assert (caught.value.code, capsys.readouterr().err) == (3, "error: no such folder: /data\n")

@@ -11,7 +11,7 @@ import pytest
 import bench
 import methods
 from bench.catalogue import parse_task_set
-from bench.plan import sources_of
+from bench.planning.plan import sources_of
 
 PROJECT = Path(bench.__file__).parent.parent
 
@@ -62,7 +62,7 @@ import json, sys
 import bench
 import methods
 from bench.catalogue import parse_task_set
-from bench.plan import sources_of
+from bench.planning.plan import sources_of
 for run in json.loads(sys.argv[1]):
     task_set, method = run.split()
     rule = None if method == "stl" else methods.parse(method)

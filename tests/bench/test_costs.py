@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench import costs
-from bench.plan import Request, make_plan
+from bench.planning.plan import Request, make_plan
 from bench.records import CostRecord, StepCost
 from bench.report.board import Ratios
 from bench.report.costs import costs as cost_table

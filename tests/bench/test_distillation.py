@@ -6,7 +6,7 @@ from trained import train
 
 from bench.catalogue import task_set
 from bench.engine.inline import run_inline
-from bench.plan import Request, make_plan
+from bench.planning.plan import Request, make_plan
 from bench.report.analyse import analyse
 from bench.report.costs import relative_costs
 from bench.report.table import leaderboard

@@ -16,8 +16,8 @@ import pytest
 
 from bench import cli
 from bench.engine.process import Call, CallError, outcome
+from bench.planning.seeds import LARGEST_SEED, parse_seeds
 from bench.records import SCHEMA
-from bench.seeds import LARGEST_SEED, parse_seeds
 from bench.store import Store
 from methods.core.names import UsageError
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bench.evidence.power import detectable
-from bench.forecast import forecast
-from bench.plan import Planned
+from bench.planning.forecast import forecast
+from bench.planning.plan import Planned
 from bench.spec import STL
 from methods.core.registry import Entry, Part, Variant
 

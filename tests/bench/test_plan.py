@@ -11,9 +11,9 @@ from importlib.metadata import EntryPoint
 import pytest
 
 import methods
-from bench.plan import LIBRARIES, Request, make_plan
+from bench.planning.plan import LIBRARIES, Request, make_plan
+from bench.planning.seeds import parse_seeds
 from bench.records import RunRecord
-from bench.seeds import parse_seeds
 from bench.spec import STL, Result
 from bench.store import Store
 from methods.core import registry
@@ -196,7 +196,7 @@ def test_an_edit_of_what_lies_next_to_a_plug_in_is_a_change(plan, fulfil, tmp_pa
 PLANNING = """
 import sys
 from pathlib import Path
-from bench.plan import Request, make_plan
+from bench.planning.plan import Request, make_plan
 from bench.store import Store
 asked = Request("mgda", "scales[tasks=2]", sys.argv[1], "smoke", accelerator="cpu")
 print(len(make_plan(asked, Store(Path("none")))))

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from bench.plan import COMPOSE, TRAINING
-from bench.sources import closure
+from bench.planning.plan import COMPOSE, TRAINING
+from bench.planning.sources import closure
 
 CODE = '''"""A module."""
 
@@ -86,7 +86,7 @@ def test_a_trainings_closure_is_what_training_imports_and_what_that_imports():
         "bench.records",
         "bench.cli",
         "bench.api",
-        "bench.plan",
+        "bench.planning.plan",
         "bench.store",
         "bench.report.table",
         "bench.report.html",

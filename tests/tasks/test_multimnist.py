@@ -8,7 +8,7 @@ import torch
 
 import bench
 from bench.catalogue import place, task_sets
-from bench.plan import Request, make_plan
+from bench.planning.plan import Request, make_plan
 from bench.store import Store
 from methods.core.names import UsageError
 from tasks.core.base import DataError

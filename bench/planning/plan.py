@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 import methods
 from bench.blame import place_in
 from bench.catalogue import embedded, parse_task_set, place, task_set, task_sets
+from bench.planning.seeds import parse_seeds
+from bench.planning.sources import closure
 from bench.records import FINAL, REFERENCE, KeyParts, RunRecord
-from bench.seeds import parse_seeds
-from bench.sources import closure
 from bench.spec import STL, RunSpec
 from bench.store import Store
 from methods.core import names

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence, Set
 
-from bench.plan import Planned
+from bench.planning.plan import Planned
 from bench.records import REFERENCE, RunRecord
 from bench.spec import STL, RunSpec
 from tasks.core.protocol import Protocol
