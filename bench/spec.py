@@ -5,7 +5,7 @@ import json
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.core.protocol import Protocol
 
@@ -37,6 +37,8 @@ class RunSpec(Frozen):
     seed: int
     protocol: Protocol
     precision: str = "32-true"
+    reads: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
+    """The names of the runs that this one reads, where another protocol than its own has trained them."""
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from methods.core.base import Method
+from methods.core.search import Log
 
 
 class DWA(Method):
@@ -16,6 +17,7 @@ class DWA(Method):
 
     invariant = frozenset({"permutation"})
     per_task = ("epochs",)
+    search = {"temperature": Log(0.5, 8)}
 
     def __init__(self, num_tasks: int, temperature: float = 2.0) -> None:
         super().__init__(num_tasks)

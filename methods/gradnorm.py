@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.core.base import Method
+from methods.core.search import Choice, Log
 
 
 class GradNorm(Method):
@@ -21,6 +22,7 @@ class GradNorm(Method):
     at = "last"
     invariant = frozenset({"permutation"})
     per_task = ("weights", "first")
+    search = {"alpha": Choice(0.5, 1.5, 3.0), "lr": Log(1e-3, 1)}
 
     def __init__(self, num_tasks: int, alpha: float = 1.5, lr: float = 0.025) -> None:
         super().__init__(num_tasks)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.core.base import DoesNotFitError
+from methods.core.search import Choice, Log
 from methods.equal import Equal
 
 EPSILON = 1e-6
@@ -31,6 +32,8 @@ class KD(Equal):
     task without one in a batch is distilled all the same. What the K teachers cost to train comes on top. (On
     `scenes` at `quick` teachers of one other seed served better than the run's own: starting alike does not flatter.)
     """
+
+    search = {"weight": Choice((0.1,), (0.3,), (1.0,), (3.0,), (10.0,)), "lr": Log(0.01, 1)}
 
     def __init__(
         self,

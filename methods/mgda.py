@@ -5,6 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from methods.core.base import Method
+from methods.core.search import Choice
 from methods.core.solvers.min_norm import min_norm_point
 
 
@@ -20,6 +21,7 @@ class MGDA(Method):
     """
 
     invariant = frozenset({"permutation"})
+    search = {"normalize": Choice("none", "l2", "loss", "loss+")}
 
     def __init__(self, num_tasks: int, normalize: Literal["none", "l2", "loss", "loss+"] = "none") -> None:
         super().__init__(num_tasks)

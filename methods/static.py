@@ -4,22 +4,25 @@ import torch
 from torch import Tensor
 
 from methods.core.base import DoesNotFitError, Method
+from methods.core.search import Simplex
 
 
 class Static(Method):
     """Minimise Σ w_k l_k for fixed weights: `static[weights=1:2:1]`.
 
-    The baseline that balancing has to beat (Xin et al., NeurIPS 2022; Kurin et al., NeurIPS 2022), with weights from a
-    grid, say, chosen on the validation split. Scale: the weights are taken as they are.
+    The baseline that balancing has to beat (Xin et al., NeurIPS 2022; Kurin et al., NeurIPS 2022), with weights that
+    are chosen on the validation split. Without weights they are all 1; a harness that tunes draws them. Scale: the
+    weights are taken as they are.
     """
 
     per_task = ("weights",)
+    search = {"weights": Simplex()}
 
-    def __init__(self, num_tasks: int, weights: tuple[float, ...]) -> None:
+    def __init__(self, num_tasks: int, weights: tuple[float, ...] | None = None) -> None:
         super().__init__(num_tasks)
-        if len(weights) != num_tasks:
+        if weights is not None and len(weights) != num_tasks:
             raise DoesNotFitError(f"{len(weights)} weights were given for {num_tasks} tasks")
-        self.register_buffer("weights", torch.tensor(weights))
+        self.register_buffer("weights", torch.ones(num_tasks) if weights is None else torch.tensor(weights))
 
     def weigh(self, losses: Tensor) -> Tensor:
         return self.get_buffer("weights").to(losses)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.core.base import Method
+from methods.core.search import Log
 
 
 class Uncertainty(Method):
@@ -19,6 +20,7 @@ class Uncertainty(Method):
 
     invariant = frozenset({"permutation"})
     per_task = ("log_variance",)
+    search = {"lr": Log(1e-3, 0.3)}
 
     def __init__(self, num_tasks: int, lr: float = 0.025, init: float = 0.0) -> None:
         super().__init__(num_tasks)

@@ -33,6 +33,7 @@ from . import routes, subset
 from .errors import DivergedError, DoesNotFitError
 from .gradients import Reduce
 from .problem import Problem
+from .search import Space
 from .step import Accumulated, Parameters
 
 __all__ = ["DivergedError", "DoesNotFitError", "Method"]
@@ -88,6 +89,8 @@ class Method(nn.Module):
     a task is absent the rule sees them without its entries, which stay what they were."""
     invariant: frozenset[str] = frozenset()
     """What the update does not depend on, as the rule claims."""
+    search: Mapping[str, Space] = {}
+    """Where its options may be searched, by name: two at most."""
 
     rule: str = ""
     """Which of the four functions the class overrides."""

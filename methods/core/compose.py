@@ -8,6 +8,11 @@ from torch import nn
 
 from methods.core.base import SEED, SETTINGS, DoesNotFitError, Method
 
+MISSING = {
+    "teachers": "needs teachers: pass teachers=[…], a module per task",
+    "average": "needs the average weights of another rule's run, which a harness provides; here fix them with static",
+}
+
 
 class Part(Protocol):
     """A rule's class, and the values of its options."""
@@ -21,7 +26,12 @@ class Part(Protocol):
 
 
 def compose(
-    parts: Sequence[Part], *, num_tasks: int, seed: int = 0, teachers: Sequence[nn.Module] | None = None
+    parts: Sequence[Part],
+    *,
+    num_tasks: int,
+    seed: int = 0,
+    teachers: Sequence[nn.Module] | None = None,
+    average: Any = None,
 ) -> Method:
     """Build a method from its parts: those that add terms first, the rule that balances last.
 
@@ -30,35 +40,37 @@ def compose(
         num_tasks: K, the number of losses.
         seed: of the method's own random numbers.
         teachers: K modules that turn a batch's inputs into their taps, for rules that distil.
+        average: what another rule's training left (`methods.frozen.Average`), for rules that fix its weights.
 
     Raises:
-        DoesNotFitError: a rule cannot work with so many tasks, or without teachers.
+        DoesNotFitError: a rule cannot work with so many tasks, or without what it reads.
     """
-    *added, balancer = [_build(part, num_tasks, seed, teachers) for part in parts]
+    given = {"teachers": teachers, "average": average}
+    *added, balancer = [_build(part, num_tasks, seed, given) for part in parts]
     balancer.carry(*added)
     return balancer
 
 
-def takes_teachers(rule: type) -> bool:
-    """Whether a rule's `__init__` names `teachers`, or passes it on to one that does."""
+def takes(rule: type, name: str) -> bool:
+    """Whether a rule's `__init__` names an argument that is provided, or passes it on to one that does."""
     for base in rule.__mro__:
         if "__init__" in vars(base):
             parameters = inspect.signature(vars(base)["__init__"]).parameters
-            if "teachers" in parameters:
+            if name in parameters:
                 return True
             if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
                 return False
     return False
 
 
-def _build(part: Part, num_tasks: int, seed: int, teachers: Sequence[nn.Module] | None) -> Method:
+def _build(part: Part, num_tasks: int, seed: int, given: Mapping[str, Any]) -> Method:
     rule = part.load()
     arguments = {name: value for name, value in part.values.items() if name not in SETTINGS}
-    if takes_teachers(rule):
-        if teachers is None:
-            name = rule.__name__.lower()
-            raise DoesNotFitError(f"{name} needs teachers: pass teachers=[…], a module per task")
-        arguments["teachers"] = teachers
+    for what, value in given.items():
+        if takes(rule, what):
+            if value is None:
+                raise DoesNotFitError(f"{rule.__name__.lower()} {MISSING[what]}")
+            arguments[what] = value
     token = SEED.set(seed)  # before `__init__` draws from its generator
     try:
         method: Method = rule(num_tasks=num_tasks, **arguments)

@@ -1,6 +1,7 @@
 """How variants are written: `name[key=value,…]+name`, with quotes around what holds such signs itself."""
 
 import difflib
+import itertools
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -70,6 +71,14 @@ def plain(text: str) -> str:
     """Return a text without the space around it and without its quotes."""
     tokens = _tokens(text.strip())
     return "".join(_ESCAPED.sub(r"\1", token[1:-1]) if len(token) > 1 else token for token in tokens)
+
+
+def is_nested(text: str) -> bool:
+    """Whether a text is a whole variant in brackets, which needs no quotes as a value: `[mgda[at=features]]`."""
+    tokens: list[str] = _TOKEN.findall(text)
+    depths = list(itertools.accumulate((token == "[") - (token == "]") for token in tokens))
+    closed = text.startswith("[") and depths[-1] == 0 and '"' not in tokens
+    return closed and all(depth > 0 for depth in depths[:-1])
 
 
 def quoted(text: str, signs: str) -> str:

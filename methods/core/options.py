@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from methods.core.names import IN_ITEMS, IN_VALUES, plain, quoted, split
+from methods.core.names import IN_ITEMS, IN_VALUES, is_nested, plain, quoted, split
 
 REQUIRED = object()
 """The default of an option that must be given."""
@@ -37,7 +37,7 @@ class Option:
         """
         if text == "none" and NoneType in _members(self.type):
             return None
-        value = plain(text)
+        value = text if is_nested(text) else plain(text)
         for choice in self._choices:
             if _text(choice) == value:
                 return choice
@@ -58,7 +58,7 @@ class Option:
             return text
         if text == "none" and NoneType in _members(self.type):
             return '"none"'
-        return quoted(text, IN_VALUES)
+        return text if is_nested(text) else quoted(text, IN_VALUES)
 
     def describe(self) -> str:
         """Say in words what the option takes."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from methods.core.names import UsageError
-from methods.core.options import Option
+from methods.core.options import Option, arguments
 from methods.core.registry import Part, Registry, Variant
 
 if TYPE_CHECKING:
@@ -13,21 +13,28 @@ if TYPE_CHECKING:
 
     from methods.core.base import Method
 
-PROVIDED = frozenset({"num_tasks", "teachers"})
+MOST_SEARCHED = 2
+"""Options of one rule that are searched: more would starve each of trials."""
+PROVIDED = frozenset({"num_tasks", "teachers", "average"})
 
 
 def facts(rule: Any) -> dict[str, Any]:
     """Return what a plan needs to know of a rule: what it overrides and asks for, and its settings."""
     from methods.core.base import RULES, SETTINGS, Method
-    from methods.core.compose import takes_teachers
+    from methods.core.compose import takes
+    from methods.core.search import as_json
 
+    if len(rule.search) > MOST_SEARCHED or not rule.search.keys() <= arguments(rule).keys():
+        raise TypeError(f"search = {dict(rule.search)}: name options of the rule, {MOST_SEARCHED} at most")
     overridden = next((name for name in RULES if getattr(rule, name) is not getattr(Method, name)), "")
     asks = list(inspect.signature(getattr(rule, overridden)).parameters)[1:] if overridden else []
     return {
         "overrides": overridden,
         "asks": asks,
         "extra": rule.extra is not Method.extra,
-        "teachers": takes_teachers(rule),
+        "teachers": takes(rule, "teachers"),
+        "average": takes(rule, "average"),
+        "search": as_json(rule.search),
         **{name: getattr(rule, name) for name in SETTINGS},
     }
 
@@ -67,6 +74,33 @@ def parse(variant: "str | type | Variant", **options: Any) -> Variant:
 def reads_teachers(rule: Variant) -> Part | None:
     """Return the part whose `__init__` names `teachers`, if there is one."""
     return next((part for part in rule.parts if part.facts["teachers"]), None)
+
+
+def reads_average(rule: Variant) -> Variant | None:
+    """Return the rule whose average weights a rule fixes, if it is such a rule.
+
+    Raises:
+        UsageError: `of` is not written in brackets, or the rule in them is wrong, or has no weights.
+    """
+    part = next((part for part in rule.parts if part.facts["average"]), None)
+    if part is None:
+        return None
+    text = part.values["of"]
+    if not (text.startswith("[") and text.endswith("]")):
+        raise UsageError(f"{rule.label}: write the whole rule in brackets, frozen[of=[mgda]]")
+    found = parse(text[1:-1])
+    facts = found.parts[-1].facts
+    if facts["overrides"] not in ("weigh", "objective") or facts["average"]:
+        raise UsageError(f"{rule.label}: {found.label} has no weights of its own that could be frozen")
+    return found
+
+
+def plain_heads_at(rule: Variant) -> str:
+    """Return where a rule measures gradients, if it then gives heads their plain gradient; else ""."""
+    part = rule.parts[-1]
+    at, heads = (part.values.get(name, part.facts[name]) for name in ("at", "heads"))
+    measures = {"gramian", "jacobian"} & set(part.facts["asks"])
+    return at if measures and at != "last" and heads == "plain" else ""
 
 
 def create(

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
+TRIALS = 7
+
 
 class Protocol(BaseModel):
     """Steps, batch, optimiser and schedule of a run. What is reported is the test split after the last step."""
@@ -28,6 +30,16 @@ class Protocol(BaseModel):
     schedule: Literal["cosine", "constant"] = "cosine"
     """"cosine" anneals the learning rate to zero at the last step."""
     threads: int = Field(default=1, ge=1)
+    tuning: int | None = Field(default=None, ge=0, exclude=True)
+    """How many trials each contestant gets by default. None: seven of `quick` and `standard`, of others none. It says
+    nothing of how a run is trained, and is no part of its record."""
+
+    @property
+    def trials(self) -> int:
+        """How many trials each contestant gets by default."""
+        if self.tuning is not None:
+            return self.tuning
+        return TRIALS if self.name in ("quick", "standard") else 0
 
     @model_validator(mode="after")
     def _momentum_is_for_sgd(self) -> "Protocol":

@@ -1,0 +1,44 @@
+"""The average weights of another rule, fixed: what remains of that rule if it may not adapt?"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from methods.core.base import DoesNotFitError, Method
+
+
+@dataclass(frozen=True)
+class Average:
+    """What a training of another rule leaves for this one."""
+
+    weights: tuple[float, ...]
+    """`[K]` the mean over its steps of w / Σ|w|, times the mean of Σ|w|."""
+    at: str
+    """Where that rule measures gradients, if it then gives heads their plain gradient; else ""."""
+
+
+class Frozen(Method):
+    """Minimise Σ w_k l_k, where w is the average of what another rule used: `frozen[of=[mgda]]`.
+
+    Asked for by the critics of balancing (Gama & Grassi 2025; Royer et al., NeurIPS 2023): if a rule still wins with
+    its average weights, then its weights matter and its adapting does not. The weights are fixed from the start, to
+    the mean over the other rule's run of the same seed of w / Σ|w|, times the mean of Σ|w|. Heads get what they get
+    there: their plain gradient, if the other rule measures at the shared parameters or at the features and leaves
+    heads plain. `of` is a whole variant in brackets. A harness trains it first. In a loop of your own, fix weights
+    with `static`.
+    """
+
+    per_task = ("weights",)
+
+    def __init__(self, num_tasks: int, of: str, average: Average) -> None:
+        super().__init__(num_tasks)
+        if len(average.weights) != num_tasks:
+            raise DoesNotFitError(f"{of} had {len(average.weights)} weights, and there are {num_tasks} tasks")
+        self.of = of
+        self.register_buffer("weights", torch.tensor(average.weights))
+        if average.at:
+            self.at, self.needs = average.at, ("gramian", "losses")  # measured only so that heads stay plain
+
+    def weigh(self, losses: Tensor, **measured: Tensor) -> Tensor:
+        return self.get_buffer("weights").to(losses)
