@@ -78,6 +78,8 @@ class Result(Frozen):
     scores: dict[str, dict[str, Score]] = {}
     """By task and metric."""
     points: list[Point] = []
+    mean_weights: dict[str, float] | None = Field(default=None, exclude_if=lambda weights: weights is None)
+    """By task, the mean over the steps of w / Σ|w|, times the mean of Σ|w|: what `frozen` fixes."""
     degenerate: int = 0
     """Steps at which the rule's definition had no solution."""
     weights_sha256: str | None = None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.spec import STL, Cost, Point, Result, RunSpec, Score
 from bench.training import probe
-from bench.training.meters import Clock, Passes, peak_memory, reset_peak_memory
+from bench.training.meters import Clock, MeanWeights, Passes, peak_memory, reset_peak_memory
 from bench.training.model import Batch, Model
 from bench.training.optimiser import build_optimiser, build_schedule
 from bench.training.problem import StepProblem
@@ -98,6 +98,7 @@ class Run:
         # Kept as they come and averaged when asked for: no arithmetic between points.
         self.losses_since: dict[str, list[Tensor]] = {"point": [], "epoch": []}
         self.weights_since: list[Tensor] = []
+        self.weights = MeanWeights()
         self.hears_steps = self.method is not None and self.method.overrides("after_step")
         self.hears_epochs = self.method is not None and self.method.overrides("after_epoch")
 
@@ -166,6 +167,7 @@ class Run:
             "method": None if self.method is None else self.method.state_dict(),
             "losses_since": self.losses_since,
             "weights_since": self.weights_since,
+            "weights": self.weights.state(),
             "points": [point.model_dump() for point in self.points],
             "passes": self.passes.counts,
             "seconds": self.clock.seconds,
@@ -182,6 +184,7 @@ class Run:
             self.method.load_state_dict(state["method"])
         self.losses_since = {since: [v.to(device) for v in kept] for since, kept in state["losses_since"].items()}
         self.weights_since = [values.to(device) for values in state["weights_since"]]
+        self.weights.load_state(state["weights"])
         self.points = [Point(**point) for point in state["points"]]
         self.passes.counts = state["passes"]
         self.clock.seconds = state["seconds"]
@@ -204,7 +207,13 @@ class Run:
             for task in self.model.tasks
         }
         degenerate = self.method.degenerate if self.method is not None else 0
-        return Result(status="ok", scores=scores, points=self.points, degenerate=degenerate)
+        return Result(
+            status="ok",
+            scores=scores,
+            points=self.points,
+            degenerate=degenerate,
+            mean_weights=self.weights.mean(self.spec.tasks),
+        )
 
     def failed(self, status: str, reason: str) -> Result:
         """Return what is left of a run that ended early."""
@@ -257,6 +266,8 @@ class Run:
         """Score the validation split and write down what is known after this step."""
         losses, weights = self.losses_since["point"], self.weights_since
         mean_weights = torch.stack(weights).mean(0) if weights else None
+        if weights:
+            self.weights.add(torch.stack(weights))
         means = torch.stack(losses).nanmean(0)
         validation = self.evaluate("validation")
         self.points.append(probe.point(self.steps, self.spec.tasks, means, mean_weights, gramian, ratio, validation))

@@ -1,9 +1,11 @@
 """What a run takes, measured from outside: seconds by part, and passes through the network."""
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,3 +121,37 @@ class Passes:
 
     def _count(self, what: str) -> None:
         self.counts[what] += self.counting
+
+
+class MeanWeights:
+    """The average weights of a run: the mean of w / Σ|w|, times the mean of Σ|w|."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.sums: Tensor | None = None
+        """`[K + 1]` over the steps so far, of w / Σ|w| and of Σ|w|. In float64, on the host."""
+
+    def add(self, weights: Tensor) -> None:
+        """Add the weights of some steps `[S, K]`. Weights that are all zero have no shares, and count as zero."""
+        values = weights.detach().to("cpu", torch.float64)
+        lengths = values.abs().sum(1, keepdim=True)
+        shares = torch.where(lengths > 0, values / lengths, torch.zeros_like(values))
+        sums = torch.cat([shares, lengths], 1).sum(0)
+        self.sums = sums if self.sums is None else self.sums + sums
+        self.steps += len(values)
+
+    def mean(self, tasks: Sequence[str]) -> dict[str, float] | None:
+        """Return the average weight of each task; None if there were no weights, or none that are finite."""
+        if self.sums is None:
+            return None
+        means = self.sums / self.steps
+        found = (means[:-1] * means[-1]).tolist()
+        return dict(zip(tasks, found, strict=True)) if all(map(math.isfinite, found)) else None
+
+    def state(self) -> dict[str, Any]:
+        """Return what later steps add to."""
+        return {"steps": self.steps, "sums": self.sums}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self.steps, self.sums = state["steps"], state["sums"]

@@ -242,6 +242,13 @@ class Registry:
             found.append(self._part(self.find(written.name), written.options, given))
         return Variant(tuple(found))
 
+    def change(self, part: Part, texts: Mapping[str, str]) -> Part:
+        """Return a part with some options changed, written as in a variant. Raises as `parse`."""
+        known = self.options(part.entry)
+        given = {} if part.place is None else {self.place: part.place}
+        written = {name: known[name].write(value) for name, value in part.values.items()}
+        return self._part(part.entry, {**written, **texts}, given)
+
     def ship(self) -> str:
         """Return the text of `described.json`: what the classes of the built-in plug-ins say of themselves."""
         found = {}

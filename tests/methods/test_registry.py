@@ -20,6 +20,7 @@ from methods.core.compose import compose
 from methods.core.names import UsageError, split
 from methods.core.options import REQUIRED, Option
 from methods.core.registry import DESCRIBED, Registry
+from methods.core.rules import PROVIDED
 
 ROOT = Path(methods.__file__).parents[1]
 
@@ -703,7 +704,7 @@ def test_what_the_package_ships_is_what_python_sees():
         own = {key: option.default for key, option in options.items() if key not in ("at", "norm")}
         for key, default in own.items():
             assert seen[key] == (inspect.Parameter.empty if default is REQUIRED else default), (name, key)
-        assert seen.keys() - own.keys() <= {"num_tasks", "teachers"}, name
+        assert seen.keys() - own.keys() <= PROVIDED, name
         for key in options.keys() - own.keys():
             assert getattr(rule, key) == options[key].default, (name, key)
 

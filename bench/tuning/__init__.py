@@ -1,0 +1,1 @@
+"""Chooses learning rates, and options on request, by trials on seeds that are never reported."""
