@@ -26,6 +26,8 @@ from bench.training.meters import wait
 from bench.training.streams import build_network, make_repeatable
 from methods.core.compose import compose
 from methods.core.registry import Variant
+from methods.core.rules import plain_heads_at, reads_average
+from methods.frozen import Average
 
 ROUNDS = 20
 STEPS = 5
@@ -138,7 +140,10 @@ def _build(fabric: Fabric, spec: RunSpec, variant: Variant, rule: Variant | None
     built, taught = task_set(variant), rule is not None and methods.reads_teachers(rule)
     singles = [spec.model_copy(update={"method": STL, "tasks": (task,)}) for task in spec.tasks] if taught else []
     teachers = [build_network(single, built).state_dict() for single in singles]
-    run = Run(fabric, spec, built, partial(compose, rule.parts) if rule is not None else None, teachers)
+    other = reads_average(rule) if rule is not None else None
+    average = Average((1.0,) * len(spec.tasks), plain_heads_at(other)) if other is not None else None
+    make = partial(compose, rule.parts, average=average) if rule is not None else None
+    run = Run(fabric, spec, built, make, teachers)
     run.hears_epochs = False  # they are measured apart, and must not end inside a round
     return run
 

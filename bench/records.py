@@ -18,6 +18,9 @@ FAILURES: frozenset[Status] = frozenset({"diverged", "timeout", "out_of_memory",
 """Outcomes without scores. (What was skipped is missing.)"""
 
 
+Role = Literal["run", "trial"]
+
+
 class KeyParts(Frozen):
     """Everything beside the spec that a run's numbers depend on."""
 
@@ -56,6 +59,8 @@ class Provenance(Frozen):
     hardware: dict[str, str]
     seeds: tuple[int, ...]
     """Those that were asked for together; empty where that is not known. Seeds added after a look are a new sample."""
+    role: Role = "run"
+    """Why it was made first: to be reported, or as a trial. It is in no hash."""
 
 
 class RunRecord(Frozen):

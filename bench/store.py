@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.records import SCHEMA, CostRecord, RunRecord, upgrade
 from bench.spec import digest
+from bench.tuning.choose import Choice
 from tasks.core.files import sweep, temporary
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 FOLDER = "runs"
 COSTS = "costs"
+CHOICES = "choices"
 CHECKPOINTS = "checkpoints"
 ASIDE = "set-aside"
 """The folder of files that are in the place of a record and are none."""
@@ -182,6 +184,20 @@ class Store:
         methods = sorted((cost.method, cost.tasks) for cost in record.costs)
         name = digest([record.task_set, record.protocol.model_dump(mode="json"), record.precision, methods])
         write(self.folder / COSTS / f"{name}.json", record.model_dump_json(indent=1).encode() + b"\n")
+
+    def choices(self) -> dict[str, Choice]:
+        """Return what was chosen by trials, by the choices' names. What cannot be read is not there."""
+        found = {}
+        for file in sorted((self.folder / CHOICES).glob("*.json")):
+            with contextlib.suppress(OSError, ValidationError):
+                choice = Choice.model_validate_json(file.read_bytes())
+                if choice.name == file.stem:
+                    found[choice.name] = choice
+        return found
+
+    def put_choice(self, choice: Choice) -> None:
+        """Write a choice, in the place of an older one of the same contestant."""
+        write(self.folder / CHOICES / f"{choice.name}.json", choice.model_dump_json(indent=1).encode() + b"\n")
 
     def has_weights(self, record: RunRecord) -> bool:
         """Whether the file of a record's weights is there and is the one that the record speaks of."""

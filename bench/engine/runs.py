@@ -21,6 +21,8 @@ from bench.planning.plan import Planned
 from bench.records import Provenance, RunRecord
 from bench.spec import Cost, Result, Status
 from bench.store import Store, StoreError
+from methods.core.rules import plain_heads_at, reads_average
+from methods.frozen import Average
 
 LOG_LINES = 60
 """How much of a failed run's log its record keeps: a dump of the stack is about 40 lines."""
@@ -41,14 +43,14 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
 
     accelerator, _, devices = planned.parts.device.partition("×")
     try:
-        if missing := _missing_teacher(planned, store):
+        if missing := _missing(planned, store):
             return store.put(failed(planned, "skipped", missing), None)
-        teachers = [store.weights(name) for name in planned.parts.upstream]
+        teachers = [store.weights(name) for name in planned.teachers]
         with without_forks():
             result, cost, state = train(
                 planned.spec,
                 partial(task_set, planned.task_set),
-                partial(compose, planned.rule.parts) if planned.rule is not None else None,
+                partial(compose, planned.rule.parts, average=_average(planned, store)) if planned.rule else None,
                 teachers,
                 accelerator=accelerator,
                 devices=int(devices or 1),
@@ -83,7 +85,7 @@ def _record(planned: Planned, result: Result, cost: Cost, log: Sequence[str] = (
         protocol_label=planned.protocol_label,
         result=result,
         cost=cost,
-        provenance=Provenance(**environment(), seeds=planned.seeds),
+        provenance=Provenance(**environment(), seeds=planned.seeds, role=planned.role),
         log=tuple(log),
     )
 
@@ -93,15 +95,31 @@ def _is_memory(problem: BaseException) -> bool:
     return isinstance(problem, MemoryError | OutOfMemoryError) or "t allocate memory" in str(problem)
 
 
-def _missing_teacher(planned: Planned, store: Store) -> str:
-    """Say which baseline that the run reads failed; nothing if none did."""
-    for name in planned.parts.upstream:
+def _missing(planned: Planned, store: Store) -> str:
+    """Say which run that this one reads has failed; nothing if none did."""
+    for name in (*planned.teachers, *filter(None, [planned.average_of])):
         record = store.get(name)
-        if record is None or record.result.status != "ok" or not store.has_weights(record):
-            status = "missing" if record is None else record.result.status
+        status = "missing" if record is None else record.result.status
+        if name == planned.average_of:
+            if status != "ok":
+                return f"the rule whose weights it fixes is {status}"
+            assert record is not None
+            if record.result.mean_weights is None:
+                return f"{record.method_label} has no weights that could be fixed"
+        elif record is None or status != "ok" or not store.has_weights(record):
             task = "" if record is None else f" of task {record.spec.tasks[0]}"
             return f"its teacher{task} is {status}"
     return ""
+
+
+def _average(planned: Planned, store: Store) -> Average | None:
+    """Return the average weights that a run fixes, if its rule does."""
+    other = reads_average(planned.rule) if planned.rule is not None else None
+    record = store.get(planned.average_of) if other is not None else None
+    if other is None or record is None or record.result.mean_weights is None:
+        return None
+    weights = tuple(record.result.mean_weights[task] for task in planned.spec.tasks)
+    return Average(weights, plain_heads_at(other))
 
 
 @cache

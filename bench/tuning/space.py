@@ -55,8 +55,10 @@ def spaces_of(rule: Variant | None) -> dict[str, Space]:
 
     Of `kd+mgda` they are named `kd.lr`. Single-task learning (None) has none.
     """
-    found = {}
-    for part in rule.parts if rule is not None else ():
+    found: dict[str, Space] = {}
+    if rule is None:
+        return found
+    for part in rule.parts:
         usual = methods.registry.options(part.entry)
         for name, space in from_json(part.facts["search"]).items():
             if part.values[name] == usual[name].default:
