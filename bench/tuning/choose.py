@@ -81,6 +81,12 @@ class Choice(Frozen):
         return scaled(self.protocol, self.factor)
 
     @property
+    def setting(self) -> str:
+        """What was chosen, in words."""
+        more = "".join(f", {name}={text}" for name, text in self.options.items())
+        return f"learning rate {self.chosen.lr:g} (×{self.factor:g}){more}"
+
+    @property
     def seeds_agree(self) -> bool:
         """Whether each tuning seed alone would have chosen the same factor."""
         return set(self.by_seed.values()) == {self.factor}
