@@ -26,11 +26,13 @@ from rich.text import Text
 from bench.engine.interrupt import UserInterruptError, interrupt, user_interrupts
 from bench.plain import one_line, printable
 from bench.planning.request import Request, options, path, read_request
+from bench.planning.seeds import MOST_SEEDS, write_seeds
 from bench.spec import STL
 
 if TYPE_CHECKING:
     from bench.planning.plan import Planned
     from bench.records import RunRecord
+    from bench.report.board import Report
     from bench.tuning.choose import Choice
 
 OK, FAILED_RUNS, USAGE, NOTHING_RAN, OPEN, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
@@ -251,7 +253,8 @@ def power_command(
     if not target > 0:
         raise typer.BadParameter(f"--target {target:g}: write points above 0")
     forms = {"difference": "+.2f", "sd": ".2f"}  # empty where too few seeds tell
-    found = settling(compare(source), target, pairs=pairs)
+    report = compare(source)
+    found = settling(report, target, pairs=pairs)
     table = Table(box=None, pad_edge=False)
     for column in ("task set", "method", "other", "difference", "sd", "seeds", "needed", "at worst"):
         table.add_column(column, justify="left" if column in ("task set", "method", "other") else "right")
@@ -269,12 +272,23 @@ def power_command(
     if len(found):
         _out().print(
             f"needed: seeds that find a difference of {target:g} points with a power of 80 %, if differences spread as "
-            "seen; at worst: at the upper end of the 95 % range of sd.\nTake fresh seeds into another folder: those "
-            "that are here have been looked at (python -m bench run --seeds 100-… --out results/confirm).",
+            "seen; at worst: at the upper end of the 95 % range of sd.\nTake fresh seeds into another folder, as those "
+            f"that are here have been looked at{_with_fresh_seeds(report, found['needed'].tolist())}.",
             highlight=False,
             soft_wrap=True,
         )
     return OK
+
+
+def _with_fresh_seeds(report: "Report", needed: Sequence[float]) -> str:
+    """The command that makes as many runs as are needed, of seeds that no record has; nothing for a file of runs."""
+    used = [seed for board in report.boards for own in board.points.values() for seed in own]
+    counts = [int(count) for count in needed if count <= MOST_SEEDS]  # NaN where it is not known
+    if not used or not counts:
+        return ""
+    first = 100 * (max(used) // 100 + 1)
+    seeds = write_seeds(range(first, first + max(counts)))
+    return f": python -m bench run --seeds {seeds} --out results/confirm"
 
 
 BaselineFile = Annotated[Path, typer.Option(parser=path, help="the stored baseline")]

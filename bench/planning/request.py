@@ -278,7 +278,7 @@ def _dashed(option: str) -> str:
 def _read(config: Path) -> dict[str, Any]:
     """Read the options of a TOML file."""
     if not config.is_file():
-        raise UsageError(f"--config {config}: there is no such file")
+        raise UsageError(f'--config {config}: there is no such file; it holds options, such as methods = "all"')
     try:
         found = tomllib.loads(config.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
@@ -287,6 +287,8 @@ def _read(config: Path) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for key, value in found.items():
         name = _dashed(key)
+        if isinstance(value, dict):
+            raise UsageError(f'{config}: [{key}] begins a table: write options outside of tables, {known[0]} = "all"')
         if name not in known:
             raise UsageError(f"{config}: there is no option '{key}'{did_you_mean(name, known)}")
         if (option := name.replace("-", "_")) in options:
@@ -296,8 +298,8 @@ def _read(config: Path) -> dict[str, Any]:
 
 
 WANTED = {
-    "methods": "text, or a list of texts and classes",
-    "tasks": "text, or a list of texts and classes",
+    "methods": "text, or a list of texts (in Python also classes)",
+    "tasks": "text, or a list of texts (in Python also classes)",
     "seeds": "how many (8), text such as '100-107', or a list of whole numbers",
     int: "a whole number",
     float: "a number",
