@@ -1,12 +1,15 @@
 """The same door in Python as on the command line."""
 
-import os
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from bench.engine.base import Setting
+from bench.engine.choose import choose
+from bench.engine.schedule import execute
 from bench.plain import one_line
 from bench.planning.forecast import forecast
 from bench.planning.plan import Names, Planned, Request, make_plan
@@ -46,8 +49,8 @@ def run(
     devices: int = 1,
     retry: bool = False,
     engine: str = "local",
-    workers: int | str = "auto",
-    timeout: float = 3600.0,
+    workers: int | str | None = None,
+    timeout: float | None = None,
     checkpoint_every: int = 0,
     figures: bool = True,
     debug: bool = False,
@@ -66,9 +69,10 @@ def run(
         devices: within one run.
         out: the folder of the records and pages.
         retry: repeat runs that failed for reasons of the machine.
-        engine: "local" (isolated processes) or "inline" (in this one, for debuggers).
-        workers: how many processes at once; "auto" is one per core, or per GPU.
-        timeout: seconds after which a run is killed; not inline.
+        engine: "local" (isolated processes) or "inline" (in this one, for debuggers); with options, as
+            "local[workers=4,timeout=600]".
+        workers: that option of the engine: how many processes at once; "auto" (its default) is one per core or GPU.
+        timeout: that option of the engine: seconds after which a run is killed; 3600 by default.
         checkpoint_every: after how many steps a run leaves its state, from which it goes on if it is stopped; 0: never.
         figures: draw the page's figures, a third of a second each.
         debug: raise a run's failure instead of recording it.
@@ -79,43 +83,41 @@ def run(
         StoreError: the folder cannot be used.
     """
     store = Store(path(out))
-    _check(engine, workers, timeout, checkpoint_every, devices)
-    inline = engine == "inline" or debug
-    if not inline:
+    _check(checkpoint_every, devices)
+    chosen = choose(engine, workers=workers, timeout=timeout)
+    if debug:
+        chosen = choose("inline")
+    if not chosen.cls.in_this_process:
         _require_files(methods, tasks)
     request = Request(methods, tasks, _text(seeds), protocol, precision, accelerator, devices, retry)
     runs = make_plan(request, store)
     store.require_writable()
     todo = [planned for planned in runs if planned.todo]
-    places = _places(todo, workers) if todo and not inline else {}
-    if watcher is not None:
-        watcher.planned(runs, forecast(runs, store.records(), places.get("workers")))
-    done = _pages_by_round(runs, store, watcher)
-    if inline:
-        from bench.engine.inline import run_inline
-
-        run_inline(todo, store, done, checkpoint_every=checkpoint_every, debug=debug)
-    elif todo:
-        from bench.engine.local import run_local
-
-        run_local(todo, store, done, **places, timeout=timeout, checkpoint_every=checkpoint_every)
-    _measure_costs(runs, store, watcher, timeout=timeout, inline=inline, debug=debug)
+    with contextlib.ExitStack() as stack:
+        opened = None
+        if todo:
+            opened = stack.enter_context(chosen.open(Setting(store, todo, checkpoint_every, debug)))
+        if watcher is not None:
+            watcher.planned(runs, forecast(runs, store.records(), opened.places if opened else None))
+        if opened:
+            execute(todo, opened, store, _pages_by_round(runs, store, watcher))
+    _measure_costs(runs, store, watcher, timeout=chosen.values.get("timeout"), debug=debug)
     return report(store.folder, figures=figures)
 
 
 def _measure_costs(
-    runs: Sequence[Planned], store: Store, watcher: Watcher | None, *, timeout: float, inline: bool, debug: bool
+    runs: Sequence[Planned], store: Store, watcher: Watcher | None, *, timeout: float | None, debug: bool
 ) -> None:
     """Measure what a step of each method costs, where that is not known yet: one task set after another.
 
+    It happens in a process of its own if there is a time limit, else in this one.
     What a plug-in or the machine prevents is said, and the others are measured without it: their runs are there.
     """
     from bench.costs import measure, to_measure
     from bench.engine.interrupt import UserInterruptError
-    from bench.engine.local import isolated
-    from bench.engine.process import without_forks
+    from bench.engine.process import isolated, without_forks
 
-    take = measure if inline else partial(isolated, measure, timeout=timeout)
+    take = measure if timeout is None else partial(isolated, measure, timeout=timeout)
 
     def attempt(members: Sequence[Planned]) -> CostRecord | str:
         try:
@@ -165,13 +167,7 @@ def _pages_by_round(
     return done
 
 
-def _check(engine: str, workers: int | str, timeout: float, checkpoint_every: int, devices: int) -> None:
-    if engine not in ("local", "inline"):
-        raise UsageError(f"--engine '{engine}' is not offered{did_you_mean(engine, ('local', 'inline'))}")
-    if workers != "auto" and not (str(workers).isdigit() and int(workers) > 0):
-        raise UsageError(f"--workers '{workers}': write auto, or how many")
-    if not timeout > 0:
-        raise UsageError(f"--timeout {timeout:g}: write seconds above 0")
+def _check(checkpoint_every: int, devices: int) -> None:
     if checkpoint_every < 0:
         raise UsageError(f"--checkpoint-every {checkpoint_every}: write a number of steps, or 0 for never")
     if checkpoint_every and devices > 1:
@@ -184,28 +180,6 @@ def _require_files(*asked: Names) -> None:
         for cls in [item] if isinstance(item, str | type) else item:
             if isinstance(cls, type) and source(cls) is None:
                 raise UsageError(f"{cls.__qualname__} is in no file: put it in one, or run with engine='inline'")
-
-
-def _places(todo: Sequence[Planned], workers: int | str) -> dict[str, Any]:
-    """How many workers, and the GPUs of each where the runs want them. More workers than GPUs share them in turn."""
-    kind, _, devices = todo[0].parts.device.partition("×")
-    each = int(devices or 1)
-    gpus = _gpus() if kind == "cuda" else []
-    places = [",".join(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(planned.spec.protocol.threads for planned in todo)
-    most = len(places) or max(1, cores // (threads * each))
-    chosen = min(int(most if workers == "auto" else workers), len(todo))
-    return {"workers": chosen, "gpus": [places[i % len(places)] for i in range(chosen)] if places else []}
-
-
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them (by number, or by UUID)."""
-    import torch
-
-    count = torch.cuda.device_count()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return [name.strip() for name in visible.split(",")][:count] if visible else [str(i) for i in range(count)]
 
 
 def report(

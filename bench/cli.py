@@ -69,9 +69,16 @@ Folder = Annotated[Path, typer.Option(parser=_path, help="the folder of records 
 Precision = Annotated[str, typer.Option(help="32-true or bf16-mixed")]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 Devices = Annotated[int, typer.Option(help="devices within one run (data parallel)")]
-Engine = Annotated[str, typer.Option(help="local: isolated processes; inline: in this one, for debuggers")]
-Workers = Annotated[str, typer.Option(help="processes at once; auto: one per core, or per GPU")]
-Timeout = Annotated[float, typer.Option(help="seconds after which a run is killed")]
+Engine = Annotated[
+    str,
+    typer.Option(help="local: isolated processes, local[workers=4,timeout=600]; inline: in this one, for debuggers"),
+]
+Workers = Annotated[
+    str | None, typer.Option(help="processes at once; auto, the default of the engine local: one per core, or per GPU")
+]
+Timeout = Annotated[
+    float | None, typer.Option(help="seconds after which a run is killed; 3600, the default of the engine local")
+]
 Checkpoints = Annotated[int, typer.Option(help="steps after which a run's state is kept, to go on from; 0: never")]
 Retry = Annotated[bool, typer.Option("--retry", help="repeat runs that crashed or ran out of memory")]
 Figures = Annotated[
@@ -101,8 +108,8 @@ def run_command(
     devices: Devices = 1,
     retry: Retry = False,
     engine: Engine = "local",
-    workers: Workers = "auto",
-    timeout: Timeout = 3600.0,
+    workers: Workers = None,
+    timeout: Timeout = None,
     checkpoint_every: Checkpoints = 0,
     figures: Figures = True,
     debug: Debug = False,
