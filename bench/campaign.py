@@ -4,13 +4,15 @@ A round plans the runs that are still to be made, with what the store holds by t
 round is planned. One round of reported runs is what `run` does.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Protocol
 
+from bench.engine.base import Setting
+from bench.engine.choose import ChosenEngine, choose
+from bench.engine.schedule import execute
 from bench.plain import one_line
 from bench.planning.forecast import forecast
 from bench.planning.plan import Planned, Planner
@@ -52,6 +54,17 @@ class Campaign:
     store: Store
     watcher: Watcher | None = None
 
+    @cached_property
+    def engine(self) -> ChosenEngine:
+        """Where runs execute; in debugging in this process.
+
+        Raises:
+            UsageError: its name or an option is wrong.
+        """
+        request = self.request
+        chosen = choose(request.engine, workers=request.workers, timeout=request.timeout)
+        return choose("inline") if request.debug else chosen
+
     def run(self) -> "Report":
         """Make all runs that are not there yet, write the pages, and return what they say.
 
@@ -69,8 +82,8 @@ class Campaign:
             runs = planner.reported(rates)
             self._make(f"runs at the {rates} rates" if planner.tunes else "runs", runs, pages=True)
             if not reported:
-                options = {"inline": request.inline, "debug": request.debug}
-                _measure_costs(runs, self.store, self.watcher, timeout=request.timeout, **options)
+                timeout = self.engine.values.get("timeout")
+                _measure_costs(runs, self.store, self.watcher, timeout=timeout, debug=request.debug)
             reported = _by_name(reported, runs)
         return self._last_pages(reported)
 
@@ -83,7 +96,7 @@ class Campaign:
 
     def _plan(self, *, anew: bool = False) -> Planner:
         request, store, watcher = self.request, self.store, self.watcher
-        if not request.inline:
+        if not self.engine.cls.in_this_process:
             _require_files(request.methods, request.tasks)
         planner = Planner(request, store)
         if anew and not planner.tunes:
@@ -91,8 +104,12 @@ class Campaign:
         store.require_writable()
         known = planner.trials(anew=True) if anew else planner.known()
         if watcher is not None:
-            workers = None if request.inline else _places(known, request.workers).get("workers")
-            watcher.planned(known, [*self._about_trials(planner, anew), *forecast(known, store.records(), workers)])
+            todo = [planned for planned in known if planned.todo]
+            places = None
+            if todo:
+                with self.engine.open(Setting(store, todo)) as opened:
+                    places = opened.places
+            watcher.planned(known, [*self._about_trials(planner, anew), *forecast(known, store.records(), places)])
         return planner
 
     def _about_trials(self, planner: Planner, anew: bool) -> list[str]:
@@ -121,7 +138,11 @@ class Campaign:
         """Make one round's runs that are not there."""
         if self.watcher is not None:
             self.watcher.round(name, runs)
-        _execute(runs, self.store, self.request, self._done(runs, pages=pages))
+        if todo := [planned for planned in runs if planned.todo]:
+            request = self.request
+            setting = Setting(self.store, todo, request.checkpoint_every, request.debug)
+            with self.engine.open(setting) as opened:
+                execute(todo, opened, self.store, self._done(runs, pages=pages))
 
     def _done(self, runs: Sequence[Planned], *, pages: bool) -> Callable[[Planned, RunRecord], None]:
         """Tell the watcher of each run, and write the pages anew as each seed completes; figures come at the end."""
@@ -155,41 +176,19 @@ def _by_name(*plans: Sequence[Planned]) -> list[Planned]:
     return list({planned.spec.name: planned for plan in plans for planned in plan}.values())
 
 
-def _execute(
-    runs: Sequence[Planned], store: Store, request: Request, done: Callable[[Planned, RunRecord], None]
-) -> None:
-    """Make the runs that are to be made, with the engine that was asked for; `done` hears of each."""
-    todo = [planned for planned in runs if planned.todo]
-    if request.inline:
-        from bench.engine.inline import run_inline
-
-        run_inline(todo, store, done, checkpoint_every=request.checkpoint_every, debug=request.debug)
-    elif todo:
-        from bench.engine.local import run_local
-
-        run_local(
-            todo,
-            store,
-            done,
-            **_places(todo, request.workers),
-            timeout=request.timeout,
-            checkpoint_every=request.checkpoint_every,
-        )
-
-
 def _measure_costs(
-    runs: Sequence[Planned], store: Store, watcher: Watcher | None, *, timeout: float, inline: bool, debug: bool
+    runs: Sequence[Planned], store: Store, watcher: Watcher | None, *, timeout: float | None, debug: bool
 ) -> None:
     """Measure what a step of each method costs, where that is not known yet: one task set after another.
 
+    It happens in a process of its own if there is a time limit, else in this one.
     What a plug-in or the machine prevents is said, and the others are measured without it: their runs are there.
     """
     from bench.costs import measure, to_measure
     from bench.engine.interrupt import UserInterruptError
-    from bench.engine.local import isolated
-    from bench.engine.process import without_forks
+    from bench.engine.process import isolated, without_forks
 
-    take = measure if inline else partial(isolated, measure, timeout=timeout)
+    take = measure if timeout is None else partial(isolated, measure, timeout=timeout)
 
     def attempt(members: Sequence[Planned]) -> CostRecord | str:
         try:
@@ -227,28 +226,3 @@ def _require_files(*asked: Names) -> None:
         for cls in [item] if isinstance(item, str | type) else item:
             if isinstance(cls, type) and source(cls) is None:
                 raise UsageError(f"{cls.__qualname__} is in no file: put it in one, or run with engine='inline'")
-
-
-def _places(runs: Sequence[Planned], workers: int | str) -> dict[str, Any]:
-    """How many workers, and the GPUs of each where the runs want them. More workers than GPUs share them in turn."""
-    todo = [planned for planned in runs if planned.todo]
-    if not todo:
-        return {}
-    kind, _, devices = todo[0].parts.device.partition("×")
-    each = int(devices or 1)
-    gpus = _gpus() if kind == "cuda" else []
-    places = [",".join(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(planned.spec.protocol.threads for planned in todo)
-    most = len(places) or max(1, cores // (threads * each))
-    chosen = min(int(most if workers == "auto" else workers), len(todo))
-    return {"workers": chosen, "gpus": [places[i % len(places)] for i in range(chosen)] if places else []}
-
-
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them (by number, or by UUID)."""
-    import torch
-
-    count = torch.cuda.device_count()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return [name.strip() for name in visible.split(",")][:count] if visible else [str(i) for i in range(count)]

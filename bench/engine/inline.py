@@ -1,21 +1,35 @@
-"""Runs in this process, one after another: for debuggers."""
+"""The engine `inline`: runs execute in this process, one after another."""
 
 import os
-from collections.abc import Sequence
 
+from bench.engine.base import Ended, Engine, Setting
 from bench.engine.interrupt import user_interrupts
-from bench.engine.runs import Done, execute
+from bench.engine.runs import train_run
 from bench.planning.plan import Planned
-from bench.store import Store
 
 
-def run_inline(
-    runs: Sequence[Planned], store: Store, done: Done, *, checkpoint_every: int = 0, debug: bool = False
-) -> None:
-    """Execute runs in order; `done` hears of each. With `debug` a failure is raised, not recorded."""
-    folder = os.getcwd()
-    with user_interrupts():
-        for planned in runs:
-            record = execute(planned, store, checkpoint_every=checkpoint_every, debug=debug)
-            os.chdir(folder)  # a rule or a task set may have left it
-            done(planned, record)
+class InlineEngine(Engine):
+    """Runs execute in this process, one after another: for debuggers."""
+
+    in_this_process = True
+    places = 1
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self._submitted: list[Planned] = []
+        self._folder = os.getcwd()
+
+    def submit(self, planned: Planned) -> None:
+        """Remember a run; it executes while its end is waited for."""
+        self._submitted.append(planned)
+
+    def ended(self) -> list[Ended]:
+        """Execute the run, and return it. In debugging its failure is raised."""
+        setting, planned = self._setting, self._submitted.pop()
+        with user_interrupts():
+            record = train_run(planned, setting.store, checkpoint_every=setting.checkpoint_every, debug=setting.debug)
+        os.chdir(self._folder)  # a rule or a task set may have left it
+        return [Ended(planned, record)]
+
+    def close(self) -> None:
+        """Nothing is in progress while this process does something else."""

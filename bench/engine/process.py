@@ -16,11 +16,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.store import StoreError
 
-PRELOADED = ["bench.training.loop", "torch._dynamo", "sklearn.datasets", "bench.engine.local"]
+Argument = TypeVar("Argument")
+Returned = TypeVar("Returned")
+
+PRELOADED = ["bench.training.loop", "torch._dynamo", "sklearn.datasets", "bench.engine.child"]
 PACKAGES = Path(__file__).resolve().parents[2]
 """The folder that holds the package `bench`."""
 
@@ -136,6 +139,25 @@ def outcome(function: Callable[..., Any], *arguments: Any, timeout: float) -> An
     if call.exitcode is not None or call.lost:
         raise CallError(cause(call))
     return call.result
+
+
+def isolated(function: Callable[[Argument], Returned], argument: Argument, *, timeout: float) -> Returned:
+    """Call a function in a process of its own, with stdout and stderr silenced, and return what it returns.
+
+    Raises:
+        StoreError: the function did.
+        CallError: it raised anything else, took too long, or its process died.
+    """
+    returned: Returned = outcome(_quietly, function, argument, timeout=timeout)
+    return returned
+
+
+def _quietly(function: Callable[[Argument], Returned], argument: Argument) -> Returned:
+    """Call a function with stdout and stderr silenced: torch's profiler prints."""
+    with open(os.devnull, "wb") as nowhere:
+        for descriptor in (1, 2):
+            os.dup2(nowhere.fileno(), descriptor)
+    return function(argument)
 
 
 def cause(call: Call) -> str:

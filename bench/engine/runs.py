@@ -1,4 +1,7 @@
-"""One run: its training, its failures, its record."""
+"""Executes one run in this process, and writes the record of its result or its failure.
+
+It imports torch when a run begins: to choose an engine, a command need not pay for that.
+"""
 
 import contextlib
 import importlib.metadata
@@ -6,19 +9,16 @@ import os
 import platform
 import subprocess
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import OutOfMemoryError
 
 from bench.catalogue import task_set
 from bench.engine.interrupt import UserInterruptError
 from bench.engine.process import without_forks
 from bench.planning.plan import Planned
-from bench.records import Provenance, RunRecord
+from bench.records import FINAL, Provenance, RunRecord
 from bench.spec import Cost, Result, Status
 from bench.store import Store, StoreError
 from methods.core.rules import plain_heads_at, reads_average
@@ -26,11 +26,11 @@ from methods.frozen import Average
 
 LOG_LINES = 60
 """How much of a failed run's log its record keeps: a dump of the stack is about 40 lines."""
+LOG_BYTES = 1 << 20
+"""How long a log may become. The end of a longer one is kept."""
 
-Done = Callable[[Planned, RunRecord], None]
 
-
-def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug: bool = False) -> RunRecord:
+def train_run(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug: bool = False) -> RunRecord:
     """Train one run in this process and store its record, also if it fails.
 
     With `checkpoint_every` it leaves its state after so many steps, and goes on from one that it finds.
@@ -44,7 +44,7 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
     accelerator, _, devices = planned.parts.device.partition("×")
     try:
         if missing := _missing(planned, store):
-            return store.put(failed(planned, "skipped", missing), None)
+            return store.put(_failed(planned, "skipped", missing), None)
         teachers = [store.weights(name) for name in planned.teachers]
         with without_forks():
             result, cost, state = train(
@@ -63,14 +63,55 @@ def execute(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug:
             raise
         status: Status = "out_of_memory" if _is_memory(problem) else "crashed"
         log = traceback.format_exc().splitlines()[-LOG_LINES:]
-        return store.put(failed(planned, status, _line(problem), log), None)
+        return store.put(_failed(planned, status, _line(problem), log), None)
     record = store.put(_record(planned, result, cost), state)
     checkpoint.remove()
     return record
 
 
-def failed(planned: Planned, status: Status, reason: str, log: Sequence[str] = ()) -> RunRecord:
-    """Return the record of a run that gave no result."""
+def record_failure(planned: Planned, status: Status, reason: str, store: Store) -> RunRecord:
+    """Store the record of a run that left none, with the last lines of its log, and return it.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    return store.put(_failed(planned, status, reason, _tail(store.log(planned.spec.name))), None)
+
+
+def record_since(before: tuple[int, int] | None, planned: Planned, store: Store) -> RunRecord | None:
+    """Return the record that a run has left since the stamp of its record was `before`; None if it left none.
+
+    A result that was there before counts too: another command on this folder has made it.
+    """
+    record = store.get(planned.spec.name)
+    if record is None or record.key != planned.key:
+        return None
+    return record if store.stamp(record.name) != before or record.result.status in FINAL else None
+
+
+def shorten(log: Path) -> None:
+    """Keep the end of a log that has become too long. Its writer appends, so that it goes on behind that."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > LOG_BYTES and log.is_file():
+            with log.open("r+b") as stream:
+                stream.seek(-LOG_BYTES // 2, os.SEEK_END)
+                kept = stream.read(LOG_BYTES // 2)
+                stream.seek(0)
+                stream.truncate()
+                stream.write(kept)
+
+
+def _tail(log: Path) -> list[str]:
+    """The last lines of a log, if there is one."""
+    shorten(log)
+    with contextlib.suppress(OSError):
+        if log.is_file():
+            return log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
+    return []
+
+
+def _failed(planned: Planned, status: Status, reason: str, log: Sequence[str] = ()) -> RunRecord:
+    """The record of a run that gave no result."""
     return _record(planned, Result(status=status, reason=reason), Cost(), log)
 
 
@@ -91,6 +132,8 @@ def _record(planned: Planned, result: Result, cost: Cost, log: Sequence[str] = (
 
 
 def _is_memory(problem: BaseException) -> bool:
+    from torch import OutOfMemoryError
+
     # On the CPU torch says it in words: "DefaultCPUAllocator: can't allocate memory".
     return isinstance(problem, MemoryError | OutOfMemoryError) or "t allocate memory" in str(problem)
 
@@ -125,6 +168,8 @@ def _average(planned: Planned, store: Store) -> Average | None:
 @cache
 def environment() -> dict[str, Any]:
     """Return what made the runs of this process: commit, versions, hardware."""
+    import torch
+
     packages = ("mtl-bench", "torch", "numpy", "lightning-fabric", "torchmetrics")
     versions = {"python": platform.python_version()}
     for name in packages:

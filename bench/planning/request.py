@@ -90,24 +90,11 @@ def _at_least_one(devices: int) -> int:
     return devices
 
 
-def _how_many_workers(workers: int | str) -> int | str:
-    text = str(workers)
-    if text != "auto" and not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise ValueError(f"'{workers}': write auto, or how many")
-    return workers
-
-
 def _how_many_trials(tuning: int | str) -> int | str:
     text = str(tuning)
     if text not in ("default", "none") and not (text.isascii() and text.isdigit() and 0 < int(text) <= MOST_TRIALS):
         raise ValueError(f"'{tuning}': write how many trials each contestant gets (1 to {MOST_TRIALS}), or none")
     return tuning
-
-
-def _some_seconds(timeout: float) -> float:
-    if not timeout > 0:
-        raise ValueError(f"{timeout:g}: write seconds above 0")
-    return timeout
 
 
 def _steps_or_never(steps: int) -> int:
@@ -161,15 +148,13 @@ class Request(BaseModel):
         planning=True,
     )
     retry: bool = _option(False, "repeat runs that crashed, ran out of memory or took too long", planning=True)
-    engine: Annotated[str, _one_of("local", "inline")] = _option(
-        "local", "local: isolated processes; inline: in this one, for debuggers"
+    engine: str = _option(
+        "local", "local: isolated processes, local[workers=4,timeout=600]; inline: in this one, for debuggers"
     )
-    workers: Annotated[int | str, AfterValidator(_how_many_workers)] = _option(
-        "auto", "processes at once; auto: one per core, or per GPU"
+    workers: int | str | None = _option(
+        None, "processes at once; auto, the default of the engine local: one per core, or per GPU"
     )
-    timeout: Annotated[float, AfterValidator(_some_seconds)] = _option(
-        3600.0, "seconds after which a run is killed; the inline engine kills none"
-    )
+    timeout: float | None = _option(None, "seconds after which a run is killed; 3600, the default of the engine local")
     checkpoint_every: Annotated[int, AfterValidator(_steps_or_never)] = _option(
         0, "steps after which a run's state is kept, to go on from; 0: never"
     )
@@ -199,11 +184,6 @@ class Request(BaseModel):
     def folder(self) -> Path:
         """Where records and pages are."""
         return Path(self.out)
-
-    @property
-    def inline(self) -> bool:
-        """Whether runs are made in this process."""
-        return self.engine == "inline" or self.debug
 
 
 def read_request(given: Mapping[str, Any], config: Path | None = None) -> Request:

@@ -3,14 +3,12 @@
 import importlib
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-import torch
 
 import bench
-from bench import campaign, costs
+from bench import costs
 from bench.api import report
 from bench.planning.plan import make_plan
 from bench.planning.request import Request
@@ -209,31 +207,6 @@ def test_a_plug_in_that_is_edited_in_a_running_session_is_trained_as_it_now_is(t
         [record] = [r for r in Store(tmp_path / "out").records().values() if r.method_label == "mine.py:Mine"]
         weights.append(record.result.points[0].weights["y2"])
     assert weights == [1, 100]
-
-
-@pytest.mark.parametrize(
-    ("visible", "count", "device", "workers", "places"),
-    [
-        (None, 2, "cuda", "auto", ["0", "1"]),
-        (None, 1, "cuda", 2, ["0", "0"]),  # more workers than GPUs share them
-        (None, 2, "cuda", 3, ["0", "1", "0"]),
-        ("3,5", 2, "cuda", "auto", ["3", "5"]),  # what this process may use is named as it was told
-        ("GPU-1f, GPU-2a", 2, "cuda", 2, ["GPU-1f", "GPU-2a"]),
-        (None, 5, "cuda×2", "auto", ["0,1", "2,3"]),
-        (None, 4, "cpu", 2, []),
-    ],
-)
-def test_every_worker_gets_gpus_that_it_may_use(monkeypatch, visible, count, device, workers, places):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    run = SimpleNamespace(
-        todo=True, parts=SimpleNamespace(device=device), spec=SimpleNamespace(protocol=SimpleNamespace(threads=1))
-    )
-    found = campaign._places([run] * 9, workers)
-    assert found["gpus"] == places
-    assert found["workers"] == (len(places) or workers)
 
 
 def test_other_names_are_not_there():

@@ -115,7 +115,7 @@ NOBODY = {
     "a field of the record": ("bench/records.py", "    commit: str\n", "    commit: str\n    host: str = ''\n"),
     "a report": ("bench/report/table.py", "import", "import math\nimport"),
     "a help text": ("bench/cli.py", "import", "import math\nimport"),
-    "an engine": ("bench/engine/local.py", "ATTEMPTS = 3", "ATTEMPTS = 4"),
+    "an engine": ("bench/engine/schedule.py", "ATTEMPTS = 3", "ATTEMPTS = 4"),
     "how records are stored": ("bench/store.py", "import", "import math\nimport"),
 }
 

@@ -5,7 +5,9 @@ import torch
 from trained import train
 
 from bench.catalogue import task_set
-from bench.engine.inline import run_inline
+from bench.engine.base import Setting
+from bench.engine.inline import InlineEngine
+from bench.engine.schedule import execute
 from bench.planning.plan import make_plan
 from bench.planning.request import Request
 from bench.report.analyse import analyse
@@ -19,6 +21,12 @@ ASKED = Request(methods="kd", tasks="scales[tasks=2]", seeds="0-0", protocol="sm
 
 def plan(store, **changed):
     return make_plan(Request(**{**ASKED.__dict__, **changed}), store)
+
+
+def make(runs, store, debug=False):
+    """Execute runs in this process."""
+    with InlineEngine(Setting(store, runs, debug=debug)) as engine:
+        execute(runs, engine, store, lambda planned, record: None)
 
 
 def names(runs):
@@ -42,14 +50,14 @@ def test_teachers_of_another_seed_come_first_and_are_no_baselines(store):
     runs = plan(store, methods="kd[teacher_seed=7]")
     assert [run.spec.seed for run in runs if run.spec.method == STL] == [0, 0, 7, 7]
     assert runs[-1].parts.upstream.keys() == {run.spec.name for run in runs[-3:-1]}
-    run_inline(runs, store, lambda planned, record: None, debug=True)
+    make(runs, store, debug=True)
     board = leaderboard(analyse(store.records().values())).set_index("method")
     assert board.seeds[STL] == 1
     assert board.seeds["kd[teacher_seed=7]"] == 1
 
 
 def test_a_student_reads_its_teachers_and_pays_for_them(store):
-    run_inline(plan(store, methods="kd,kd+mgda"), store, lambda planned, record: None, debug=True)
+    make(plan(store, methods="kd,kd+mgda"), store, debug=True)
     records = store.records().values()
     kd = next(record for record in records if record.method_label == "kd")
     assert (kd.result.status, kd.cost.passes["teacher"], kd.cost.passes["trunk"]) == ("ok", 2, 1)
@@ -75,12 +83,12 @@ def test_other_teachers_give_another_student(store):
 
 def test_without_its_teacher_a_run_is_skipped_and_made_when_there_is_one(store):
     runs = plan(store)
-    run_inline(runs[1:], store, lambda planned, record: None)
+    make(runs[1:], store)
     skipped = store.get(runs[-1].spec.name)
     assert (skipped.result.status, skipped.result.reason) == ("skipped", "its teacher is missing")
     again = plan(store)
     assert [run.todo for run in again] == [True, False, False, True]
-    run_inline([run for run in again if run.todo], store, lambda planned, record: None)
+    make([run for run in again if run.todo], store)
     assert store.get(runs[-1].spec.name).result.status == "ok"
 
 

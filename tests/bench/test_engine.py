@@ -9,9 +9,12 @@ import torch
 
 from bench import cli
 from bench.catalogue import task_set
+from bench.engine.choose import choose, describe
+from bench.engine.local import gpus_of_places
 from bench.engine.runs import environment
 from bench.spec import STL
 from bench.store import Store
+from methods.core.names import UsageError
 
 FAILING = ["Inflating", "Raising", "Hungry"]
 
@@ -173,3 +176,105 @@ def test_where_there_is_a_gpu_a_record_names_it_and_its_memory(monkeypatch):
     hardware = environment.__wrapped__()["hardware"]
     assert hardware["gpu"] == "A card"
     assert hardware["gpu memory"] == "80 GiB"
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "device", "workers", "places"),
+    [
+        (None, 2, "cuda", "auto", ["0", "1"]),
+        (None, 1, "cuda", 2, ["0", "0"]),  # more workers than GPUs share them
+        (None, 2, "cuda", 3, ["0", "1", "0"]),
+        ("3,5", 2, "cuda", "auto", ["3", "5"]),  # what this process may use is named as it was told
+        ("GPU-1f, GPU-2a", 2, "cuda", 2, ["GPU-1f", "GPU-2a"]),
+        (None, 5, "cuda×2", "auto", ["0,1", "2,3"]),
+        (None, 4, "cpu", 2, []),
+    ],
+)
+def test_every_worker_gets_gpus_that_it_may_use(monkeypatch, visible, count, device, workers, places):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    run = SimpleNamespace(
+        parts=SimpleNamespace(device=device), spec=SimpleNamespace(protocol=SimpleNamespace(threads=1))
+    )
+    assert gpus_of_places([run] * 9, workers) == (places or [""] * workers)
+
+
+def test_there_are_no_more_places_than_runs():
+    run = SimpleNamespace(
+        parts=SimpleNamespace(device="cpu"), spec=SimpleNamespace(protocol=SimpleNamespace(threads=1))
+    )
+    assert gpus_of_places([run] * 2, 5) == ["", ""]
+
+
+# --- engines by name ---
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "values"),
+    [
+        ("local", {}, {"workers": "auto", "timeout": 3600.0}),
+        ("local[workers=4,timeout=600]", {}, {"workers": 4, "timeout": 600.0}),
+        ("local", {"workers": "4", "timeout": 600}, {"workers": 4, "timeout": 600.0}),
+        ("local[workers=4]", {"timeout": 600.0, "workers": None}, {"workers": 4, "timeout": 600.0}),
+        ("local[workers=4]", {"workers": 4}, {"workers": 4, "timeout": 3600.0}),  # said twice, and the same
+        ("local[workers=auto]", {"workers": "auto"}, {"workers": "auto", "timeout": 3600.0}),
+        ("inline", {"workers": None}, {}),
+    ],
+)
+def test_an_engine_is_named_with_its_options_which_also_stand_on_their_own(text, given, values):
+    assert choose(text, **given).values == values
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "said"),
+    [
+        ("locl", {}, "--engine 'locl' is not offered: did you mean 'local'?"),
+        ("local[worker=1]", {}, "engine local has no option 'worker': did you mean 'workers'?"),
+        ("inline[workers=1]", {}, "engine inline has no option 'workers': inline takes none"),
+        ("local[workers=0]", {}, "local[workers=0]: write auto, or how many"),
+        ("local[timeout=soon]", {}, "local[timeout=soon]: write seconds above 0"),
+        ("local[", {}, "'local[': a bracket is not closed; options are written local[key=value,…]"),
+        ("local", {"workers": "some"}, "--workers some: write auto, or how many"),
+        ("local", {"timeout": float("nan")}, "--timeout nan: write seconds above 0"),
+        ("inline", {"workers": "2"}, "--workers 2: the engine inline has no such option; leave it out"),
+        (
+            "local[workers=4]",
+            {"workers": "auto"},
+            "--engine 'local[workers=4]' and --workers auto contradict each other: give one of them",
+        ),
+    ],
+)
+def test_a_wrong_engine_is_one_line_that_says_what_would_be_right(text, given, said):
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
+        choose(text, **given)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["--engine", "local[worker=1]"], "error: engine local has no option 'worker': did you mean 'workers'?\n"),
+        (["--engine", "locla"], "error: --engine 'locla' is not offered: did you mean 'local'?\n"),
+        (
+            ["--engine", "local[timeout=5]", "--timeout", "6"],
+            "error: --engine 'local[timeout=5]' and --timeout 6.0 contradict each other: give one of them\n",
+        ),
+        (["--engine", "inline", "--timeout", "6"],
+         "error: --timeout 6.0: the engine inline has no such option; leave it out\n"),
+    ],
+)  # fmt: skip
+def test_a_wrong_engine_is_refused_without_torch(command, without_torch, tmp_path, line, said):
+    done = command("run", *line, cwd=tmp_path, env=without_torch)
+    assert (done.returncode, done.stderr) == (2, said)
+    assert not any(tmp_path.iterdir())
+
+
+def test_every_engine_says_what_it_does_and_takes():
+    found = describe()
+    assert found.keys() == {"local", "inline"}
+    assert all(description.summary.endswith(".") for description in found.values())
+    assert {name: option.write(option.default) for name, option in found["local"].options.items()} == {
+        "workers": "auto",
+        "timeout": "3600",
+    }

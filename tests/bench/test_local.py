@@ -108,7 +108,7 @@ def test_failures_are_repeated_only_on_request(troubled):
 
 def test_pages_are_the_same_bytes_whatever_the_engine_and_the_number_of_workers(tmp_path):
     pages = []
-    for n, engine in enumerate((["inline"], ["local", "--workers", "1"], ["local", "--workers", "3"])):
+    for n, engine in enumerate((["inline"], ["local", "--workers", "1"], ["local[workers=3]"])):
         done = call(tmp_path / str(n), "--methods", "kd,uncertainty", "--seeds", "2", "--engine", *engine)
         assert done.returncode == 0, done.stderr
         pages.append([(tmp_path / str(n) / name).read_bytes() for name in ("leaderboard.csv", "runs.csv")])

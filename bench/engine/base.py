@@ -1,0 +1,84 @@
+"""Defines what an engine is: it executes runs that it is given, and tells of those that have ended.
+
+`schedule` decides which run is given when, and so no engine knows of order, dependencies or repetition.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, PositiveInt
+
+from bench.planning.plan import Planned
+from bench.records import RunRecord
+from bench.store import Store
+
+Workers = Annotated[Literal["auto"] | PositiveInt, Field(description="auto, or how many")]
+"""How many runs execute at once; `auto` is one per core, or per GPU."""
+Timeout = Annotated[float, Field(gt=0, description="seconds above 0")]
+"""Seconds after which a run is killed."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every engine is given beside its options."""
+
+    store: Store
+    runs: Sequence[Planned]
+    """All runs that it will be given: an engine takes its size from them."""
+    checkpoint_every: int = 0
+    """After how many steps a run leaves its state; 0: never."""
+    debug: bool = False
+    """Raise a run's failure instead of recording it. Only an engine in this process does."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that an engine was given and that is over."""
+
+    planned: Planned
+    record: RunRecord | None
+    """What it left in the store, also if it failed; None if the run was lost."""
+    lost: str = ""
+    """How it was lost: through no fault of its own that is known, as when its machine went away."""
+
+
+class Engine(ABC):
+    """Executes runs. The keyword arguments of a subclass's `__init__` are the options that `--engine` takes.
+
+    It is closed at the end of a `with` block, also on Ctrl-C.
+    """
+
+    in_this_process: ClassVar[bool] = False
+    """Whether runs execute in this process. If not, each has a process of its own, and a time limit: `timeout`."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+
+    @property
+    @abstractmethod
+    def places(self) -> int:
+        """How many runs it takes at once. The number may change while it works."""
+
+    @abstractmethod
+    def submit(self, planned: Planned) -> None:
+        """Begin a run. There is a place for it, and the runs that it reads have ended."""
+
+    @abstractmethod
+    def ended(self) -> list[Ended]:
+        """Wait a moment for news, and return the runs that have ended since the last call: each submitted one once.
+
+        Raises:
+            StoreError: no record can be written, as on a full disk.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Kill the runs that are still in progress. They leave no record, so the same command makes them next time."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
