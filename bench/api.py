@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.report.board import Report, Rules
+    from bench.report.scores import Scores
 
 
 class Watcher(Protocol):
@@ -152,6 +153,7 @@ def _pages_by_round(
 ) -> Callable[[Planned, RunRecord], None]:
     """Tell the watcher of each run, and write the pages anew as each seed completes; figures come at the end."""
     from bench.report.pages import write_pages
+    from bench.report.scores import from_records
 
     left = Counter(planned.seed_round for planned in runs if planned.todo)
 
@@ -160,7 +162,7 @@ def _pages_by_round(
             watcher.done(planned, record)
         left[planned.seed_round] -= 1
         if not left[planned.seed_round]:
-            write_pages(store.records().values(), store.folder, store.costs(), figures=False)
+            write_pages(from_records(store.records().values()), store.folder, store.costs(), figures=False)
 
     return done
 
@@ -220,7 +222,7 @@ def report(
 
     Args:
         source: a folder of records, or anybody's file with a row per metric of each run (its columns are
-            `bench.report.runs.NEEDED`).
+            `bench.report.scores.NEEDED`).
         out: where the pages go; by default into that folder, or beside the file into `NAME-report`.
         margin: points of Δ task within which two methods are called equivalent.
         correction: for the family of all methods, "max-t" or "holm".
@@ -240,8 +242,8 @@ def publish(source: str | Path, out: str | Path | None, *, margin: float, correc
     from bench.report.pages import write_pages
 
     rules = _rules(margin, correction)
-    records, measured = _read(path(source))
-    return write_pages(records, pages_folder(source, out), measured, rules=rules, figures=figures)
+    scores, measured = _read(path(source))
+    return write_pages(scores, pages_folder(source, out), measured, rules=rules, figures=figures)
 
 
 def compare(source: str | Path) -> "Report":
@@ -281,7 +283,8 @@ def path(text: str | Path) -> Path:
         raise UsageError(f"{text}: there is no such user: write the whole path") from None
 
 
-def _read(source: Path) -> tuple[list[RunRecord], list[CostRecord]]:
+def _read(source: Path) -> "tuple[Scores, list[CostRecord]]":
+    from bench.report.scores import from_records
     from bench.store import StoreError
 
     if source.is_file():
@@ -291,10 +294,10 @@ def _read(source: Path) -> tuple[list[RunRecord], list[CostRecord]]:
     if source.suffix == ".csv" and not source.exists():
         raise StoreError(f"there is no file {source}")
     store = Store(source)
-    records = list(store.records().values())
+    records = store.records().values()
     if not records:
         raise StoreError(f"{source} has no records: python -m bench run --out {source} makes them")
-    return records, store.costs()
+    return from_records(records), store.costs()
 
 
 def _text(seeds: int | str | Sequence[int]) -> str:

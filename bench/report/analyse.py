@@ -1,7 +1,7 @@
-"""Computes gains, tests, verdicts and rank ranges from grouped runs; the result types are in `board.py`."""
+"""Computes gains, tests, verdicts and rank ranges from the table of scores; the result types are in `board.py`."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -26,7 +26,7 @@ from bench.evidence.significance import (
     verdict,
 )
 from bench.plain import one_line
-from bench.records import FAILURES, REFERENCE, CostRecord, RunRecord
+from bench.records import FAILURES, REFERENCE, CostRecord
 from bench.report.board import (
     ALPHA,
     USUAL,
@@ -41,7 +41,8 @@ from bench.report.board import (
     Rules,
 )
 from bench.report.costs import relative_costs
-from bench.report.runs import GIVEN, SUITE, Group, groups, mixtures, seed_text
+from bench.report.groups import Group, groups, mixtures, seed_text
+from bench.report.scores import SUITE, Run, Scores
 from bench.spec import STL
 
 MOST_SAID = 300
@@ -53,19 +54,19 @@ SAFE = 10.0
 """A baseline's mean should be so many standard errors from 0, or gains relative to it mean little."""
 
 
-def analyse(records: Iterable[RunRecord], measured: Sequence[CostRecord] = (), rules: Rules = USUAL) -> Report:
+def analyse(scores: Scores, measured: Sequence[CostRecord] = (), rules: Rules = USUAL) -> Report:
     """Compare all methods with single-task learning, with equal weights and with each other.
 
     Args:
-        records: runs, those of different protocols among them: each protocol has boards of its own.
+        scores: of runs, those of different protocols among them: each protocol has boards of its own.
         measured: what steps cost, where that was measured side by side.
         rules: how verdicts are judged.
     """
-    ordered = sorted(records, key=lambda record: record.name)
-    costs = relative_costs(ordered, measured)
-    notes = mixtures(ordered)
+    found = groups(scores)
+    costs = relative_costs(found, measured)
+    notes = mixtures(found)
     sets: dict[str, list[_Set]] = defaultdict(list)
-    for group in groups(ordered):
+    for group in found:
         sets[group.suite].append(_Set(group))
     boards: list[Board] = []
     for suite, members in sorted(sets.items()):
@@ -76,7 +77,7 @@ def analyse(records: Iterable[RunRecord], measured: Sequence[CostRecord] = (), r
             why = "there is no table over all task sets, because no method can be compared on each of them"
             own = [replace(board, notes=(*board.notes, why)) for board in own]
         boards += own
-    return Report(tuple(boards), _provenance(ordered), rules)
+    return Report(tuple(boards), _provenance(scores), rules)
 
 
 class _Set:
@@ -84,7 +85,7 @@ class _Set:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.seeds = group.seeds()
+        self.seeds = group.seeds
         self.stl = group.stl_values()
         self.values = {method: group.values(method) for method in group.runs}
         self.scored = [method for method, rows in self.values.items() if not np.isnan(rows).all()]
@@ -285,7 +286,7 @@ def _set_board(
                 gain_p=gain_p.get(method, nothing),
                 cost=costs.get((group.label, method)),
                 passes=dict(some.cost.passes) if some is not None else {},
-                degenerate=sum(run.result.degenerate for run in runs.values()),
+                degenerate=sum(run.degenerate for run in runs.values()),
                 note="; ".join([*_reasons(group, method), *said]),
             )
         )
@@ -309,7 +310,7 @@ def _set_board(
         recipe=_recipe(group),
         notes=(*notes.get(group.label, ()), *group.notes, *_warnings(own)),
         rules=rules,
-        points={m: {s: run.result.points for s, run in sorted(runs.items())} for m, runs in group.runs.items()},
+        points={m: {s: run.points for s, run in sorted(runs.items())} for m, runs in group.runs.items()},
     )
 
 
@@ -430,8 +431,8 @@ def _stl_row(seeds: int, placed: Mapping[str, tuple[str, tuple[int, int]]], fail
     )
 
 
-def _failed(runs: Mapping[Any, RunRecord]) -> int:
-    return sum(run.result.status in FAILURES for run in runs.values())
+def _failed(runs: Mapping[Any, Run]) -> int:
+    return sum(run.status in FAILURES for run in runs.values())
 
 
 def _gain_p(own: _Set) -> dict[str, Floats]:
@@ -468,7 +469,7 @@ def _detectable(seeds: int, family: int, spread: Sequence[float]) -> float:
 
 
 def _reasons(group: Group, method: str) -> list[str]:
-    reasons = {(r.result.status, r.result.reason) for r in group.runs[method].values() if r.result.reason}
+    reasons = {(run.status, run.reason) for run in group.runs[method].values() if run.reason}
     said = sorted({f"{status}: {one_line(reason, MOST_SAID)}" for status, reason in reasons})
     return [*said, *group.left_out(method)]
 
@@ -493,7 +494,7 @@ def _warnings(own: _Set) -> list[str]:
                     f"{task} {metric} of single-task learning is {mean:.3g} ± {se:.2g} (standard error): gains "
                     "relative to a number so uncertain mean little"
                 )
-    asked = {run.provenance.seeds for _, run in group.members() if run.provenance.seeds}
+    asked = {run.provenance.seeds for run in group.members if run.provenance is not None and run.provenance.seeds}
     if len(asked) > 1:
         which = " and ".join(_seed_text(seeds) for seeds in sorted(asked, key=lambda seeds: (len(seeds), seeds)))
         found.append(
@@ -511,10 +512,10 @@ def _seed_text(seeds: Sequence[int]) -> str:
 
 
 def _recipe(group: Group) -> str:
-    run = next((run for _, run in group.members()), None)
-    if run is None or run.spec.protocol.name == GIVEN:
+    spec = next((run.spec for run in group.members), None)
+    if spec is None:
         return "Read from a file: how the runs were trained is not known here."
-    p = run.spec.protocol
+    p = spec.protocol
     return (
         f"Protocol {p.name}: {p.steps} steps of {p.batch_size} examples, {p.optimizer}, learning rate {p.lr:g} "
         f"({p.schedule}), weight decay {p.weight_decay:g}; the test split after the last step."
@@ -525,18 +526,19 @@ def _best_first(row: Row) -> tuple[bool, float, str]:
     return row.delta_task is None, -row.delta_task.mean if row.delta_task is not None else 0.0, row.method
 
 
-def _provenance(records: Sequence[RunRecord]) -> dict[str, str]:
+def _provenance(scores: Scores) -> dict[str, str]:
     """What made the runs: each fact with its values."""
     facts: dict[str, set[str]] = defaultdict(set)
-    for record in records:
-        origin = record.provenance
-        facts["commit"].add(origin.commit)
-        facts["device"].add(record.parts.device)
-        facts["threads a run"].add(str(record.parts.threads))
-        for name, value in [*origin.versions.items(), *origin.hardware.items()]:
-            facts[name].add(value)
-        facts[f"data of {record.task_set_label}"].add(record.parts.data[:12])
-        facts[f"seeds of {record.task_set_label}"].add(str(record.spec.seed))
+    for run in scores.runs:
+        facts[f"seeds of {run.set_name}"].add(str(run.seed))
+        if run.provenance is not None:
+            facts["commit"].add(run.provenance.commit)
+            for name, value in [*run.provenance.versions.items(), *run.provenance.hardware.items()]:
+                facts[name].add(value)
+        if run.parts is not None:
+            facts["device"].add(run.parts.device)
+            facts["threads a run"].add(str(run.parts.threads))
+            facts[f"data of {run.set_name}"].add(run.parts.data[:12])
     found = {name: ", ".join(sorted(values - {""}, key=_by_number)) for name, values in facts.items()}
     return {name: text for name, text in sorted(found.items()) if text}
 
