@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.campaign import Campaign, Watcher
 from bench.planning.request import Request, arguments, path, signature
-from bench.records import CostRecord, RunRecord
+from bench.records import CostRecord
 from bench.store import Store
 from methods.core.names import UsageError, did_you_mean
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.report.board import Report, Rules
+    from bench.report.scores import Scores
 
 
 def run(*positional: Any, **named: Any) -> "pd.DataFrame":  # noqa: D103 - its docstring is made below
@@ -54,7 +55,7 @@ def report(
 
     Args:
         source: a folder of records, or anybody's file with a row per metric of each run (its columns are
-            `bench.report.runs.NEEDED`).
+            `bench.report.scores.NEEDED`).
         out: where the pages go; by default into that folder, or beside the file into `NAME-report`.
         margin: points of Δ task within which two methods are called equivalent.
         correction: for the family of all methods, "max-t" or "holm".
@@ -74,8 +75,8 @@ def publish(source: str | Path, out: str | Path | None, *, margin: float, correc
     from bench.report.pages import write_pages
 
     rules = _rules(margin, correction)
-    records, measured = _read(path(source))
-    return write_pages(records, pages_folder(source, out), measured, rules=rules, figures=figures)
+    scores, measured = _read(path(source))
+    return write_pages(scores, pages_folder(source, out), measured, rules=rules, figures=figures)
 
 
 def compare(source: str | Path) -> "Report":
@@ -103,7 +104,8 @@ def pages_folder(source: str | Path, out: str | Path | None = None) -> Path:
     return there.with_name(f"{there.stem}-report") if there.is_file() else there
 
 
-def _read(source: Path) -> tuple[list[RunRecord], list[CostRecord]]:
+def _read(source: Path) -> "tuple[Scores, list[CostRecord]]":
+    from bench.report.scores import from_store
     from bench.store import StoreError
 
     if source.is_file():
@@ -113,7 +115,7 @@ def _read(source: Path) -> tuple[list[RunRecord], list[CostRecord]]:
     if source.suffix == ".csv" and not source.exists():
         raise StoreError(f"there is no file {source}")
     store = Store(source)
-    records = list(store.records().values())
-    if not records:
+    scores = from_store(store)
+    if not scores.runs:
         raise StoreError(f"{source} has no records: python -m bench run --out {source} makes them")
-    return records, store.costs()
+    return scores, store.costs()

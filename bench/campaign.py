@@ -147,6 +147,7 @@ class Campaign:
     def _done(self, runs: Sequence[Planned], *, pages: bool) -> Callable[[Planned, RunRecord], None]:
         """Tell the watcher of each run, and write the pages anew as each seed completes; figures come at the end."""
         from bench.report.pages import write_pages
+        from bench.report.scores import from_store
 
         left = Counter(planned.seed_round for planned in runs if planned.todo)
 
@@ -155,12 +156,13 @@ class Campaign:
                 self.watcher.done(planned, record)
             left[planned.seed_round] -= 1
             if pages and not left[planned.seed_round]:
-                write_pages(self.store.records().values(), self.store.folder, self.store.costs(), figures=False)
+                write_pages(from_store(self.store), self.store.folder, self.store.costs(), figures=False)
 
         return done
 
     def _last_pages(self, runs: Sequence[Planned]) -> "Report":
         from bench.report.pages import write_pages
+        from bench.report.scores import from_store
 
         store, records = self.store, self.store.records()
         if gone := [planned for planned in runs if planned.spec.name not in records]:
@@ -168,7 +170,7 @@ class Campaign:
                 f"{self.request.out}: the records of {len(gone)} of {len(runs)} runs have been taken away meanwhile; "
                 "the same command makes them again"
             )
-        return write_pages(records.values(), store.folder, store.costs(), figures=self.request.figures)
+        return write_pages(from_store(store), store.folder, store.costs(), figures=self.request.figures)
 
 
 def _by_name(*plans: Sequence[Planned]) -> list[Planned]:

@@ -22,7 +22,8 @@ from bench.evidence.power import detectable
 from bench.evidence.significance import MINIMUM_SEEDS, Floats, holm, suite_mean, suite_test
 from bench.records import CostRecord, RunRecord
 from bench.report.costs import relative_costs
-from bench.report.runs import LARGEST, Group, groups, usable
+from bench.report.groups import Group, groups
+from bench.report.scores import LARGEST, Run, from_records, usable
 from bench.spec import PASSES, STL
 from bench.store import NothingToCompareError, write
 from tasks.core.protocol import Protocol
@@ -131,20 +132,22 @@ def snapshot(records: Iterable[RunRecord], measured: Sequence[CostRecord] = ()) 
     ordered = [record for record in records if record.result.status != "skipped"]
     if not ordered:
         return Snapshot(cells=())
-    ratios = relative_costs(ordered, measured)
+    found = groups(from_records(ordered))
+    ratios = relative_costs(found, measured)
+    by_name = {record.name: record for record in ordered}
     allocated = {
         (record.task_set, record.protocol, cost.method, cost.tasks): cost.allocated_bytes
         for record in measured
         for cost in record.costs
     }
     cells = []
-    for group in groups(ordered):
+    for group in found:
         rows = {
-            method: {seed: [run] for seed, run in runs.items() if not _lacks_a_metric(run, group)}
+            method: {seed: [by_name[run.name]] for seed, run in runs.items() if not _lacks_a_metric(run, group)}
             for method, runs in group.runs.items()
         }
         whole = {seed: own for seed, own in group.baselines.items() if set(own) >= set(group.all_tasks)}
-        rows[STL] = {seed: [own[task] for task in group.all_tasks] for seed, own in whole.items()}
+        rows[STL] = {seed: [by_name[own[task].name] for task in group.all_tasks] for seed, own in whole.items()}
         for method, by_seed in rows.items():
             if not by_seed:
                 continue
@@ -468,17 +471,16 @@ def _cost(stored: Cell, now: Cell, slowdown: float | None, *, ratios: bool) -> F
     return Finding(stored.task_set, stored.method, "cost", state, note="; ".join(worse + lost + better or same))
 
 
-def _lacks_a_metric(run: RunRecord, group: Group) -> bool:
+def _lacks_a_metric(run: Run, group: Group) -> bool:
     """Whether a method's run is of a time when its task set had other metrics."""
-    own = run.result.scores
-    return run.result.status == "ok" and any(name not in own.get(task, {}) for task, name in group.metrics)
+    return run.status == "ok" and any(name not in run.scores.get(task, {}) for task, name in group.metrics)
 
 
 def _seed_values(runs: Sequence[RunRecord], group: Group) -> SeedValues:
     names = tuple(run.name for run in runs)
     if any(run.result.status != "ok" for run in runs):
         return SeedValues(names=names, ok=False)
-    scores = {metric: value for run in runs for metric, (value, _) in usable(run).items()}
+    scores = {metric: value for run in runs for metric, value in usable(run.result.scores).items()}
     known = tuple(_rounded(scores[metric]) for metric in group.metrics if metric in scores)
     ok = len(known) == len(group.metrics)  # what is not finite is no result, least of all 0, the best of errors
     return SeedValues(names=names, ok=ok, values=known if ok else ())

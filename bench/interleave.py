@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from bench.gate import SLOWER_IN_TURN, Key
 from bench.records import RunRecord
-from bench.report.runs import groups
+from bench.report.groups import groups
+from bench.report.scores import from_records
 from bench.spec import STL, RunSpec
 from bench.store import NothingToCompareError
 from methods.core.names import UsageError
@@ -64,11 +65,13 @@ def slowdowns(
     if not (base / "bench" / "interleave.py").is_file():
         raise UsageError(f"--base {base}: there is no bench/interleave.py; name a checkout of this project")
     found: dict[Key, float] = {}
-    for group in groups(records):
+    by_name = {record.name: record for record in records}
+    for group in groups(from_records(by_name.values())):
         runs: dict[tuple[str, tuple[str, ...]], RunRecord] = {}
-        for method, run in group.members():
-            if run.result.status == "ok" and "×" not in run.parts.device and (group.label, method) in known:
-                runs.setdefault((method, run.spec.tasks), run)
+        for run in group.members:
+            record = by_name[run.name]
+            if run.status == "ok" and "×" not in record.parts.device and (group.label, run.method) in known:
+                runs.setdefault((run.method, run.tasks), record)
         if not runs:
             continue
         timing(group.label)

@@ -84,7 +84,8 @@ def _spreads(known: Mapping[str, RunRecord], labels: Set[str]) -> dict[str, floa
         return {}
     from bench.evidence.power import detectable
     from bench.report.analyse import analyse
+    from bench.report.scores import from_records
 
-    boards = [board for board in analyse(known.values()).boards if board.label in labels]
+    boards = [board for board in analyse(from_records(known.values())).boards if board.label in labels]
     found = {b.label: b.detectable / detectable(b.seeds, b.family) for b in boards if b.family and b.seeds > 1}
     return {label: spread for label, spread in found.items() if math.isfinite(spread)}

@@ -1,7 +1,8 @@
-"""Computes gains, tests, verdicts and rank ranges from grouped runs; the result types are in `board.py`."""
+"""Computes gains, tests, verdicts and rank ranges from the table of scores; the result types are in `board.py`."""
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -22,16 +23,20 @@ from bench.evidence.significance import (
     signed_rank_test,
     smallest_p,
     suite_mean,
+    suite_means,
     t_interval,
     verdict,
 )
 from bench.plain import one_line
-from bench.records import FAILURES, REFERENCE, CostRecord, RunRecord
+from bench.records import FAILURES, REFERENCE, CostRecord
 from bench.report.board import (
     ALPHA,
+    NONE,
     USUAL,
     Board,
     Comparison,
+    Curve,
+    CurvePoint,
     Floats,
     Interval,
     Pairs,
@@ -41,31 +46,35 @@ from bench.report.board import (
     Rules,
 )
 from bench.report.costs import relative_costs
-from bench.report.runs import GIVEN, SUITE, Group, groups, mixtures, seed_text
+from bench.report.groups import Group, groups, mixtures, seed_text
+from bench.report.scores import SUITE, Run, Scores
 from bench.spec import STL
 
 MOST_SAID = 300
 """Characters of a failed run's reason that a page shows; the record has it whole."""
-NONE = np.array([])
+MOST_IN_PAIRS = 200
+"""Of more methods not every pair is tested: the time grows with their square, to minutes at a thousand."""
+NOWHERE = ("", None)
+"""Letters and band where no pairs are tested."""
 ZERO = Interval(0.0, np.nan, np.nan)
 """Single-task learning's gain over itself."""
 SAFE = 10.0
 """A baseline's mean should be so many standard errors from 0, or gains relative to it mean little."""
 
 
-def analyse(records: Iterable[RunRecord], measured: Sequence[CostRecord] = (), rules: Rules = USUAL) -> Report:
+def analyse(scores: Scores, measured: Sequence[CostRecord] = (), rules: Rules = USUAL) -> Report:
     """Compare all methods with single-task learning, with equal weights and with each other.
 
     Args:
-        records: runs, those of different protocols among them: each protocol has boards of its own.
+        scores: of runs, those of different protocols among them: each protocol has boards of its own.
         measured: what steps cost, where that was measured side by side.
         rules: how verdicts are judged.
     """
-    ordered = sorted(records, key=lambda record: record.name)
-    costs = relative_costs(ordered, measured)
-    notes = mixtures(ordered)
+    found = groups(scores)
+    costs = relative_costs(found, measured)
+    notes = mixtures(found)
     sets: dict[str, list[_Set]] = defaultdict(list)
-    for group in groups(ordered):
+    for group in found:
         sets[group.suite].append(_Set(group))
     boards: list[Board] = []
     for suite, members in sorted(sets.items()):
@@ -76,7 +85,7 @@ def analyse(records: Iterable[RunRecord], measured: Sequence[CostRecord] = (), r
             why = "there is no table over all task sets, because no method can be compared on each of them"
             own = [replace(board, notes=(*board.notes, why)) for board in own]
         boards += own
-    return Report(tuple(boards), _provenance(ordered), rules)
+    return Report(tuple(boards), _provenance(scores), rules)
 
 
 class _Set:
@@ -84,7 +93,7 @@ class _Set:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.seeds = group.seeds()
+        self.seeds = group.seeds
         self.stl = group.stl_values()
         self.values = {method: group.values(method) for method in group.runs}
         self.scored = [method for method, rows in self.values.items() if not np.isnan(rows).all()]
@@ -99,6 +108,7 @@ class _Set:
         self.higher = [up for up, has in zip(group.higher_is_better, self.has_gain, strict=True) if has]
         self.tasks = [task for task, has in zip(group.tasks, self.has_gain, strict=True) if has]
         """The direction and the task of each metric that has a gain."""
+        self._gains: dict[tuple[str, str, bool], Floats] = {}
 
     def there(self, method: str) -> NDArray[np.bool_]:
         """The seeds `[S]` at which a method has values."""
@@ -106,14 +116,20 @@ class _Set:
 
     def per_seed(self, method: str, kind: str, *, impute: bool = True, by_metric: bool = False) -> Floats:
         """Per-seed gains `[S]` over single-task learning."""
-        rows = self.stl if method == STL else self.values[method] if impute else self.group.values(method, impute=False)
+        if not impute and method != STL:
+            return self._per_seed(self.group.values(method, impute=False), kind, by_metric)
+        key = method, kind, by_metric
+        if key not in self._gains:
+            self._gains[key] = self._per_seed(self.stl if method == STL else self.values[method], kind, by_metric)
+        return self._gains[key]
+
+    def _per_seed(self, rows: Floats, kind: str, by_metric: bool) -> Floats:
         rows, stl = rows[:, self.has_gain], self.stl[:, self.has_gain]
         tasks = range(len(self.tasks)) if by_metric else self.tasks
         if kind == "linearised":  # the ratio of means is over the seeds that are there
             there = ~np.isnan(rows).any(1)
-            found = per_seed(rows[there], stl[there], self.higher, tasks, "linearised")
             whole = np.full(len(rows), np.nan)
-            whole[there] = found
+            whole[there] = per_seed(rows[there], stl[there], self.higher, tasks, "linearised")
             return whole
         return per_seed(rows, stl, self.higher, tasks, kind)  # type: ignore[arg-type]
 
@@ -147,14 +163,17 @@ def _family(
     if not methods:
         return {}
     found = {}
-    p = _adjusted([np.stack([own.against(reference, m) for m in methods], 1) for own in sets], rules)
+    cases = [np.stack([own.against(reference, m) for m in methods], 1) for own in sets]
+    p = _adjusted(cases, rules)
     for place, method in enumerate(methods):
-        differences = tuple(own.against(reference, method) for own in sets)
+        differences = tuple(case[:, place].copy() for case in cases)
         word = _verdict(differences, float(p[place]), rules)
         note = ""
         if any(_has_failed(own, method) or _has_failed(own, reference) for own in sets) and word in ("better", "worse"):
-            cases = [np.stack([own.against(reference, m, impute=m != method) for m in methods], 1) for own in sets]
-            without = _verdict([case[:, place] for case in cases], float(_adjusted(cases, rules)[place]), rules)
+            others = [case.copy() for case in cases]
+            for own, case in zip(sets, others, strict=True):
+                case[:, place] = own.against(reference, method, impute=False)
+            without = _verdict([case[:, place] for case in others], float(_adjusted(others, rules)[place]), rules)
             if without != word:
                 note = f"{word} than {reference} only with its failed runs counted (without them: {without})"
                 word = "undecided"
@@ -200,25 +219,39 @@ def _has_failed(own: _Set, method: str) -> bool:
 def _pairs(sets: Sequence[_Set], deltas: Mapping[str, Interval]) -> Pairs | None:
     """Compare all methods, single-task learning among them, with each other; best first by their Δ."""
     methods = sorted(deltas, key=lambda method: (-deltas[method].mean, method))
-    if len(methods) < 2:
+    if not 2 <= len(methods) <= MOST_IN_PAIRS:
         return None
     values = [np.stack([own.per_seed(m, "fixed") for m in methods], 1) for own in sets]
     p = pairwise_max_t(*values)
     size = len(methods)
     difference, low, high = (np.zeros((size, size)) for _ in range(3))
     wins, count = np.zeros((size, size), np.int64), np.zeros((size, size), np.int64)
-    for i in range(size):
-        for j in range(size):
-            if i != j:
-                between = [v[:, i] - v[:, j] for v in values]
-                difference[i, j], low[i, j], high[i, j] = suite_mean(*between)
-                joined = np.concatenate(between)
-                wins[i, j], count[i, j] = (joined > 0).sum(), _count(joined)
+    for i in range(size - 1):
+        others = slice(i + 1, size)
+        between = [v[:, [i]] - v[:, others] for v in values]
+        difference[i, others], low[i, others], high[i, others] = suite_means(*between)
+        joined = np.concatenate(between)
+        wins[i, others], wins[others, i] = (joined > 0).sum(0), (joined < 0).sum(0)
+        count[i, others] = count[others, i] = (~np.isnan(joined)).sum(0)
+    # The other half is the same from the other side.
+    difference, low, high = difference - difference.T, low - high.T, high - low.T
     fewest = np.min([_present(v).T @ _present(v) for v in values], axis=0)
-    p[np.vectorize(smallest_p)(fewest) > ALPHA] = 1.0  # a set with too few seeds for an exact test of its own
+    for seeds in np.unique(fewest):
+        if smallest_p(int(seeds)) > ALPHA:
+            p[fewest == seeds] = 1.0  # a set with too few seeds for an exact test of its own
     groups = tuple(tuple(clique) for clique in cliques(p <= ALPHA, range(size)))
     own = values[0] if len(values) == 1 else np.zeros((0, size))
     return Pairs(tuple(methods), own, difference, low, high, p, wins, count, groups)
+
+
+def _too_many(methods: Collection[str]) -> list[str]:
+    """Say why there are no pairs."""
+    if len(methods) <= MOST_IN_PAIRS:
+        return []
+    return [
+        f"{len(methods)} methods are too many to test every pair of them (at most {MOST_IN_PAIRS}): "
+        "there are no bands and no letters here"
+    ]
 
 
 def _present(values: Floats) -> np.ndarray:
@@ -277,15 +310,15 @@ def _set_board(
                 per_seed=own.per_seed(method, "linearised") if method in deltas else NONE,
                 vs_equal=equal[method][0] if method in equal else None,
                 vs_stl=stl[method][0] if method in stl else None,
-                letters=placed.get(method, ("", None))[0],
-                band=placed.get(method, ("", None))[1],
+                letters=placed.get(method, NOWHERE)[0],
+                band=placed.get(method, NOWHERE)[1],
                 mean_rank=float(ranks.get(method, np.nan)),
                 values=means.get(method, nothing),
                 gains=gains,
                 gain_p=gain_p.get(method, nothing),
                 cost=costs.get((group.label, method)),
                 passes=dict(some.cost.passes) if some is not None else {},
-                degenerate=sum(run.result.degenerate for run in runs.values()),
+                degenerate=sum(run.degenerate for run in runs.values()),
                 note="; ".join([*_reasons(group, method), *said]),
             )
         )
@@ -307,10 +340,30 @@ def _set_board(
         smallest_p=smallest_p(len(own.seeds)),
         detectable=_detectable(len(own.seeds), len(equal), spread),
         recipe=_recipe(group),
-        notes=(*notes.get(group.label, ()), *group.notes, *_warnings(own)),
+        notes=(*notes.get(group.label, ()), *group.notes, *_warnings(own), *_too_many(everyone)),
         rules=rules,
-        points={m: {s: run.result.points for s, run in sorted(runs.items())} for m, runs in group.runs.items()},
+        curves=_curves(own),
+        points={m: {s: run.points for s, run in sorted(runs.items())} for m, runs in group.runs.items()},
     )
+
+
+def _curves(own: _Set) -> tuple[Curve, ...]:
+    """The runs that are no contestants, each variant a point on the curve of its method."""
+    found: dict[tuple[str, str], list[CurvePoint]] = defaultdict(list)
+    for (role, variant), runs in own.group.drawn.items():
+        rows = np.full((len(own.seeds), len(own.group.metrics)), np.nan)
+        for row, seed in zip(rows, own.seeds, strict=True):
+            if seed in runs and runs[seed].status == "ok":
+                row[:] = own.group.row(runs[seed])
+        there = ~np.isnan(rows).any(1)
+        seeds, delta, values = int(there.sum()), math.nan, np.full(rows.shape[1], np.nan)
+        if seeds:
+            values = rows[there].mean(0)
+            part = np.ix_(there, own.has_gain)
+            if own.has_gain.any() and has_relative_gain(rows[part], own.stl[part]).all():
+                delta, _ = delta_mtl(rows[part], own.stl[part], own.higher, own.tasks)
+        found[role, variant.partition("[")[0]].append(CurvePoint(variant, seeds, delta, values))
+    return tuple(Curve(name, role, tuple(points)) for (role, name), points in found.items())
 
 
 def _suite_board(
@@ -340,15 +393,11 @@ def _suite_board(
                 imputed=sum(row.imputed for row in own.values()),
                 delta_task=deltas[method],
                 delta_metric=by_metric[method],
-                per_seed=NONE,
                 vs_equal=equal[method][0] if method in equal else None,
                 vs_stl=stl[method][0] if method in stl else None,
-                letters=placed[method][0],
-                band=placed[method][1],
+                letters=placed.get(method, NOWHERE)[0],
+                band=placed.get(method, NOWHERE)[1],
                 mean_rank=float(np.mean([row.mean_rank for row in own.values()])),
-                values=NONE,
-                gains=NONE,
-                gain_p=NONE,
                 cost=costs.get((label, method)),
                 passes={what: float(np.mean([p[what] for p in passes])) for what in passes[0]} if all(passes) else {},
                 degenerate=sum(row.degenerate for row in own.values()),
@@ -371,7 +420,11 @@ def _suite_board(
         smallest_p=smallest_p(pooled),
         detectable=_detectable(fewest, len(equal), spreads),
         recipe=f"Means over {', '.join(by_set)}, each weighing the same.",
-        notes=(*_not_everywhere(sets, methods), *_beyond(sets, [method for method in methods if method in equal])),
+        notes=(
+            *_not_everywhere(sets, methods),
+            *_beyond(sets, [method for method in methods if method in equal]),
+            *_too_many(everyone),
+        ),
         rules=rules,
     )
 
@@ -405,33 +458,13 @@ def _beyond(sets: Sequence[_Set], methods: Sequence[str]) -> tuple[str, ...]:
 
 def _stl_row(seeds: int, placed: Mapping[str, tuple[str, tuple[int, int]]], failed: int, has_gain: bool = True) -> Row:
     """Single-task learning's row: the zero of all gains, if there are any."""
-    letters, band = placed.get(STL, ("", None))
+    letters, band = placed.get(STL, NOWHERE)
     zero = ZERO if has_gain else None
-    return Row(
-        method=STL,
-        seeds=seeds,
-        failed=failed,
-        imputed=0,
-        delta_task=zero,
-        delta_metric=zero,
-        per_seed=NONE,
-        vs_equal=None,
-        vs_stl=None,
-        letters=letters,
-        band=band,
-        mean_rank=float("nan"),
-        values=NONE,
-        gains=NONE,
-        gain_p=NONE,
-        cost=None,
-        passes={},
-        degenerate=0,
-        note="",
-    )
+    return Row(STL, seeds, failed, delta_task=zero, delta_metric=zero, letters=letters, band=band)
 
 
-def _failed(runs: Mapping[Any, RunRecord]) -> int:
-    return sum(run.result.status in FAILURES for run in runs.values())
+def _failed(runs: Mapping[Any, Run]) -> int:
+    return sum(run.status in FAILURES for run in runs.values())
 
 
 def _gain_p(own: _Set) -> dict[str, Floats]:
@@ -439,12 +472,12 @@ def _gain_p(own: _Set) -> dict[str, Floats]:
     if smallest_p(len(own.seeds)) > ALPHA or not own.methods:
         return {}
     found = np.full((len(own.methods), len(own.has_gain)), np.nan)
-    for place, method in enumerate(own.methods):
-        columns = [
-            per_seed(own.values[method][:, [m]], own.stl[:, [m]], [up], [0], "paired")
-            for m, up in zip(np.flatnonzero(own.has_gain), own.higher, strict=True)
-        ]
-        found[place, own.has_gain] = sign_flip_test(np.stack(columns, 1))
+    columns = [
+        per_seed(own.values[method][:, [m]], own.stl[:, [m]], [up], [0], "paired")
+        for method in own.methods
+        for m, up in zip(np.flatnonzero(own.has_gain), own.higher, strict=True)
+    ]
+    found[:, own.has_gain] = sign_flip_test(np.stack(columns, 1)).reshape(len(own.methods), -1)
     adjusted = benjamini_hochberg(found.ravel()).reshape(found.shape)
     return dict(zip(own.methods, adjusted, strict=True))
 
@@ -468,7 +501,7 @@ def _detectable(seeds: int, family: int, spread: Sequence[float]) -> float:
 
 
 def _reasons(group: Group, method: str) -> list[str]:
-    reasons = {(r.result.status, r.result.reason) for r in group.runs[method].values() if r.result.reason}
+    reasons = {(run.status, run.reason) for run in group.runs[method].values() if run.reason}
     said = sorted({f"{status}: {one_line(reason, MOST_SAID)}" for status, reason in reasons})
     return [*said, *group.left_out(method)]
 
@@ -493,7 +526,7 @@ def _warnings(own: _Set) -> list[str]:
                     f"{task} {metric} of single-task learning is {mean:.3g} ± {se:.2g} (standard error): gains "
                     "relative to a number so uncertain mean little"
                 )
-    asked = {run.provenance.seeds for _, run in group.members() if run.provenance.seeds}
+    asked = {run.provenance.seeds for run in group.members if run.provenance is not None and run.provenance.seeds}
     if len(asked) > 1:
         which = " and ".join(_seed_text(seeds) for seeds in sorted(asked, key=lambda seeds: (len(seeds), seeds)))
         found.append(
@@ -511,10 +544,10 @@ def _seed_text(seeds: Sequence[int]) -> str:
 
 
 def _recipe(group: Group) -> str:
-    run = next((run for _, run in group.members()), None)
-    if run is None or run.spec.protocol.name == GIVEN:
+    spec = next((run.spec for run in group.members), None)
+    if spec is None:
         return "Read from a file: how the runs were trained is not known here."
-    p = run.spec.protocol
+    p = spec.protocol
     return (
         f"Protocol {p.name}: {p.steps} steps of {p.batch_size} examples, {p.optimizer}, learning rate {p.lr:g} "
         f"({p.schedule}), weight decay {p.weight_decay:g}; the test split after the last step."
@@ -525,18 +558,19 @@ def _best_first(row: Row) -> tuple[bool, float, str]:
     return row.delta_task is None, -row.delta_task.mean if row.delta_task is not None else 0.0, row.method
 
 
-def _provenance(records: Sequence[RunRecord]) -> dict[str, str]:
+def _provenance(scores: Scores) -> dict[str, str]:
     """What made the runs: each fact with its values."""
     facts: dict[str, set[str]] = defaultdict(set)
-    for record in records:
-        origin = record.provenance
-        facts["commit"].add(origin.commit)
-        facts["device"].add(record.parts.device)
-        facts["threads a run"].add(str(record.parts.threads))
-        for name, value in [*origin.versions.items(), *origin.hardware.items()]:
-            facts[name].add(value)
-        facts[f"data of {record.task_set_label}"].add(record.parts.data[:12])
-        facts[f"seeds of {record.task_set_label}"].add(str(record.spec.seed))
+    for run in scores.runs:
+        facts[f"seeds of {run.set_name}"].add(str(run.seed))
+        if run.provenance is not None:
+            facts["commit"].add(run.provenance.commit)
+            for name, value in [*run.provenance.versions.items(), *run.provenance.hardware.items()]:
+                facts[name].add(value)
+        if run.parts is not None:
+            facts["device"].add(run.parts.device)
+            facts["threads a run"].add(str(run.parts.threads))
+            facts[f"data of {run.set_name}"].add(run.parts.data[:12])
     found = {name: ", ".join(sorted(values - {""}, key=_by_number)) for name, values in facts.items()}
     return {name: text for name, text in sorted(found.items()) if text}
 

@@ -1,9 +1,10 @@
-"""The result types of a report: Board, Row, Comparison, Pairs, Report.
+"""The result types of a report: Board, Row, Comparison, Pairs, Curve, Report.
 
 All that a page says is in them; pages only write it down.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -76,6 +77,9 @@ class Ratios:
     """The most that a step needs at once, beyond parameters and data; NaN where it was not measured."""
 
 
+NONE: Floats = np.array([])
+
+
 @dataclass(frozen=True)
 class Row:
     """One method on one task set, or over all of them."""
@@ -83,35 +87,59 @@ class Row:
     method: str
     seeds: int
     """With which it is compared."""
-    failed: int
+    failed: int = 0
     """Runs that ended in another way than ok or skipped."""
-    imputed: int
+    imputed: int = 0
     """Of those, the ones that count with the untrained predictor's scores; the others have no part in the numbers."""
-    delta_task: Interval | None
+    delta_task: Interval | None = None
     """Gain over single-task learning, tasks weighing the same; None where there is no seed to compare."""
-    delta_metric: Interval | None
-    per_seed: Floats
+    delta_metric: Interval | None = None
+    per_seed: Floats = field(default_factory=lambda: NONE)
     """Δ task `[S]`, linearised; empty over several task sets."""
-    vs_equal: Comparison | None
+    vs_equal: Comparison | None = None
     """None for equal weights themselves, and where nothing can be compared."""
-    vs_stl: Comparison | None
+    vs_stl: Comparison | None = None
     """None for single-task learning itself, and where nothing can be compared."""
-    letters: str
+    letters: str = ""
     """Two methods share a letter unless they are shown to differ."""
-    band: tuple[int, int] | None
+    band: tuple[int, int] | None = None
     """Best and worst place that the pairwise tests leave open, 1 the best."""
-    mean_rank: float
+    mean_rank: float = math.nan
     """Over metrics, single-task learning not ranked; NaN where there is none."""
-    values: Floats
-    """Test metrics `[M]`, means over seeds."""
-    gains: Floats
+    values: Floats = field(default_factory=lambda: NONE)
+    """Test metrics `[M]`, means over seeds; empty over several task sets, as are the next two."""
+    gains: Floats = field(default_factory=lambda: NONE)
     """Of each metric over single-task learning `[M]`, in per cent."""
-    gain_p: Floats
+    gain_p: Floats = field(default_factory=lambda: NONE)
     """Of those gains being 0 `[M]`, adjusted for the false discovery rate over the table: for exploring."""
-    cost: Ratios | None
-    passes: Mapping[str, float]
-    degenerate: int
-    note: str
+    cost: Ratios | None = None
+    passes: Mapping[str, float] = field(default_factory=dict)
+    degenerate: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One variant on a reference curve."""
+
+    label: str
+    seeds: int
+    """At which it and all single-task runs are there."""
+    delta_task: float
+    """Gain over single-task learning, in percentage points; NaN where there is none."""
+    values: Floats
+    """Test metrics `[M]`, means over seeds; NaN where it has none."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points that are only drawn: they are in no family, rank or pair, and so cost no method power."""
+
+    name: str
+    """What its variants have in common: the method without its options."""
+    role: str
+    """Of its runs, "reference" or "trial"."""
+    points: tuple[CurvePoint, ...]
 
 
 @dataclass(frozen=True)
@@ -161,6 +189,8 @@ class Board:
     rules: Rules = USUAL
     points: Mapping[str, Mapping[int, Sequence[Point]]] = field(default_factory=dict)
     """By method and seed, what was written down while training."""
+    curves: tuple[Curve, ...] = ()
+    """Of the runs that are no contestants."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Anybody's tidy file → records, as if the harness had made the runs. What is wrong with it is said with its line."""
+"""Anybody's tidy file → the table of scores. What is wrong with it is said with its line."""
 
 import csv
 import io
@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import get_args
 
 from bench.plain import one_line
-from bench.records import FAILURES, KeyParts, Provenance, RunRecord
+from bench.records import FAILURES
 from bench.report.csv import as_meant
-from bench.report.runs import COLUMNS, GIVEN, LARGEST, NEEDED
-from bench.spec import STL, Cost, Result, RunSpec, Score, Status
+from bench.report.scores import COLUMNS, LARGEST, NEEDED, ROLE, Role, Run, Scores, distinct
+from bench.spec import STL, Score, Status
 from bench.store import StoreError
-from tasks.core.protocol import Protocol
 
 csv.field_size_limit(2**20)
 """A name or a number is shorter than this; a quotation mark that is never closed is not."""
@@ -35,10 +34,11 @@ class _Line:
     status: Status
     score: Score | None
     """None unless the status is ok."""
+    role: Role
 
 
-def read_tidy(file: Path) -> list[RunRecord]:
-    """Read anybody's tidy file: the columns `NEEDED`, and of the others of `COLUMNS` those that it has.
+def read_tidy(file: Path) -> Scores:
+    """Read anybody's tidy file: the columns `NEEDED`, and of `ROLE` and the others of `COLUMNS` those that it has.
 
     The order of its lines does not matter: tasks and metrics come in the order of their names. A run is ok if all its
     lines are. Names are text, whatever they look like: a method may be called NA.
@@ -59,7 +59,7 @@ def read_tidy(file: Path) -> list[RunRecord]:
         runs[line.task_set, line.method, line.seed].append(line)
         if line.status == "ok" or line.method == STL:  # a run that failed as a whole has no task of its own
             tasks[line.task_set].add(line.task)
-    return [record for key in sorted(runs) for record in _records(runs[key], tuple(sorted(tasks[key[0]])))]
+    return Scores(tuple(run for key in sorted(runs) for run in _runs(runs[key], tuple(sorted(tasks[key[0]])))))
 
 
 def _lines(file: Path) -> Iterator[_Line]:
@@ -73,7 +73,7 @@ def _lines(file: Path) -> Iterator[_Line]:
     for name in NEEDED:
         if name not in names:
             raise StoreError(f"{file} has no column {name}: it needs {', '.join(NEEDED)}, and may have status")
-    for name in COLUMNS:
+    for name in (*COLUMNS, ROLE):
         if names.count(name) > 1:
             raise StoreError(f"{file} has {names.count(name)} columns {name}: leave one")
     for number, cells in rows:
@@ -123,7 +123,12 @@ def _line(number: int, fields: dict[str, str]) -> _Line:
     score = _score(fields) if status == "ok" else None
     if score is not None and not names["metric"].strip():
         raise ValueError("its metric is empty")
-    return _Line(number, **names, seed=seed, status=status, score=score)  # type: ignore[arg-type]
+    role = fields.get(ROLE, "").strip() or "contestant"
+    if role not in get_args(Role):
+        raise ValueError(f"its role is none of {', '.join(get_args(Role))}")
+    if role != "contestant" and names["method"] == STL:
+        raise ValueError(f"its role is {role}, and single-task runs are what everything is compared with")
+    return _Line(number, **names, seed=seed, status=status, score=score, role=role)  # type: ignore[arg-type]
 
 
 def _seed(text: str) -> int:
@@ -176,11 +181,19 @@ def _require_agreement(file: Path, lines: Iterable[_Line]) -> None:
     seen: dict[tuple[object, ...], _Line] = {}
     directions: dict[tuple[str, str, str], _Line] = {}
     untrained: dict[tuple[str, str, str], _Line] = {}
+    roles: dict[tuple[str, str], _Line] = {}
     for line in lines:
         first = seen.setdefault((line.task_set, line.method, line.seed, line.task, line.metric), line)
         if first is not line:
             raise StoreError(
                 f"{file}, line {line.number}: this metric of this run is there twice (line {first.number} has it, too)"
+            )
+        first = roles.setdefault((line.task_set, line.method), line)
+        if first.role != line.role:
+            called = one_line(line.method, 80)
+            raise StoreError(
+                f"{file}, line {line.number}: {called} is a {line.role} here and a {first.role} on line "
+                f"{first.number}: write one role for all its runs"
             )
         if line.score is None:
             continue
@@ -204,15 +217,15 @@ def _require_agreement(file: Path, lines: Iterable[_Line]) -> None:
             )
 
 
-def _records(lines: Sequence[_Line], tasks: tuple[str, ...]) -> list[RunRecord]:
-    """The records of one method's lines at one seed: of single-task learning one a task that it has."""
+def _runs(lines: Sequence[_Line], tasks: tuple[str, ...]) -> list[Run]:
+    """The runs of one method's lines at one seed: of single-task learning one a task that it has."""
     if lines[0].method != STL:
-        return [_record(lines, tasks)]
+        return [_run(lines, tasks)]
     own = sorted({line.task for line in lines})
-    return [_record([line for line in lines if line.task == task], (task,)) for task in own]
+    return [_run([line for line in lines if line.task == task], (task,)) for task in own]
 
 
-def _record(lines: Sequence[_Line], tasks: tuple[str, ...]) -> RunRecord:
+def _run(lines: Sequence[_Line], tasks: tuple[str, ...]) -> Run:
     first = lines[0]
     scores: dict[str, dict[str, Score]] = defaultdict(dict)
     for line in sorted(lines, key=lambda line: (line.task, line.metric)):
@@ -220,22 +233,13 @@ def _record(lines: Sequence[_Line], tasks: tuple[str, ...]) -> RunRecord:
             scores[line.task][line.metric] = line.score
     others = {line.status for line in lines} - {"ok"}
     status = min(others & FAILURES, default="skipped") if others else "ok"
-    spec = RunSpec(
-        task_set=first.task_set,
-        tasks=tasks,
+    return Run(
+        task_set=distinct(first.task_set, first.task_set, ["given"]),
         method=first.method,
         seed=first.seed,
-        protocol=Protocol(name=GIVEN, steps=1, batch_size=1, lr=1, steps_per_epoch=1, points=1),
-    )
-    parts = KeyParts(data="", threads=1, device="", versions={}, upstream={}, sources={})
-    return RunRecord(
-        name=spec.name,
-        key=parts.key(spec.name),
-        spec=spec,
-        parts=parts,
-        task_set_label=first.task_set,
-        method_label=first.method,
-        result=Result.model_validate({"status": status, "scores": dict(scores) if status == "ok" else {}}),
-        cost=Cost(),
-        provenance=Provenance(commit="", versions={}, hardware={}, seeds=()),
+        tasks=tasks,
+        status=status,  # type: ignore[arg-type]
+        scores=dict(scores) if status == "ok" else {},
+        role=first.role,
+        set_name=first.task_set,
     )

@@ -1,6 +1,6 @@
-"""Records → files in their folder, and the table on a terminal."""
+"""The table of scores → files in their folder, and the table on a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,14 +10,14 @@ from rich.text import Text
 
 from bench.literature import published
 from bench.plain import one_line
-from bench.records import CostRecord, RunRecord
+from bench.records import CostRecord
 from bench.report.analyse import analyse
 from bench.report.board import USUAL, Board, Comparison, Interval, Report, Rules, metric_name
 from bench.report.costs import costs, timings
 from bench.report.csv import csv_bytes
 from bench.report.findings import number, passes, signed
 from bench.report.html import page
-from bench.report.runs import tidy
+from bench.report.scores import Scores, tidy
 from bench.report.table import leaderboard
 from bench.report.text import latex, markdown
 from bench.store import write
@@ -33,22 +33,21 @@ FILES = (
 
 
 def write_pages(
-    records: Iterable[RunRecord],
+    scores: Scores,
     folder: Path,
     measured: Sequence[CostRecord] = (),
     *,
     rules: Rules = USUAL,
     figures: bool = True,
 ) -> Report:
-    """Write all pages of a folder's records, and of what steps were measured to cost. Returns what they say."""
-    ordered = sorted(records, key=lambda record: record.name)
-    report = analyse(ordered, measured, rules)
+    """Write all pages of a table of scores, and of what steps were measured to cost. Returns what they say."""
+    report = analyse(scores, measured, rules)
     contents = (
         csv_bytes(leaderboard(report)),
         page(report, _published(report), figures=figures),
         markdown(report),
         latex(report),
-        *map(csv_bytes, (tidy(ordered), costs(ordered, measured), timings(ordered))),
+        *map(csv_bytes, (tidy(scores), costs(scores, measured), timings(scores))),
     )
     for name, content in zip(FILES, contents, strict=True):
         write(folder / name, content)

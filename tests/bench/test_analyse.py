@@ -13,7 +13,7 @@ from bench.report.analyse import analyse
 from bench.report.board import Rules
 from bench.report.findings import conditions, findings
 from bench.report.given import read_tidy
-from bench.report.runs import tidy
+from bench.report.scores import Scores, from_records, tidy
 from bench.spec import STL
 from bench.store import StoreError
 
@@ -40,8 +40,10 @@ def play(runs):
     return make
 
 
-def rows(records, label="toy"):
-    [board] = [board for board in analyse(records).boards if board.label == label]
+def rows(made, label="toy"):
+    """The board of some records, or of a table of scores, and its rows by method."""
+    scores = made if isinstance(made, Scores) else from_records(made)
+    [board] = [board for board in analyse(scores).boards if board.label == label]
     return board, {row.method: row for row in board.rows}
 
 
@@ -225,7 +227,7 @@ def test_gains_by_metric_are_tested_for_exploring(play):
 def test_holm_is_that_of_each_methods_own_flips(play):
     """Worked out from the exact test of each column; more careful than max-T where methods go together."""
     records = play(equal=-5, good=-4.4, other=-5.3, third=-4.6)
-    found = {row.method: row for row in analyse(records, rules=Rules(correction="holm")).boards[0].rows}
+    found = {row.method: row for row in analyse(from_records(records), rules=Rules(correction="holm")).boards[0].rows}
     names = ("good", "other", "third")
     alone = [
         stats.permutation_test(
@@ -236,13 +238,15 @@ def test_holm_is_that_of_each_methods_own_flips(play):
     order = np.argsort(alone)
     expected = np.minimum(np.maximum.accumulate([alone[i] * (3 - k) for k, i in enumerate(order)]), 1)
     assert [found[names[i]].vs_equal.p for i in order] == pytest.approx(expected)
-    assert "Holm" in conditions(analyse(records, rules=Rules(correction="holm")).boards[0])
+    assert "Holm" in conditions(analyse(from_records(records), rules=Rules(correction="holm")).boards[0])
 
 
 def test_the_margin_of_equivalence_is_a_choice(play):
     records = play(equal=-5, near=-6.5)
     words = [
-        {row.method: row for row in analyse(records, rules=Rules(margin=m)).boards[0].rows}["near"].vs_equal.verdict
+        {row.method: row for row in analyse(from_records(records), rules=Rules(margin=m)).boards[0].rows}[
+            "near"
+        ].vs_equal.verdict
         for m in (1.0, 2.0)
     ]
     assert words == ["worse", "equivalent"]
@@ -267,7 +271,7 @@ def file(tmp_path, play):
     def write(change=lambda frame: frame, **given):
         path = tmp_path / "mine.csv"
         records = play(**(given or {"equal": -5, "good": 3, "shaky": 1, "failed": [("shaky", 2)]}))
-        change(tidy(records)).to_csv(path, index=False)
+        change(tidy(from_records(records))).to_csv(path, index=False)
         return path, records
 
     return write
@@ -285,7 +289,7 @@ def strip(board):
 
 def test_a_tidy_file_gives_the_same_evidence_as_the_records(file):
     path, records = file()
-    [mine], [ours] = analyse(read_tidy(path)).boards, analyse(records).boards
+    [mine], [ours] = analyse(read_tidy(path)).boards, analyse(from_records(records)).boards
     assert strip(mine) == strip(ours)
     assert "not known" in mine.recipe
 

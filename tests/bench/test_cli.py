@@ -17,7 +17,7 @@ import pytest
 import bench
 from bench import cli
 from bench.report.pages import FILES
-from bench.report.runs import tidy
+from bench.report.scores import from_records, tidy
 from bench.spec import STL
 from bench.store import Store
 
@@ -145,7 +145,7 @@ def tidy_file(tmp_path, runs):
     }
     records = [r for method, values in rows.items() for r in runs(method, dict(enumerate(values)), metrics)]
     file = tmp_path / "my runs.csv"
-    tidy(records).drop(columns=["split", "status", "untrained"]).to_csv(file, index=False)
+    tidy(from_records(records)).drop(columns=["split", "status", "untrained"]).to_csv(file, index=False)
     return file
 
 

@@ -10,6 +10,8 @@ from bench.records import CostRecord, StepCost
 from bench.report.board import Ratios
 from bench.report.costs import costs as cost_table
 from bench.report.costs import relative_costs
+from bench.report.groups import groups
+from bench.report.scores import from_records
 from bench.spec import STL
 from bench.store import Store
 from bench.training.loop import Run
@@ -159,11 +161,11 @@ def test_ratios_are_those_of_one_session_and_count_the_teachers(runs, session):
         session(equal=1.0, mgda=99.0),
         session(stl_left=2.0, stl_right=3.0, equal=4.0, mgda=10.0, kd=12.0),
     ]
-    found = relative_costs(records, measured)
+    found = relative_costs(groups(from_records(records)), measured)
     assert found["toy", "mgda"] == Ratios(2.5, 2.5, 2.5)
     assert found["toy", "kd"] == Ratios(3.0, (12 + 2 + 3) / 4, 3.0)
     assert found["toy", "equal"] == Ratios(1, 1, 1)
-    table = cost_table(records, measured).set_index("method")
+    table = cost_table(from_records(records), measured).set_index("method")
     assert table.loc["kd", "step_seconds"] == 12.0
     assert table.loc["kd", "training_ratio"] == 17 / 4
     assert table.loc["mgda", "allocated_bytes"] == 1000
@@ -172,7 +174,7 @@ def test_ratios_are_those_of_one_session_and_count_the_teachers(runs, session):
 def test_without_a_session_the_runs_own_times_are_taken(runs, session):
     values = {0: [0.5, 0.2, 1.0]}
     records = [*runs("stl", values), *runs("equal", values), *runs("mgda", values)]
-    found = relative_costs(records, [session(equal=1.0)])
+    found = relative_costs(groups(from_records(records)), [session(equal=1.0)])
     assert (found["toy", "mgda"].step, found["toy", "mgda"].training) == (1, 1)
     assert found["toy", "mgda"].memory != found["toy", "mgda"].memory
-    assert cost_table(records).set_index("method").step_seconds.isna().all()
+    assert cost_table(from_records(records)).set_index("method").step_seconds.isna().all()

@@ -12,6 +12,8 @@ from bench.planning.plan import make_plan
 from bench.planning.request import Request
 from bench.report.analyse import analyse
 from bench.report.costs import relative_costs
+from bench.report.groups import groups
+from bench.report.scores import from_records
 from bench.report.table import leaderboard
 from bench.spec import STL, RunSpec
 from bench.store import Store
@@ -51,7 +53,7 @@ def test_teachers_of_another_seed_come_first_and_are_no_baselines(store):
     assert [run.spec.seed for run in runs if run.spec.method == STL] == [0, 0, 7, 7]
     assert runs[-1].parts.upstream.keys() == {run.spec.name for run in runs[-3:-1]}
     make(runs, store, debug=True)
-    board = leaderboard(analyse(store.records().values())).set_index("method")
+    board = leaderboard(analyse(from_records(store.records().values()))).set_index("method")
     assert board.seeds[STL] == 1
     assert board.seeds["kd[teacher_seed=7]"] == 1
 
@@ -61,7 +63,7 @@ def test_a_student_reads_its_teachers_and_pays_for_them(store):
     records = store.records().values()
     kd = next(record for record in records if record.method_label == "kd")
     assert (kd.result.status, kd.cost.passes["teacher"], kd.cost.passes["trunk"]) == ("ok", 2, 1)
-    ratios = relative_costs(records)["scales[tasks=2]@smoke", "kd"]
+    ratios = relative_costs(groups(from_records(records)))["scales[tasks=2]@smoke", "kd"]
     assert ratios.training > ratios.step
 
 

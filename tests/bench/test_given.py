@@ -19,7 +19,7 @@ from bench.report.given import read_tidy
 from bench.report.html import page
 from bench.report.pages import print_board, write_pages
 from bench.report.power import settling
-from bench.report.runs import LARGEST, tidy
+from bench.report.scores import LARGEST, from_records, tidy
 from bench.report.table import leaderboard
 from bench.report.text import latex, markdown
 from bench.spec import STL
@@ -269,8 +269,8 @@ def test_runs_csv_of_a_folder_gives_the_same_report_as_its_records(runs, tmp_pat
 
     made = [*runs(STL, scores(), metrics), *runs("equal", scores(), metrics)]
     made += runs("-x", {**scores(), 3: None}, metrics)
-    write_pages(made, tmp_path, figures=False)
-    mine, ours = (leaderboard(analyse(records)) for records in (read_tidy(tmp_path / "runs.csv"), made))
+    write_pages(from_records(made), tmp_path, figures=False)
+    mine, ours = (leaderboard(analyse(scores)) for scores in (read_tidy(tmp_path / "runs.csv"), from_records(made)))
     kept = [name for name in ours if not name.endswith("_passes") and name != "note"]
     assert list(mine.method) == list(ours.method)
     for name in kept:
@@ -384,14 +384,14 @@ def shown(file, lines):
     with file.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\n").writerows([HEAD, *lines])
     try:
-        records = read_tidy(file)
+        scores = read_tidy(file)
     except StoreError:
         return None
-    report = analyse(records)
+    report = analyse(scores)
     terminal = io.StringIO()
     print_board(report, Console(file=terminal, width=120))
     texts = [markdown(report), latex(report), page(report, figures=False), csv_bytes(leaderboard(report))]
-    texts += [csv_bytes(tidy(records)), csv_bytes(settling(report)), csv_bytes(settling(report, pairs=True))]
+    texts += [csv_bytes(tidy(scores)), csv_bytes(settling(report)), csv_bytes(settling(report, pairs=True))]
     seen = terminal.getvalue() + texts[0].decode() + texts[2].decode()
     assert not {c for c in seen if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t\r"}
     assert "\u202e" not in terminal.getvalue()

@@ -14,8 +14,9 @@ from scipy import stats
 from bench.report.analyse import analyse
 from bench.report.costs import timings
 from bench.report.csv import csv_bytes
+from bench.report.groups import groups, mixtures
 from bench.report.pages import FILES, write_pages
-from bench.report.runs import mixtures, tidy
+from bench.report.scores import from_records, tidy
 from bench.report.table import leaderboard as frame_of
 from bench.spec import STL, Cost
 
@@ -40,8 +41,20 @@ HOSTILE = [
 ]
 
 
+def report(records):
+    return analyse(from_records(records))
+
+
 def leaderboard(records):
-    return frame_of(analyse(records))
+    return frame_of(report(records))
+
+
+def notes(records):
+    return mixtures(groups(from_records(records)))
+
+
+def lines(records):
+    return tidy(from_records(records))
 
 
 @pytest.fixture
@@ -242,18 +255,18 @@ def test_a_variant_whose_default_was_edited_loses_no_record(runs, records):
     """Its two forms have one label; the numbers of both must be somewhere, whichever the label then says."""
     before = runs("uncertainty[lr=0.025]", EQUAL_VALUES, label="uncertainty")
     after = runs("uncertainty[lr=0.05]", MGDA_VALUES, label="uncertainty")
-    frame = tidy([*records, *before, *after])
+    frame = lines([*records, *before, *after])
     assert len(frame[frame.method != STL]) == 3 * (len(EQUAL_VALUES) + len(MGDA_VALUES)) * 2
 
 
 def test_two_plug_ins_of_one_file_name_do_not_replace_each_other(runs, records):
     one = runs("/a/rule.py:Mine", EQUAL_VALUES, label="rule.py:Mine")
     two = runs("/b/rule.py:Mine", MGDA_VALUES, label="rule.py:Mine")
-    assert len(tidy([*records, *one, *two])) == len(tidy(records)) + 18
+    assert len(lines([*records, *one, *two])) == len(lines(records)) + 18
 
 
 def test_runs_csv_has_a_line_per_test_metric_of_every_run(records):
-    frame = tidy(records)
+    frame = lines(records)
     columns = ["task_set", "method", "seed", "task", "metric", "split", "value", "higher_is_better", "status"]
     columns.append("untrained")
     assert list(frame.columns) == columns
@@ -273,16 +286,16 @@ def test_runs_csv_has_a_line_per_test_metric_of_every_run(records):
 
 
 def test_a_failed_run_has_a_line_per_task_with_its_status_alone(runs):
-    lines = tidy(runs("mgda", {3: None}, status="diverged")).to_dict("records")
-    assert [(line["method"], line["seed"], line["task"], line["status"]) for line in lines] == [
+    found = lines(runs("mgda", {3: None}, status="diverged")).to_dict("records")
+    assert [(line["method"], line["seed"], line["task"], line["status"]) for line in found] == [
         ("mgda", 3, "left", "diverged"),
         ("mgda", 3, "right", "diverged"),
     ]
-    assert all(pd.isna(line["value"]) for line in lines)
+    assert all(pd.isna(line["value"]) for line in found)
 
 
 def test_timings_have_a_line_per_run(records):
-    assert len(timings(records)) == 3 * 2 + 3 + 3
+    assert len(timings(from_records(records))) == 3 * 2 + 3 + 3
 
 
 @pytest.fixture
@@ -290,7 +303,7 @@ def pages(tmp_path):
     """Write the pages of records; return them by name."""
 
     def write(records):
-        write_pages(records, tmp_path, figures=False)  # they take seconds
+        write_pages(from_records(records), tmp_path, figures=False)  # they take seconds
         return {name: (tmp_path / name).read_bytes() for name in FILES}
 
     return write
@@ -373,7 +386,7 @@ def test_a_baseline_that_failed_takes_away_the_gain_at_its_seed_and_the_row_says
 
 def test_runs_made_with_differing_code_data_or_versions_are_noted(runs):
     old = {"sources": {"bench.training": "before"}, "data": "e", "versions": {"torch": "1"}}
-    [[note]] = mixtures(
+    [[note]] = notes(
         [
             *runs(STL, STL_VALUES),
             *runs("equal", {0: EQUAL_VALUES[0]}),
@@ -387,7 +400,7 @@ def test_runs_made_with_differing_code_data_or_versions_are_noted(runs):
 def test_runs_of_the_same_code_are_not_noted_and_own_code_of_each_rule_is_no_difference(runs):
     own = {"sources": {"bench.training": "s", "methods.mgda": "m"}}
     assert (
-        mixtures(
+        notes(
             [*runs(STL, STL_VALUES), *runs("equal", EQUAL_VALUES), *runs("mgda", MGDA_VALUES, parts=own)],
         )
         == {}
@@ -397,7 +410,7 @@ def test_runs_of_the_same_code_are_not_noted_and_own_code_of_each_rule_is_no_dif
 def test_one_rules_code_that_differs_between_seeds_is_noted(runs):
     versions = [{"sources": {"bench.training": "s", "methods.mgda": m}} for m in ("before", "after")]
     made = [runs("mgda", {seed: MGDA_VALUES[seed]}, parts=parts) for seed, parts in enumerate(versions)]
-    [[note]] = mixtures([record for own in made for record in own]).values()
+    [[note]] = notes([record for own in made for record in own]).values()
     assert "the code of methods.mgda" in note
 
 
@@ -472,10 +485,10 @@ def test_a_metric_whose_direction_was_turned_around_is_left_out(records):
         else r
         for r in records
     ]
-    [board] = analyse(made).boards
+    [board] = report(made).boards
     assert board.metrics == (("left", "accuracy"), ("right", "loss"))
     assert "left error is left out: in some runs higher is better, in others lower" in board.notes
-    assert analyse(made[::-1]).boards[0].notes == board.notes
+    assert report(made[::-1]).boards[0].notes == board.notes
 
 
 def test_a_long_reason_is_cut_and_stays_on_one_line(runs, pages, records):
@@ -489,4 +502,4 @@ def test_a_long_reason_is_cut_and_stays_on_one_line(runs, pages, records):
 def test_a_step_that_took_no_time_has_no_ratio(runs):
     cost = Cost(step_seconds=0.0)
     made = [*runs(STL, STL_VALUES), *runs("equal", EQUAL_VALUES, cost=cost), *runs("mgda", MGDA_VALUES, cost=cost)]
-    assert all(math.isnan(found.cost.step) for found in analyse(made).boards[0].rows if found.cost is not None)
+    assert all(math.isnan(found.cost.step) for found in report(made).boards[0].rows if found.cost is not None)

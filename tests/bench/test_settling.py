@@ -6,6 +6,7 @@ import pytest
 from bench.evidence.power import detectable
 from bench.report.analyse import analyse
 from bench.report.power import settling
+from bench.report.scores import from_records
 from bench.spec import STL
 
 METRIC = [("only", "score", True)]
@@ -25,7 +26,7 @@ def report(runs):
     records = runs(STL, {s: [base[s]] for s in range(8)}, METRIC)
     for method, offset in offsets.items():
         records += runs(method, {s: [base[s] + offset[s]] for s in range(8)}, METRIC)
-    return analyse(records)
+    return analyse(from_records(records))
 
 
 def test_only_what_is_open_is_listed_with_what_would_find_the_target(report):
@@ -55,6 +56,6 @@ def test_with_one_seed_nothing_is_known_of_the_spread(runs):
         *runs("equal", {0: [99.0]}, METRIC),
         *runs("mgda", {0: [98.0]}, METRIC),
     ]
-    [row] = settling(analyse(records)).to_dict("records")
+    [row] = settling(analyse(from_records(records))).to_dict("records")
     assert np.isnan(row["needed"])
     assert row["difference"] == pytest.approx(-1.0)

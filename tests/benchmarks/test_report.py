@@ -7,6 +7,7 @@ from made_report import points
 
 from bench.records import REFERENCE
 from bench.report.pages import write_pages
+from bench.report.scores import from_records
 from bench.spec import STL
 from bench.store import Store
 
@@ -30,7 +31,7 @@ def records():
 
 def test_writing_all_pages(benchmark, records, tmp_path):
     benchmark.group = "1000 records"
-    benchmark.pedantic(write_pages, args=(records, tmp_path), rounds=3, warmup_rounds=1)
+    benchmark.pedantic(write_pages, args=(from_records(records), tmp_path), rounds=3, warmup_rounds=1)
 
 
 def test_reading_a_folder(benchmark, records, tmp_path):

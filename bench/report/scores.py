@@ -1,0 +1,184 @@
+"""The table of scores: what every page is made from, read from records or (`given.py`) from anybody's CSV file.
+
+A run is a group of the table's lines: one a test metric, with what is known of the run. `tidy` writes the lines out.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import pandas as pd
+
+from bench.records import KeyParts, Provenance, RunRecord
+from bench.spec import STL, Cost, Point, RunSpec, Score, Status, digest
+from bench.store import Store
+
+COLUMNS = ["task_set", "method", "seed", "task", "metric", "split", "value", "higher_is_better", "status", "untrained"]
+"""Of a tidy file: one row per test metric of each run."""
+NEEDED = ["task_set", "method", "seed", "task", "metric", "value", "higher_is_better"]
+ROLE = "role"
+"""A further column, where some run is no contestant."""
+SUITE = "all"
+"""The label of what is over task sets."""
+LARGEST = 1e100
+"""A score beyond this is no number to compute with: squares and sums of it would be infinite."""
+USUAL_PROTOCOL, USUAL_PRECISION = "quick", "32-true"
+"""Those that a label does not name."""
+
+Metric = tuple[str, str]
+"""Task and name."""
+Role = Literal["contestant", "reference", "trial"]
+"""What a run is for: a contestant is tested and ranked. A reference (a point of a front of static weights, say) and a
+trial are only drawn, and cost no contestant power."""
+UNKNOWN_COST = Cost()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its test scores, and what is known of it."""
+
+    task_set: str
+    """What the table calls the task set, with the protocol and precision where they are not the usual ones."""
+    method: str
+    """What the table calls the method; `stl` is a single-task run."""
+    seed: int
+    tasks: tuple[str, ...]
+    status: Status
+    scores: Mapping[str, Mapping[str, Score]]
+    """By task and metric; empty unless the status is ok."""
+    role: Role = "contestant"
+    set_name: str = ""
+    """The task set alone, without protocol."""
+    suite: str = ""
+    """What marks the task sets that may be averaged with this one: protocol and precision, if not the usual ones."""
+    name: str = ""
+    """Of the record, if it was made by the harness."""
+    spec: RunSpec | None = None
+    """What was asked for; None where it is not known how the run was trained. So are the next ones."""
+    parts: KeyParts | None = None
+    provenance: Provenance | None = None
+    reason: str = ""
+    degenerate: int = 0
+    points: Sequence[Point] = ()
+    cost: Cost = UNKNOWN_COST
+
+    @cached_property
+    def values(self) -> dict[Metric, float]:
+        """Those of the scores that are numbers to compute with."""
+        return usable(self.scores)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The whole table: runs in an order that does not depend on how they were found, task set by task set."""
+
+    runs: tuple[Run, ...]
+
+
+def from_store(store: Store) -> Scores:
+    """Make the table of a folder's records."""
+    return from_records(store.records().values())
+
+
+def from_records(records: Iterable[RunRecord]) -> Scores:
+    """Make the table of records. Their order does not matter.
+
+    Runs of another protocol or precision are a task set of their own. A variant is called by its label, or in full
+    where two have one label.
+    """
+    protocols: dict[object, str] = {}
+    sorted_in: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: record.name):
+        spec = record.spec
+        if spec.protocol not in protocols:
+            protocols[spec.protocol] = spec.protocol.model_dump_json()
+        sorted_in[spec.task_set, protocols[spec.protocol], spec.precision].append(record)
+    suffixes = {key: _suffix(members[0]) for key, members in sorted_in.items()}
+    plain = {key: members[0].task_set_label + suffixes[key] for key, members in sorted_in.items()}
+    often = Counter(plain.values())
+    runs = []
+    for key, members in sorted(sorted_in.items()):
+        # Same name, other content (a protocol that was edited): told apart by a digest.
+        taken = often[plain[key]] > 1
+        label = distinct(plain[key], members[0].task_set_label, key, taken=taken)
+        shown = _shown({record.spec.method: record.method_label for record in members})
+        runs += [_run(record, label, shown[record.spec.method], suffixes[key]) for record in members]
+    return Scores(tuple(runs))
+
+
+def distinct(label: str, name: str, key: Sequence[str], *, taken: bool = False) -> str:
+    """Return a task set's label, with a digest where it would be taken for another or for that over all of them."""
+    return f"{label}#{digest(list(key))[:4]}" if taken or name == SUITE else label
+
+
+def _run(record: RunRecord, task_set: str, method: str, suite: str) -> Run:
+    spec, result = record.spec, record.result
+    return Run(
+        task_set=task_set,
+        method=STL if spec.method == STL else method,
+        seed=spec.seed,
+        tasks=spec.tasks,
+        status=result.status,
+        scores=result.scores,
+        set_name=record.task_set_label,
+        suite=suite,
+        name=record.name,
+        spec=spec,
+        parts=record.parts,
+        provenance=record.provenance,
+        reason=result.reason,
+        degenerate=result.degenerate,
+        points=result.points,
+        cost=record.cost,
+    )
+
+
+def _suffix(record: RunRecord) -> str:
+    """The protocol and precision, where they are not the usual ones."""
+    protocol, precision = record.protocol_label or record.spec.protocol.name, record.spec.precision
+    named = "" if protocol == USUAL_PROTOCOL else f"@{protocol}"
+    return named + ("" if precision == USUAL_PRECISION else f"@{precision}")
+
+
+def _shown(labels: dict[str, str]) -> dict[str, str]:
+    """What to call each variant: its label, or in full where two have one label."""
+    often = Counter(labels.values())
+    return {variant: label if often[label] == 1 else variant for variant, label in labels.items()}
+
+
+def usable(scores: Mapping[str, Mapping[str, Score]]) -> dict[Metric, float]:
+    """Return the values of those scores that are numbers to compute with."""
+    return {
+        (task, name): score.value
+        for task, own in scores.items()
+        for name, score in own.items()
+        if score.value is not None and abs(score.value) <= LARGEST
+    }
+
+
+def in_order(scores: Scores) -> Iterator[Run]:
+    """Go through the table by task set, method, seed and tasks.
+
+    A method has one run at a seed: of two (of a task set whose tasks were changed) it is the later one by name.
+    """
+    sets: dict[str, dict[tuple[object, ...], Run]] = defaultdict(dict)
+    for run in scores.runs:
+        sets[run.task_set][run.role, run.method, run.seed, run.tasks[0] if run.method == STL else ""] = run
+    for own in sets.values():
+        yield from sorted(own.values(), key=lambda run: (run.method, run.seed, run.tasks))
+
+
+def tidy(scores: Scores) -> pd.DataFrame:
+    """One row per test metric of each run; a run without scores has one row per task, with its status alone."""
+    rows: list[tuple[object, ...]] = []
+    for run in in_order(scores):
+        head = run.task_set, run.method, run.seed
+        for task, own in (run.scores or {task: {} for task in run.tasks}).items():
+            for name, s in own.items():
+                rows.append((*head, task, name, "test", s.value, s.higher_is_better, run.status, s.untrained, run.role))
+            if not own:
+                rows.append((*head, task, None, None, None, None, run.status, None, run.role))
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, ROLE])
+    return frame if (frame[ROLE] != "contestant").any() else frame.drop(columns=ROLE)
