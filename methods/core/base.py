@@ -23,7 +23,8 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar, Self
 from weakref import ref
 
 import torch
@@ -94,6 +95,16 @@ class Method(nn.Module):
     needs: tuple[str, ...] = ()
     """The arguments of that function."""
 
+    _as_written: tuple[str, ...]
+    """The arguments that the rule was built with, where they are not at their defaults."""
+    __signature__: ClassVar[inspect.Signature]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Note what a rule is built with, which `repr` shows. (Not in `__init__`, whose arguments a rule may change.)"""
+        made = super().__new__(cls)
+        made._as_written = _written(cls, args, kwargs)
+        return made
+
     def __init__(self, num_tasks: int) -> None:
         super().__init__()
         if not hasattr(num_tasks, "__index__") or num_tasks < 1:
@@ -112,6 +123,8 @@ class Method(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # Without it `help` and editors would show the arguments of `__new__`, which takes anything.
+        cls.__signature__ = inspect.signature(partial(cls.__init__, None))
         given = [name for name in RULES if getattr(cls, name) is not getattr(Method, name)]
         if len(given) > 1:
             raise TypeError(f"{cls.__name__} overrides {' and '.join(given)}: a rule is exactly one of {RULES}")
@@ -315,13 +328,38 @@ class Method(nn.Module):
             self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.degenerate, self.absent = state["steps"], state["degenerate"], state["absent"]
 
-    def extra_repr(self) -> str:
-        """What `print` shows of a rule."""
-        return f"num_tasks={self.num_tasks}" + (f", at={self.at}" if self.measures else "")
+    def __repr__(self) -> str:
+        """Show the rule as one writes it, without what is at its default, and the rules whose terms it carries."""
+        cls, settings = type(self), ("at", "heads", "norm")
+        changed = [f"{n}={getattr(self, n)!r}" for n in settings if getattr(self, n) != getattr(cls, n)]
+        rule = f"{cls.__name__}({', '.join([*self._as_written, *changed])})"
+        return " + ".join([*map(repr, self.added), rule])
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy belongs to another network: it knows nothing of what this one wrote there."""
         return {**self.__dict__, "memory": Memory(list(range(self.num_tasks)))}
+
+
+def _written(cls: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The arguments of `cls.__init__` that are not at their defaults, as `name=value`."""
+    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    try:
+        given = signature.bind_partial(None, *args, **kwargs).arguments
+    except TypeError:  # `__init__` itself says what is wrong with them
+        return ()
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            given |= given.pop(name, {})
+    named = list(given.items())[1:]  # without self
+    return tuple(f"{name}={value!r}" for name, value in named if _is_plain(value) and value != defaults.get(name, cls))
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is one that an option can have: not a network, which would fill the screen."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _arguments(cls: type, function: str, allowed: Iterable[str]) -> tuple[str, ...]:
