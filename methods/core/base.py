@@ -88,7 +88,7 @@ class Method(nn.Module):
     """Names of the parameters, buffers and other tensors `[…, K]` in which the rule keeps something of each task. While
     a task is absent the rule sees them without its entries, which stay what they were."""
     invariant: frozenset[str] = frozenset()
-    """What the update does not depend on, as the rule claims."""
+    """What the update does not depend on, as the rule claims: "permutation", the order of the tasks. `check` tries it."""
 
     rule: str = ""
     """Which of the four functions the class overrides."""
@@ -100,7 +100,7 @@ class Method(nn.Module):
     __signature__: ClassVar[inspect.Signature]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Note what a rule is built with, which `repr` shows. (Not in `__init__`, whose arguments a rule may change.)"""
+        """Note what a rule is built with, for `repr`: `__init__` of a rule need not keep its arguments."""
         made = super().__new__(cls)
         made._as_written = _written(cls, args, kwargs)
         return made
