@@ -17,6 +17,7 @@ def shipped():
         patch.chdir(ROOT)
         made = Distribution()
         made.parse_config_files()
+        made.include_package_data = False  # what version control has, which leaves a folder behind
         build = made.get_command_obj("build_py")
         build.ensure_finalized()
         return {package: set(files) for package, _, _, files in build.data_files}

@@ -23,7 +23,6 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar, Self
 from weakref import ref
 
@@ -88,7 +87,7 @@ class Method(nn.Module):
     """Names of the parameters, buffers and other tensors `[…, K]` in which the rule keeps something of each task. While
     a task is absent the rule sees them without its entries, which stay what they were."""
     invariant: frozenset[str] = frozenset()
-    """What the update does not depend on, as the rule claims: "permutation", the order of the tasks. `check` tries it."""
+    """What the update does not depend on, as the rule claims, and `check` tries: "permutation", the tasks' order."""
 
     rule: str = ""
     """Which of the four functions the class overrides."""
@@ -124,7 +123,8 @@ class Method(nn.Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # Without it `help` and editors would show the arguments of `__new__`, which takes anything.
-        cls.__signature__ = inspect.signature(partial(cls.__init__, None))
+        signature = inspect.signature(cls.__init__)
+        cls.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
         given = [name for name in RULES if getattr(cls, name) is not getattr(Method, name)]
         if len(given) > 1:
             raise TypeError(f"{cls.__name__} overrides {' and '.join(given)}: a rule is exactly one of {RULES}")
@@ -341,18 +341,17 @@ class Method(nn.Module):
 
 
 def _written(cls: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-    """The arguments of `cls.__init__` that are not at their defaults, as `name=value`."""
-    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    """The arguments of a rule that are not at their defaults, as `name=value`."""
+    signature = inspect.signature(cls)
     try:
-        given = signature.bind_partial(None, *args, **kwargs).arguments
+        given = signature.bind_partial(*args, **kwargs).arguments
     except TypeError:  # `__init__` itself says what is wrong with them
         return ()
     defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             given |= given.pop(name, {})
-    named = list(given.items())[1:]  # without self
-    return tuple(f"{name}={value!r}" for name, value in named if _is_plain(value) and value != defaults.get(name, cls))
+    return tuple(f"{n}={v!r}" for n, v in given.items() if _is_plain(v) and v != defaults.get(n, cls))
 
 
 def _is_plain(value: object) -> bool:
