@@ -31,6 +31,24 @@ class KD(Equal):
     each pass, or with `mode=train` see batch statistics, as in the authors' code. A distance needs no label, so that a
     task without one in a batch is distilled all the same. What the K teachers cost to train comes on top. (On
     `scenes` at `quick` teachers of one other seed served better than the run's own: starting alike does not flatter.)
+
+    Example:
+        >>> import torch
+        >>> import methods
+        >>> trunk, head = torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)
+        >>> class Teacher(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.trunk = torch.nn.Linear(3, 4)
+        ...
+        ...     def forward(self, inputs):
+        ...         return (self.trunk(inputs["x"]),)
+        >>> x = torch.ones(5, 3)
+        >>> features = trunk(x)
+        >>> losses = list(head(features).square().mean(0))
+        >>> method = methods.create("kd", num_tasks=2, teachers=[Teacher(), Teacher()])
+        >>> method.backward(losses, shared=trunk.parameters(), inputs={"x": x}, taps=[(features,), (features,)])
+        tensor([1., 1.])
     """
 
     search = {"weight": Choice((0.1,), (0.3,), (1.0,), (3.0,), (10.0,)), "lr": Log(0.01, 1)}

@@ -29,7 +29,8 @@ def facts(rule: Any) -> dict[str, Any]:
     if len(rule.search) > MOST_SEARCHED or not rule.search.keys() <= arguments(rule).keys():
         raise TypeError(f"search = {dict(rule.search)}: name options of the rule, {MOST_SEARCHED} at most")
     overridden = next((name for name in RULES if getattr(rule, name) is not getattr(Method, name)), "")
-    asks = list(inspect.signature(getattr(rule, overridden)).parameters)[1:] if overridden else []
+    asked = list(inspect.signature(getattr(rule, overridden)).parameters.values())[1:] if overridden else []
+    asks = [parameter.name for parameter in asked if parameter.kind is not parameter.VAR_KEYWORD]
     return {
         "overrides": overridden,
         "asks": asks,
