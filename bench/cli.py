@@ -66,6 +66,7 @@ err = _Console(stderr=True, emoji=False)
 
 
 Folder = Annotated[Path, typer.Option(parser=path, help="the folder of records and pages")]
+Choices = Annotated[Path | None, typer.Option(parser=path, help="write the choices into this file, to be shipped")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Figures = Annotated[
     bool, typer.Option("--figures/--no-figures", help="draw the page's figures, a third of a second each")
@@ -133,6 +134,14 @@ def _takes_request(*, planning: bool = False) -> Callable[[Callable[..., int]], 
     return decorate
 
 
+def _end_as_by_ctrl_c() -> None:
+    """Let the command end as by Ctrl-C where it is told to stop, or where its terminal is closed."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, interrupt)
+
+
 def _is_given(context: typer.Context, option: str) -> bool:
     """Whether the command line names an option; else its value is the default."""
     source = context.get_parameter_source(option)
@@ -157,10 +166,7 @@ def run_command(request: Request) -> int:
     from bench.store import Store
 
     watcher = _Watcher()
-    for name in ("SIGTERM", "SIGHUP"):  # told to stop, or alone as its terminal is closed, stop as on Ctrl-C
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored
-            signal.signal(number, interrupt)
+    _end_as_by_ctrl_c()
     out, folder = request.folder, request.folder.absolute()  # a plug-in may leave the working folder
     try:
         found = Campaign(request, Store(folder), watcher).run()
@@ -213,6 +219,47 @@ def plan_command(request: Request, json: Json = False) -> int:
     _out().print(table)
     for line in said:
         _out().print(printable(line), markup=False, highlight=False)
+    return OK
+
+
+@app.command("tune")
+@_takes_request()
+def tune_command(request: Request, choices: Choices = None) -> int:
+    """Make the trials alone, anew where the code has changed, and show what they choose."""
+    from bench.campaign import Campaign
+    from bench.store import Store, write
+    from bench.tuning.shipped import as_text
+
+    watcher = _Watcher()
+    _end_as_by_ctrl_c()
+    try:
+        found = Campaign(request, Store(request.folder.absolute()), watcher).tune()
+    except UserInterruptError:
+        watcher.close()
+        _say(f"interrupted: the trials that have ended are in {request.out}; the same command goes on from there")
+        return INTERRUPTED
+    finally:
+        watcher.close()
+    table = Table(box=None, pad_edge=False)
+    for column in ("task set", "method", "tasks", "rate", "×", "options", "gain", "by seed"):
+        table.add_column(column)
+    for choice in found:
+        best = max((gain for gain in choice.gains if gain is not None), default=None)
+        _add(
+            table,
+            choice.task_set_label,
+            choice.method_label,
+            "+".join(choice.tasks) if choice.method == STL else "",
+            f"{choice.chosen.lr:g}",
+            f"{choice.factor:g}{' (edge)' if choice.edge else ''}",
+            ", ".join(f"{name}={text}" for name, text in choice.options.items()),
+            "" if best is None else f"{best:+.2f}",
+            " ".join(f"{seed}: ×{factor:g}" for seed, factor in choice.by_seed.items()),
+        )
+    _out().print(table)
+    if choices is not None:
+        write(choices, as_text(found))
+        _out().print(f"written: {printable(str(choices))}", markup=False, highlight=False, soft_wrap=True)
     return OK
 
 
@@ -473,7 +520,7 @@ def check_command(
 def new_command(
     kind: Annotated[str, typer.Argument(help="method or taskset")],
     name: Annotated[str, typer.Argument(help="the name of the file without .py, my_rule; the class is then MyRule")],
-    out: Annotated[Path, typer.Option(parser=_path, help="the folder that the file is written into")] = Path(),
+    out: Annotated[Path, typer.Option(parser=path, help="the folder that the file is written into")] = Path(),
     debug: Debug = False,
 ) -> int:
     """Write a commented file with a rule or a task set that passes `check`, for you to change."""
