@@ -105,7 +105,7 @@ def pages_folder(source: str | Path, out: str | Path | None = None) -> Path:
 
 
 def _read(source: Path) -> "tuple[Scores, list[CostRecord]]":
-    from bench.report.scores import from_store
+    from bench.report.tuned import from_store
     from bench.store import StoreError
 
     if source.is_file():

@@ -351,6 +351,7 @@ class Planner:
             task_set_label=contest.variant.label,
             method=contestant.method,
             method_label=contestant.rule.label if contestant.rule is not None else STL,
+            variant=changed(contestant.rule, found["options"]).stable if contestant.rule is not None else STL,
             tasks=contestant.tasks,
             protocol=contest.protocol,
             protocol_label=contest.label(contest.protocol),

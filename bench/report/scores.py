@@ -13,7 +13,8 @@ import pandas as pd
 
 from bench.records import KeyParts, Provenance, RunRecord
 from bench.spec import STL, Cost, Point, RunSpec, Score, Status, digest
-from bench.store import Store
+from bench.tuning.choose import Choice
+from tasks.core.protocol import Protocol
 
 COLUMNS = ["task_set", "method", "seed", "task", "metric", "split", "value", "higher_is_better", "status", "untrained"]
 """Of a tidy file: one row per test metric of each run."""
@@ -63,6 +64,15 @@ class Run:
     degenerate: int = 0
     points: Sequence[Point] = ()
     cost: Cost = UNKNOWN_COST
+    choice: Choice | None = None
+    """By which its rate was chosen; None if that is the protocol's own."""
+
+    @property
+    def protocol(self) -> Protocol | None:
+        """The protocol as it was asked for; None where it is not known."""
+        if self.choice is not None:
+            return self.choice.protocol
+        return self.spec.protocol if self.spec is not None else None
 
     @cached_property
     def values(self) -> dict[Metric, float]:
@@ -75,11 +85,10 @@ class Scores:
     """The whole table: runs in an order that does not depend on how they were found, task set by task set."""
 
     runs: tuple[Run, ...]
-
-
-def from_store(store: Store) -> Scores:
-    """Make the table of a folder's records."""
-    return from_records(store.records().values())
+    choices: tuple[Choice, ...] = ()
+    """By which the rates of tuned runs were chosen, in the order of their names."""
+    untuned: "Scores | None" = None
+    """The same contestants at the protocol's own rate, under the same labels; None where nothing was tuned."""
 
 
 def from_records(records: Iterable[RunRecord]) -> Scores:
@@ -104,7 +113,7 @@ def from_records(records: Iterable[RunRecord]) -> Scores:
         taken = often[plain[key]] > 1
         label = distinct(plain[key], members[0].task_set_label, key, taken=taken)
         shown = _shown({record.spec.method: record.method_label for record in members})
-        runs += [_run(record, label, shown[record.spec.method], suffixes[key]) for record in members]
+        runs += [make_run(record, label, shown[record.spec.method], suffixes[key]) for record in members]
     return Scores(tuple(runs))
 
 
@@ -113,7 +122,10 @@ def distinct(label: str, name: str, key: Sequence[str], *, taken: bool = False) 
     return f"{label}#{digest(list(key))[:4]}" if taken or name == SUITE else label
 
 
-def _run(record: RunRecord, task_set: str, method: str, suite: str) -> Run:
+def make_run(
+    record: RunRecord, task_set: str, method: str, suite: str, choice: Choice | None = None, role: Role = "contestant"
+) -> Run:
+    """Return what the table holds of a record."""
     spec, result = record.spec, record.result
     return Run(
         task_set=task_set,
@@ -132,14 +144,19 @@ def _run(record: RunRecord, task_set: str, method: str, suite: str) -> Run:
         degenerate=result.degenerate,
         points=result.points,
         cost=record.cost,
+        choice=choice,
+        role=role,
     )
 
 
-def _suffix(record: RunRecord) -> str:
-    """The protocol and precision, where they are not the usual ones."""
-    protocol, precision = record.protocol_label or record.spec.protocol.name, record.spec.precision
+def suffix(protocol: str, precision: str) -> str:
+    """Return the protocol and precision, where they are not the usual ones."""
     named = "" if protocol == USUAL_PROTOCOL else f"@{protocol}"
     return named + ("" if precision == USUAL_PRECISION else f"@{precision}")
+
+
+def _suffix(record: RunRecord) -> str:
+    return suffix(record.protocol_label or record.spec.protocol.name, record.spec.precision)
 
 
 def _shown(labels: dict[str, str]) -> dict[str, str]:

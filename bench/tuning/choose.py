@@ -42,6 +42,8 @@ class Choice(Frozen):
     method: str
     """The contestant, as it was asked for: the stable form of its variant, or `stl`."""
     method_label: str
+    variant: str
+    """The stable form of what is trained then: the contestant with the chosen options."""
     tasks: tuple[str, ...]
     protocol: Protocol
     """As it was asked for; the chosen rate is `factor` times its own."""

@@ -1,0 +1,109 @@
+"""Records and choices → the table of scores: runs at the chosen rates, and beside them those at the protocol's own."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+
+from bench.records import RunRecord
+from bench.report.scores import Run, Scores, distinct, from_records, make_run, suffix
+from bench.spec import STL
+from bench.store import Store
+from bench.tuning.choose import Choice
+from tasks.core.protocol import TRIALS, Protocol
+
+Question = tuple[str, str, str, int, tuple[int, ...]]
+"""What a board answers: task set, protocol as it was asked for, precision, budget of trials, tuning seeds."""
+
+
+def from_store(store: Store) -> Scores:
+    """Make the table of a folder's records, which are read through its choices."""
+    return from_records_and_choices(store.records().values(), store.choices().values())
+
+
+def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Choice]) -> Scores:
+    """Make the table of tuned runs; runs of protocols under which nothing was chosen are in it as they are.
+
+    A run belongs to a tuned board if its contestant's choice says so: the chosen rate and options, and a seed that was
+    not tuned on. What it reads (the networks that it distils, say) has to belong to the same board, so that a student
+    of untuned teachers is not taken for one of tuned teachers. Trials are in no table.
+    """
+    everything = sorted(records, key=lambda record: record.name)
+    asked: dict[Question, list[Choice]] = defaultdict(list)
+    for choice in sorted(choices, key=lambda choice: choice.name):
+        asked[_question(choice)].append(choice)
+    if not asked:
+        return from_records(record for record in everything if record.provenance.role == "run")
+    by_set: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in everything:
+        by_set[record.spec.task_set].append(record)
+    tuned: list[Run] = []
+    untuned: list[Run] = []
+    claimed: set[str] = set()
+    own_rates: set[tuple[str, str, str]] = set()
+    often: dict[str, int] = defaultdict(int)
+    for question, own in asked.items():
+        often[_label(question, own[0])] += 1
+    for question, own in sorted(asked.items(), key=lambda pair: pair[0]):
+        task_set, protocol, precision, _, seeds = question
+        label = distinct(
+            _label(question, own[0]), own[0].task_set_label, [str(part) for part in question],
+            taken=often[_label(question, own[0])] > 1,
+        )  # fmt: skip
+        there = [r for r in by_set[task_set] if r.spec.precision == precision and r.spec.seed not in seeds]
+        trained = {(c.variant, c.tasks, _text(c.chosen)): c for c in own}
+        at_choice = _closed([r for r in there if (r.spec.method, r.spec.tasks, _text(r.spec.protocol)) in trained])
+        at_own = _closed([r for r in there if _text(r.spec.protocol) == protocol])
+        called = _called({r.spec.method: r.method_label for r in at_own} | {c.method: c.method_label for c in own})
+        for record in at_choice:
+            choice = trained[record.spec.method, record.spec.tasks, _text(record.spec.protocol)]
+            tuned.append(make_run(record, label, called(choice.method), _suffix(question, own[0]), choice))
+        for record in at_own:
+            untuned.append(make_run(record, label, called(record.spec.method), _suffix(question, own[0])))
+        claimed |= {record.name for record in (*at_choice, *at_own)}
+        claimed |= {a.run for c in own for a in c.attempts}
+        own_rates.add((task_set, protocol, precision))
+    rest = [r for r in everything if r.name not in claimed and r.provenance.role == "run"]
+    rest = _compared(r for r in rest if (r.spec.task_set, _text(r.spec.protocol), r.spec.precision) not in own_rates)
+    plain = from_records(rest).runs
+    used = tuple(choice for own in asked.values() for choice in own)
+    return Scores((*tuned, *plain), used, Scores(tuple(untuned)))
+
+
+def _question(choice: Choice) -> Question:
+    return choice.task_set, _text(choice.protocol), choice.precision, choice.budget, choice.seeds
+
+
+def _label(question: Question, choice: Choice) -> str:
+    """What to call a task set under the question's protocol."""
+    return choice.task_set_label + _suffix(question, choice)
+
+
+def _suffix(question: Question, choice: Choice) -> str:
+    budget = "" if question[3] == TRIALS else f"@tuning={question[3]}"
+    return suffix(choice.protocol_label, choice.precision) + budget
+
+
+def _called(labels: Mapping[str, str]) -> Callable[[str], str]:
+    """Return what names each method: its label, or in full where two have one label."""
+    often = Counter(labels.values())
+    return lambda method: labels[method] if often[labels[method]] == 1 else method
+
+
+def _closed(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the records that read no run but these."""
+    names = {record.name for record in records}
+    return [record for record in records if record.parts.upstream.keys() <= names]
+
+
+def _compared(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Leave out single-task runs that nothing is compared with: those of another board's tuned networks."""
+    groups: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        groups[record.spec.task_set, _text(record.spec.protocol), record.spec.precision].append(record)
+    return [r for own in groups.values() if any(r.spec.method != STL for r in own) for r in own]
+
+
+@cache
+def _text(protocol: Protocol) -> str:
+    """A protocol as text: records have few different ones."""
+    return protocol.model_dump_json()
