@@ -151,7 +151,7 @@ def _pages_by_round(
     runs: Sequence[Planned], store: Store, watcher: Watcher | None
 ) -> Callable[[Planned, RunRecord], None]:
     """Tell the watcher of each run, and write the pages anew as each seed completes; figures come at the end."""
-    from bench.report.pages import write_pages
+    from bench.report.pages.write import write_pages
 
     left = Counter(planned.seed_round for planned in runs if planned.todo)
 
@@ -230,14 +230,14 @@ def report(
         UsageError: there is no such margin or correction.
         StoreError: there is no record, or the file is not such a one.
     """
-    from bench.report.table import leaderboard
+    from bench.report.pages.csv import leaderboard
 
     return leaderboard(publish(source, out, margin=margin, correction=correction, figures=figures))
 
 
 def publish(source: str | Path, out: str | Path | None, *, margin: float, correction: str, figures: bool) -> "Report":
     """Rebuild every page and return all that they say. Arguments and errors are those of `report`."""
-    from bench.report.pages import write_pages
+    from bench.report.pages.write import write_pages
 
     rules = _rules(margin, correction)
     records, measured = _read(path(source))

@@ -11,7 +11,7 @@ from typing import get_args
 
 from bench.plain import one_line
 from bench.records import FAILURES, KeyParts, Provenance, RunRecord
-from bench.report.csv import as_meant
+from bench.report.pages.csv import as_meant
 from bench.report.runs import COLUMNS, GIVEN, LARGEST, NEEDED
 from bench.spec import STL, Cost, Result, RunSpec, Score, Status
 from bench.store import StoreError

@@ -9,7 +9,7 @@ from bench.engine.inline import run_inline
 from bench.planning.plan import Request, make_plan
 from bench.report.analyse import analyse
 from bench.report.costs import relative_costs
-from bench.report.table import leaderboard
+from bench.report.pages.csv import leaderboard
 from bench.spec import STL, RunSpec
 from bench.store import Store
 

@@ -18,8 +18,8 @@ from made_report import made_report
 from bench.literature import published
 from bench.report.board import Interval, Report
 from bench.report.findings import MARKS, findings
-from bench.report.html import page
-from bench.report.text import latex, markdown
+from bench.report.pages.html import page
+from bench.report.pages.text import latex, markdown
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -279,7 +279,7 @@ def test_the_words_are_the_verdicts_of_the_data(six):
 
 def test_the_bytes_are_the_same_in_a_fresh_process_with_another_hash_seed():
     code = (
-        "import hashlib; from made_report import made_report; from bench.report.html import page;"
+        "import hashlib; from made_report import made_report; from bench.report.pages.html import page;"
         "print(hashlib.sha256(page(made_report(3, 1, 4))).hexdigest())"
     )
     here = Path(__file__).parent

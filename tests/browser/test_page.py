@@ -12,7 +12,7 @@ import pytest
 from made_report import made_report
 from playwright.sync_api import sync_playwright
 
-from bench.report.html import page as render
+from bench.report.pages.html import page as render
 
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
