@@ -5,13 +5,12 @@ is made of them. To add a column, add an entry.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from bench.report.board import Board, Comparison, Interval, Row, metric_name
 from bench.report.findings import MARKS, between, number, p_value, passes, signed
-from bench.spec import PASSES
 
 Page = Literal["terminal", "html", "markdown", "latex"]
 TERMINAL_AND_HTML: tuple[Page, ...] = ("terminal", "html")
@@ -45,11 +44,13 @@ class Column:
     name: str
     """Its name in CSV files."""
     meaning: str
-    """What it holds, in one or two sentences: the tooltip, the legend of the page and the reference."""
+    """What it holds, in a sentence or two: for tooltips, the legend of the page and the reference in `docs/`."""
     value: Callable[[Board, Row], object] | None = None
     """What `leaderboard.csv` holds; nothing is written for None. A column without this function is not in that file."""
     heading: str = ""
     """Its name on pages."""
+    legend: str = ""
+    """What tooltips and the legend say instead of `meaning`, if a cell on a page holds more than CSV does."""
     cell: Callable[[Row], Cell] = lambda row: Cell()
     """What pages show."""
     shown: tuple[Page, ...] = ()
@@ -185,8 +186,8 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "delta_task",
         "The headline: the mean relative gain over single-task networks of the same seeds, in percentage points. "
-        "The mean is taken over the metrics of a task first, then over tasks. Positive is better. The 95 % t interval "
-        "over seeds includes the spread of the single-task networks; below three seeds there is none.",
+        "The mean is taken over the metrics of a task first, then over tasks. Positive is better. Its 95 % t interval "
+        "over seeds includes the spread of the single-task networks. There is no interval below three seeds.",
         lambda board, row: getattr(row.delta_task, "mean", None),
         heading="Δ task, pp",
         cell=lambda row: _gain(row.delta_task),
@@ -207,9 +208,10 @@ COLUMNS: tuple[Column, ...] = (
     *_ends("delta_metric", lambda row: row.delta_metric),
     Column(
         "vs_equal",
-        "Δ task minus the Δ task of equal weights, paired by seed, with its 95 % interval. Positive is better.",
+        "Δ task minus the Δ task of equal weights, paired by seed. Positive is better.",
         lambda board, row: row.vs_equal.difference.mean if row.vs_equal else None,
         heading="vs equal, pp",
+        legend="Δ task minus the Δ task of equal weights, paired by seed, with its 95 % interval. Positive is better.",
         cell=lambda row: _difference(row.vs_equal),
         shown=ALL_PAGES,
         order=40,
@@ -217,9 +219,10 @@ COLUMNS: tuple[Column, ...] = (
     *_compared("vs_equal", "equal weights", lambda row: row.vs_equal),
     Column(
         "vs_equal_verdict",
-        "What the test against equal weights shows, with its p-value, adjusted for all methods of the table.",
+        "What the test against equal weights shows.",
         lambda board, row: row.vs_equal.verdict if row.vs_equal else None,
         heading="Verdict",
+        legend="What the test against equal weights shows, with its p-value, adjusted for all methods of the table.",
         cell=lambda row: _verdict(row.vs_equal),
         shown=ALL_PAGES,
         order=50,
@@ -248,9 +251,11 @@ COLUMNS: tuple[Column, ...] = (
     *_compared("vs_stl", "single-task networks", lambda row: row.vs_stl),
     Column(
         "vs_stl_verdict",
-        "What the test against single-task networks shows, with its p-value, adjusted for all methods of the table.",
+        "What the test against single-task networks shows.",
         lambda board, row: row.vs_stl.verdict if row.vs_stl else None,
         heading="vs single-task",
+        legend="What the test against single-task networks shows, with its p-value, adjusted for all methods of the "
+        "table.",
         cell=lambda row: _verdict(row.vs_stl),
         shown=("html",),
         order=80,
@@ -268,10 +273,11 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "best_place",
-        "The best and the worst place that the method can have, given the tests of all pairs: 1 is the best. The order "
-        "of methods whose places overlap is not known.",
+        "The best place that the method can have, given the tests of all pairs: 1 is the best.",
         lambda board, row: row.band[0] if row.band else None,
         heading="Place",
+        legend="The best and the worst place that the method can have, given the tests of all pairs: 1 is the best. "
+        "The order of methods whose places overlap is not known.",
         cell=_place,
         shown=("html", "markdown", "latex"),
         order=10,
@@ -338,10 +344,11 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "forward_passes",
-        "The passes of a step: forward / backward through the heads / backward through the trunk, + forward passes of "
-        "teachers. (CSV files have a column for each kind.)",
+        "Forward passes in a step.",
         lambda board, row: row.passes.get("forward"),
         heading="Passes",
+        legend="The passes of a step: forward / backward through the heads / backward through the trunk, and + forward "
+        "passes of teachers.",
         cell=_passes,
         shown=TERMINAL_AND_HTML,
         order=130,
@@ -406,70 +413,19 @@ METRIC = "The mean of a test metric over seeds."
 GAIN = "The gain of this metric over single-task networks, in per cent; positive is better."
 
 
-def shown_on(page: Page, columns: Iterable[Column] = COLUMNS) -> list[Column]:
-    """Return the columns that a page shows, in its order."""
-    return sorted((column for column in columns if page in column.shown), key=lambda column: column.order)
+def shown_on(page: Page, columns: Iterable[Column] | None = None) -> list[Column]:
+    """Return those of the columns that a page shows, in its order; of all columns but the metrics if none are given."""
+    some = COLUMNS if columns is None else columns
+    return sorted((column for column in some if page in column.shown), key=lambda column: column.order)
+
+
+def in_csv(boards: Iterable[Board]) -> list[str]:
+    """Return the names of the columns of `leaderboard.csv`, in the order of the file."""
+    columns = [*COLUMNS, *(column for board in boards for column in metric_columns(board))]
+    return [*dict.fromkeys(column.name for column in columns if column.value is not None)]
 
 
 def values(board: Board, row: Row) -> dict[str, object]:
     """Return what `leaderboard.csv` holds of a row, by the names of its columns."""
     found = {c.name: c.value(board, row) for c in (*COLUMNS, *metric_columns(board)) if c.value is not None}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _meanings(*names: str) -> dict[str, str]:
-    """The meanings of columns that another file shares with the leaderboard."""
-    known = {column.name: column.meaning for column in COLUMNS}
-    return {name: known[name] for name in names}
-
-
-PASSES_COLUMNS = [f"{kind}_passes" for kind in PASSES]
-FILES: Mapping[str, Mapping[str, str]] = {
-    "leaderboard.csv": {
-        **{column.name: column.meaning for column in COLUMNS if column.value is not None},
-        **{"TASK.METRIC": METRIC, "TASK.METRIC.gain": GAIN},
-    },
-    "runs.csv": {
-        **_meanings("task_set", "method"),
-        "seed": "The seed of the run.",
-        "task": "The task that the metric belongs to.",
-        "metric": "The name of the metric; empty if the run has no scores.",
-        "split": "The part of the data on which the metric was computed: `test`.",
-        "value": "The value of the metric; empty if it is not finite.",
-        "higher_is_better": "`True` if a higher value is better, `False` if a lower one is.",
-        "status": "How the run ended: `ok`, `diverged`, `skipped`, `timeout`, `out_of_memory` or `crashed`.",
-        "untrained": "The score of a predictor that has not seen the inputs. A failed run counts with it.",
-    },
-    "costs.csv": {
-        **_meanings("task_set", "method"),
-        "step_seconds": "The seconds of a step, in the fastest round of the measurement.",
-        "allocated_bytes": "The bytes that a step allocates in all.",
-        "peak_bytes": "The most bytes that a step needs at once, beyond parameters and data.",
-        **_meanings("step_ratio", "training_ratio", "memory_ratio", *PASSES_COLUMNS),
-    },
-    "timings.csv": {
-        **_meanings("task_set", "method"),
-        "seed": "The seed of the run.",
-        "tasks": "The tasks of the run, joined by `+`.",
-        "step_seconds": "The mean seconds of a step, without evaluation and probes.",
-        "evaluation_seconds": "The seconds that all evaluations took.",
-        "probe_seconds": "The seconds that all probes took.",
-        "total_seconds": "The seconds of the whole run.",
-        "peak_memory": "The most bytes that were allocated on the GPU; empty on a CPU.",
-        **_meanings(*PASSES_COLUMNS),
-    },
-}
-"""What the columns of each CSV file mean, by name, in the order of the file."""
-
-
-def reference() -> str:
-    """Return the reference of all CSV files: a Markdown table for each."""
-    tables = []
-    for file, columns in FILES.items():
-        lines = [f"| `{name}` | {meaning} |" for name, meaning in columns.items()]
-        tables.append("\n".join([f"### {file}", "", "| column | what it holds |", "| :-- | :-- |", *lines]))
-    return "\n\n".join(tables)
-
-
-if __name__ == "__main__":
-    print(reference())

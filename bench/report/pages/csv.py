@@ -6,7 +6,7 @@ CSV is written with the quoting of RFC 4180, in UTF-8, with `\\n` at the end of 
 import pandas as pd
 
 from bench.report.board import Report
-from bench.report.columns import COLUMNS, metric_columns, values
+from bench.report.columns import in_csv, values
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes text that begins with one of these for a formula."""
@@ -15,10 +15,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def leaderboard(report: Report) -> pd.DataFrame:
     """Return one row per task set and method, best first, single-task learning among them; rows over task sets last."""
     boards = sorted(report.boards, key=lambda board: board.suite)
-    columns = [*COLUMNS, *(column for board in boards for column in metric_columns(board))]
-    names = dict.fromkeys(column.name for column in columns if column.value is not None)
     rows = [values(board, row) for board in boards for row in board.rows]
-    return pd.DataFrame(rows).reindex(columns=[*names])
+    return pd.DataFrame(rows).reindex(columns=in_csv(boards))
 
 
 def csv_bytes(frame: pd.DataFrame, float_format: str = "%.10g") -> bytes:

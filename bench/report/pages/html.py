@@ -36,12 +36,14 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         figures: whether to draw figures. They take most of the time, and a page that is soon written again needs none.
     """
     boards = [_section(place, board, figures) for place, board in enumerate(report.boards)]
+    columns = shown_on("html")
     return render(
         _resource("template.html.j2"),
         [figure for section in boards for figure in section["figures"]],
         _resource("page.js"),
         boards=boards,
-        columns=shown_on("html"),
+        columns=columns,
+        method_heading=next(column.heading for column in columns if column.name == "method"),
         groups=GROUPS,
         marks=MARKS,
         alpha=ALPHA,
