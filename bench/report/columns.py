@@ -382,7 +382,7 @@ COLUMNS: tuple[Column, ...] = (
 
 def metric_columns(board: Board) -> list[Column]:
     """Return the columns of a board's test metrics, each followed by that of its gain, which CSV alone shows."""
-    made = []
+    made: list[Column] = []
     for place, (metric, higher) in enumerate(zip(board.metrics, board.higher_is_better, strict=True)):
         made += _metric(place, metric_name(metric), higher)
     return made

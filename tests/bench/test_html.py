@@ -115,7 +115,7 @@ def test_a_pair_has_its_difference_above_the_diagonal_and_its_test_below():
     rows = re.findall(r"<tr>(.*?)</tr>", table, re.S)[1:]
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
     assert len(cells) == len(pairs.methods) == 3
-    star = "*" * (pairs.p[0, 2] <= ALPHA)
+    star = "*" if pairs.p[0, 2] <= ALPHA else ""
     assert cells[0][2] == f"{signed(pairs.difference[0, 2], 1)}{star}"
     assert cells[2][
         0
