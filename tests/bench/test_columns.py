@@ -3,6 +3,7 @@
 import io
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from rich.console import Console
 from bench import cli
 from bench.records import CostRecord, KeyParts, Provenance, RunRecord, StepCost
 from bench.report import columns
+from bench.report.board import Report
 from bench.report.columns import ALL_PAGES, COLUMNS, GROUPS, Cell, Column, shown_on
 from bench.report.pages.csv import csv_bytes, leaderboard
 from bench.report.pages.html import page
@@ -71,6 +73,15 @@ def test_a_new_column_is_one_entry(monkeypatch, render):
     assert after.count("0.5 of it") == len(report.boards[0].rows)
     assert after.index("Verdict") < after.index("Rate of its own") < after.rindex("Seeds")
     assert leaderboard(report)["lr_factor"].eq(0.5).all()
+
+
+def test_a_terminal_lists_the_best_hundred_methods_and_counts_the_others():
+    [board] = made_report(3, 1, 4, curves=False).boards
+    rows = tuple(replace(board.rows[1], method=f"method{i}") for i in range(1000))
+    text = on_terminal(Report((replace(board, rows=rows),), {}))
+    assert "method99 " in text
+    assert "method100 " not in text
+    assert "900 more methods are in leaderboard.csv" in text
 
 
 def test_every_page_calls_a_column_the_same(tmp_path):

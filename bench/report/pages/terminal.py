@@ -13,6 +13,9 @@ from bench.report.columns import Column, metric_columns, shown_on
 WIDEST_NAME = 40
 """Characters of a method's name on one line of a table. A longer name is folded, so that the numbers stay in view."""
 
+MOST_ROWS = 100
+"""How many methods a table lists, the best. The other methods are in the files."""
+
 
 def print_board(report: Report, console: Console) -> None:
     """Print gains, verdicts, costs and every metric: first over all task sets, then of each."""
@@ -23,6 +26,8 @@ def print_board(report: Report, console: Console) -> None:
         if metrics := shown_on("terminal", metric_columns(board)):
             _say(console, f"{board.label}: test metrics, means over seeds")
             console.print(_table(board, [method, *metrics]))
+        if (more := len(board.rows) - MOST_ROWS) > 0:
+            _say(console, f"{more} more methods are in leaderboard.csv")
         for line in _notes(board):
             _say(console, line)
         console.print()
@@ -34,7 +39,7 @@ def _table(board: Board, columns: Sequence[Column]) -> Table:
     made.add_column(first.heading, max_width=WIDEST_NAME, overflow="fold")
     for column in others:
         made.add_column(Text(one_line(column.heading)), justify=column.align, overflow="fold")
-    for row in board.rows:
+    for row in board.rows[:MOST_ROWS]:
         cells = [column.cell(row).line(brief=column.brief) for column in columns]
         made.add_row(*(Text(one_line(text)) for text in cells))
     return made
