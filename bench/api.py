@@ -21,7 +21,7 @@ def run(*positional: Any, **named: Any) -> "pd.DataFrame":  # noqa: D103 - its d
     given = run.__signature__.bind(*positional, **named).arguments  # type: ignore[attr-defined]
     watcher = given.pop("watcher", None)
     request = Request(**given)
-    from bench.report.table import leaderboard
+    from bench.report.pages.csv import leaderboard
 
     return leaderboard(Campaign(request, Store(request.folder), watcher).run())
 
@@ -65,14 +65,14 @@ def report(
         UsageError: there is no such margin or correction.
         StoreError: there is no record, or the file is not such a one.
     """
-    from bench.report.table import leaderboard
+    from bench.report.pages.csv import leaderboard
 
     return leaderboard(publish(source, out, margin=margin, correction=correction, figures=figures))
 
 
 def publish(source: str | Path, out: str | Path | None, *, margin: float, correction: str, figures: bool) -> "Report":
     """Rebuild every page and return all that they say. Arguments and errors are those of `report`."""
-    from bench.report.pages import write_pages
+    from bench.report.pages.write import write_pages
 
     rules = _rules(margin, correction)
     scores, measured = _read(path(source))

@@ -146,7 +146,7 @@ class Campaign:
 
     def _done(self, runs: Sequence[Planned], *, pages: bool) -> Callable[[Planned, RunRecord], None]:
         """Tell the watcher of each run, and write the pages anew as each seed completes; figures come at the end."""
-        from bench.report.pages import write_pages
+        from bench.report.pages.write import write_pages
         from bench.report.tuned import from_store
 
         left = Counter(planned.seed_round for planned in runs if planned.todo)
@@ -161,7 +161,7 @@ class Campaign:
         return done
 
     def _last_pages(self, runs: Sequence[Planned]) -> "Report":
-        from bench.report.pages import write_pages
+        from bench.report.pages.write import write_pages
         from bench.report.tuned import from_store
 
         store, records = self.store, self.store.records()

@@ -178,7 +178,8 @@ def run_command(request: Request) -> int:
         return INTERRUPTED
     finally:
         watcher.close()
-    from bench.report.pages import FILES, print_board  # a second of imports, which an error need not pay
+    from bench.report.pages.terminal import print_board  # a second of imports, which an error need not pay
+    from bench.report.pages.write import FILES
 
     records = Store(folder).records()
     print_board(found, _out())
@@ -276,7 +277,8 @@ def report_command(
 ) -> int:
     """Rebuild the pages from records, or from a tidy CSV file, without training."""
     from bench.api import pages_folder, publish
-    from bench.report.pages import FILES, print_board
+    from bench.report.pages.terminal import print_board
+    from bench.report.pages.write import FILES
 
     print_board(publish(source, out, margin=margin, correction=correction, figures=figures), _out())
     folder = pages_folder(source, out)

@@ -45,7 +45,7 @@ def to_measure(
         spec = planned.spec
         trained = spec.name in records and records[spec.name].result.status == "ok"
         if trained and "×" not in planned.parts.device:
-            group = groups[spec.task_set, spec.protocol.model_dump_json(), spec.precision]
+            group = groups[spec.task_set, planned.asked_protocol.model_dump_json(), spec.precision]
             group.setdefault((spec.method, spec.tasks), planned)
     keys = {record.key for record in known}
     found = [list(group.values()) for group in groups.values()]
@@ -55,7 +55,11 @@ def to_measure(
 def cost_key(members: Sequence[Planned]) -> str:
     """The hash of all that the measurement depends on, seeds and teachers excepted."""
     what = [
-        {**p.spec.model_dump(mode="json", exclude={"seed"}), **p.parts.model_dump(exclude={"upstream"})}
+        {
+            **p.spec.model_dump(mode="json", exclude={"seed", "protocol", "reads"}),
+            "protocol": p.asked_protocol.model_dump(mode="json"),  # what a step takes does not depend on its rate
+            **p.parts.model_dump(exclude={"upstream"}),
+        }
         for p in members
     ]
     return digest([what, environment()["hardware"], ROUNDS, STEPS])
@@ -92,7 +96,7 @@ def measure(members: Sequence[Planned]) -> CostRecord:
     return CostRecord(
         key=cost_key(members),
         task_set=first.spec.task_set,
-        protocol=first.spec.protocol,
+        protocol=first.asked_protocol,
         precision=first.spec.precision,
         device=first.parts.device,
         hardware=environment()["hardware"],

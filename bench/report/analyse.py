@@ -48,6 +48,7 @@ from bench.report.board import (
 from bench.report.costs import relative_costs
 from bench.report.groups import Group, groups, mixtures, seed_text
 from bench.report.scores import SUITE, Run, Scores
+from bench.report.untuned import with_untuned
 from bench.spec import STL
 
 MOST_SAID = 300
@@ -85,7 +86,8 @@ def analyse(scores: Scores, measured: Sequence[CostRecord] = (), rules: Rules = 
             why = "there is no table over all task sets, because no method can be compared on each of them"
             own = [replace(board, notes=(*board.notes, why)) for board in own]
         boards += own
-    return Report(tuple(boards), _provenance(scores), rules)
+    report = Report(tuple(boards), _provenance(scores), rules)
+    return report if scores.untuned is None else with_untuned(report, scores, analyse(scores.untuned, (), rules))
 
 
 class _Set:
@@ -411,6 +413,7 @@ def _suite_board(
     return Board(
         label=label,
         suite=True,
+        members=tuple(by_set),
         metrics=(),
         higher_is_better=(),
         rows=tuple(sorted(rows, key=_best_first)),
@@ -544,13 +547,20 @@ def _seed_text(seeds: Sequence[int]) -> str:
 
 
 def _recipe(group: Group) -> str:
-    spec = next((run.spec for run in group.members), None)
-    if spec is None:
+    run = next(iter(group.members), None)
+    if run is None or run.protocol is None:
         return "Read from a file: how the runs were trained is not known here."
-    p = spec.protocol
+    p, choice = run.protocol, run.choice
+    tuned = ""
+    if choice is not None:
+        tuned = (
+            f" The learning rate of each method, and of the single-task network of each task, was chosen by "
+            f"{choice.budget} trials on the validation split, at seeds {' and '.join(map(str, choice.seeds))}, which "
+            "are not reported. Every test here is given these rates."
+        )
     return (
         f"Protocol {p.name}: {p.steps} steps of {p.batch_size} examples, {p.optimizer}, learning rate {p.lr:g} "
-        f"({p.schedule}), weight decay {p.weight_decay:g}; the test split after the last step."
+        f"({p.schedule}), weight decay {p.weight_decay:g}; the test split after the last step.{tuned}"
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bench.evidence.significance import Verdict
 from bench.spec import Point
+from bench.tuning.choose import Choice
 
 Floats = NDArray[np.float64]
 
@@ -75,9 +76,21 @@ class Ratios:
     """The time of a training, with that of its teachers."""
     memory: float
     """The most that a step needs at once, beyond parameters and data; NaN where it was not measured."""
+    with_trials: float = math.nan
+    """The time of a training and of all trials that chose its rate, with those of its teachers, relative to one
+    training of equal weights; NaN where nothing was tuned."""
 
 
 NONE: Floats = np.array([])
+
+
+@dataclass(frozen=True)
+class Untuned:
+    """The same method at the protocol's own rate, compared with everyone else there."""
+
+    delta_task: Interval | None
+    verdict: Verdict | None
+    """Against equal weights."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,17 @@ class Row:
     passes: Mapping[str, float] = field(default_factory=dict)
     degenerate: int = 0
     note: str = ""
+    choices: tuple[Choice, ...] = ()
+    """By which its learning rate was chosen: one on a task set, of single-task learning one a task."""
+    untuned: Untuned | None = None
+    """None where nothing was tuned, and where it has no runs at the protocol's own rate."""
+
+    @property
+    def holds_untuned(self) -> bool | None:
+        """Whether the verdict against equal weights is the same at the protocol's own rate; None if one is missing."""
+        if self.vs_equal is None or self.untuned is None or self.untuned.verdict is None:
+            return None
+        return self.vs_equal.verdict == self.untuned.verdict
 
 
 @dataclass(frozen=True)
@@ -187,6 +211,10 @@ class Board:
     """How the runs were trained."""
     notes: tuple[str, ...]
     rules: Rules = USUAL
+    members: tuple[str, ...] = ()
+    """Of a board over several task sets, the labels of their boards."""
+    choices: tuple[Choice, ...] = ()
+    """By which the rates of its runs were chosen; none if they are the protocol's own."""
     points: Mapping[str, Mapping[int, Sequence[Point]]] = field(default_factory=dict)
     """By method and seed, what was written down while training."""
     curves: tuple[Curve, ...] = ()

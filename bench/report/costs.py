@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,6 @@ from bench.records import REFERENCE, CostRecord, StepCost
 from bench.report.board import Ratios
 from bench.report.groups import Group, groups
 from bench.report.scores import SUITE, Run, Scores, in_order
-from bench.spec import STL
 
 
 def timings(scores: Scores) -> pd.DataFrame:
@@ -66,6 +65,9 @@ def relative_costs(found: Sequence[Group], measured: Sequence[CostRecord] = ()) 
             if own is None:
                 step, training = _median_times(runs, by_name)
                 own = Ratios(_ratio(step, reference[0]), _ratio(training, reference[1]), np.nan)
+            choice = next(iter(runs.values())).choice
+            if choice is not None:
+                own = replace(own, with_trials=own.training * (1 + choice.budget * len(choice.seeds)))
             ratios[group.label, method] = own
             suites[SUITE + group.suite, method].append(own)
     return ratios | {
@@ -77,7 +79,7 @@ def _session(run: Run, measured: Sequence[CostRecord]) -> CostRecord | None:
     """The measurement in which this run's method took part: of several the one with most methods."""
     if run.spec is None:
         return None
-    what = run.spec.task_set, run.spec.protocol, run.spec.precision
+    what = run.spec.task_set, run.protocol, run.spec.precision
     sessions = [m for m in measured if (m.task_set, m.protocol, m.precision) == what and _step(run, m) is not None]
     return max(sessions, key=lambda m: (len(m.costs), m.key), default=None)
 
@@ -98,7 +100,8 @@ def _measured_ratios(run: Run, measured: Sequence[CostRecord], by_name: Mapping[
     # The reference is in every request; its canonical variant is its name.
     reference = costs.get((REFERENCE, run.tasks))
     upstream = _teachers(run)
-    teachers = [costs.get((STL, by_name[name].tasks)) for name in upstream if name in by_name]
+    read = [by_name[name] for name in upstream if name in by_name]
+    teachers = [costs.get((one.spec.method, one.tasks)) for one in read if one.spec is not None]
     if reference is None or None in teachers or len(teachers) < len(upstream):
         return None
     training = own.step_seconds + sum(teacher.step_seconds for teacher in teachers if teacher is not None)

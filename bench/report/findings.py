@@ -1,10 +1,9 @@
-"""A board → what it shows, in a few sentences made by rules. They claim no more than the verdicts do."""
+"""Says in a few sentences what a board shows. The sentences claim no more than the verdicts do."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from bench.evidence.significance import Verdict
-from bench.records import REFERENCE
 from bench.report.board import ALPHA, Board, Comparison, Interval, Row, metric_name
 from bench.spec import STL
 
@@ -16,41 +15,41 @@ MARKS: dict[Verdict, str] = {
     "not enough seeds": "–",
     "worse": "▼",
 }
-"""A sign of its own for each verdict, best first: colour alone says nothing to many readers."""
+"""The sign of each verdict, best first. Many readers cannot tell verdicts by colour alone."""
 NAMED = 5
-"""So many names are listed; the others are counted."""
+"""How many names a sentence lists; it counts the others."""
 
 
 class Name(str):
-    """A piece of a sentence that is somebody's name of a thing, not ours to read as markup."""
+    """A piece of a sentence that is a name from outside. Pages must not read it as markup."""
 
 
 Sentence = list[str]
-"""Pieces, some of them names."""
+"""The pieces of a sentence. Those that are names have the type `Name`."""
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """A number with its sign, with a true minus; empty if there is none."""
+    """Write a number with its sign, with a true minus; empty if there is no number."""
     return "" if value is None or math.isnan(value) else f"{value:+z.{digits}f}".replace("-", "−")
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number to so many significant digits; empty if there is none."""
+    """Write a number with so many significant digits; empty if there is no number."""
     return "" if value is None or math.isnan(value) else f"{value:.{digits}g}".replace("-", "−")
 
 
 def p_value(p: float) -> str:
-    """A p to three decimals, with its relation: `= .008`, `< .001`."""
+    """Write a p-value with three decimals and its relation: `= .008`, `< .001`."""
     return "= 1" if p > 0.9995 else "< .001" if p < 0.001 else f"= {p:.3f}".replace("0.", ".", 1)
 
 
 def between(interval: Interval, digits: int = 1) -> str:
-    """The two ends of an interval; empty if there is none."""
+    """Write the two ends of an interval; empty if there is no interval."""
     return "" if math.isnan(interval.low) else f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
 
 
 def passes(counts: Mapping[str, float]) -> str:
-    """Forward, head and trunk passes a step, and those of teachers if there are any; empty if not known."""
+    """Write the forward, head and trunk passes of a step, and those of any teachers; empty if not known."""
     if not counts:
         return ""
     own = "/".join(number(counts[what]) for what in ("forward", "heads", "trunk"))
@@ -58,7 +57,7 @@ def passes(counts: Mapping[str, float]) -> str:
 
 
 def title(board: Board) -> str:
-    """What a board is called on a page."""
+    """Return the name of a board on a page."""
     if not board.suite:
         return board.label
     _, at, protocol = board.label.partition("@")
@@ -66,7 +65,7 @@ def title(board: Board) -> str:
 
 
 def leaders(board: Board) -> tuple[Row | None, list[str]]:
-    """Return the method of the highest Δ task, and those that are not shown to differ from it."""
+    """Return the method with the highest Δ task, and the methods that are not shown to differ from it."""
     ranked = [r for r in board.rows if r.method != STL and r.delta_task and not math.isnan(r.delta_task.mean)]
     if not ranked:
         return None, []
@@ -79,12 +78,12 @@ def leaders(board: Board) -> tuple[Row | None, list[str]]:
 
 
 def findings(board: Board) -> list[Sentence]:
-    """Return the sentences, the most important first."""
+    """Return the sentences about a board, the most important first."""
     return [sentence for part in (_lead, _stl, _equal, _metrics, _failures, _power) for sentence in part(board)]
 
 
 def conditions(board: Board) -> str:
-    """Return under which conditions the verdicts of a board hold, in one line."""
+    """Return the conditions under which the verdicts of a board hold, in one line."""
     power = (
         f"smallest difference found with a power of 80 %: {number(board.detectable, 2)} pp"
         if math.isfinite(board.detectable)
@@ -108,14 +107,18 @@ def _lead(board: Board) -> Iterator[Sentence]:
     inside = f"95 % {gain}" if gain else "no interval below three seeds"
     others = [row for row in board.rows if row.method not in (STL, first.method)]
     shown = (
-        "is alone, with a Δ task of" if not others else "has the highest mean Δ task:" if alike else "leads in Δ task:"
+        "is the only method; its Δ task is"
+        if not others
+        else "has the highest mean Δ task:"
+        if alike
+        else "leads in Δ task:"
     )
-    sentence: Sentence = [Name(first.method), f" {shown} {signed(first.delta_task.mean)} pp ({inside})"]
+    said: Sentence = [Name(first.method), f" {shown} {signed(first.delta_task.mean)} pp ({inside})."]
     if first.vs_equal is not None:
-        sentence.append(f"; {_against(first.vs_equal, 'equal weights')}")
-    if first.cost is not None and first.method != REFERENCE and not math.isnan(first.cost.step):
-        sentence.append(f", at {number(first.cost.step)}× the step time of equal weights")
-    yield [*sentence, "."]
+        said.append(f" {_against(first.vs_equal, 'equal weights')}.")
+        if first.cost is not None and not math.isnan(first.cost.step):
+            said.append(f" Its step takes {number(first.cost.step)} times as long as that of equal weights.")
+    yield said
     if alike:
         yield ["It is not shown to differ from ", *_names(alike), "."]
 
@@ -126,19 +129,19 @@ def _against(comparison: Comparison, reference: str) -> str:
     difference += f", 95 % {ends}" if ends else ""
     match comparison.verdict:
         case "better" | "worse":
-            return f"{comparison.verdict} than {reference} ({difference}, p {p_value(comparison.p)})"
+            return f"It is {comparison.verdict} than {reference} ({difference}, p {p_value(comparison.p)})"
         case "equivalent" | "identical":
-            return f"{comparison.verdict} to {reference} ({difference})"
+            return f"It is {comparison.verdict} to {reference} ({difference})"
         case "undecided":
-            return f"undecided against {reference} ({difference}, p {p_value(comparison.p)})"
-    return f"not enough seeds to compare it with {reference} ({difference})"
+            return f"Whether it differs from {reference} is undecided ({difference}, p {p_value(comparison.p)})"
+    return f"There are not enough seeds to compare it with {reference} ({difference})"
 
 
 def _stl(board: Board) -> Iterator[Sentence]:
     compared = [(row.method, row.vs_stl.verdict) for row in board.rows if row.vs_stl is not None]
     if not compared:
         return
-    none = "" if any(verdict == "better" for _, verdict in compared) else "no method is shown better; "
+    none = "" if any(verdict == "better" for _, verdict in compared) else "no method is shown to be better; "
     yield [f"Against single-task learning: {none}", *_grouped(compared)]
 
 
@@ -174,8 +177,8 @@ def _metrics(board: Board) -> Iterator[Sentence]:
         return
     (low, worst), (high, best) = min(gains), max(gains)
     yield [
-        *("By metric, ", Name(first.method), " stands best against single-task learning on ", Name(best)),
-        *(f" ({signed(high, 1)} %) and worst on ", Name(worst), f" ({signed(low, 1)} %)."),
+        *("Compared with single-task learning, ", Name(first.method), " gains most on ", Name(best)),
+        *(f" ({signed(high, 1)} %) and least on ", Name(worst), f" ({signed(low, 1)} %)."),
     ]
 
 
@@ -192,6 +195,6 @@ def _failures(board: Board) -> Iterator[Sentence]:
 
 def _power(board: Board) -> Iterator[Sentence]:
     if board.seeds and (math.isinf(board.detectable) or board.smallest_p > ALPHA):
-        yield [f"Not enough seeds ({board.seeds}) for any exact test to call a method better or worse."]
+        yield [f"There are not enough seeds ({board.seeds}): no exact test can call a method better or worse."]
     elif math.isfinite(board.detectable):
-        yield [f"Differences from equal weights below about {number(board.detectable, 2)} pp may well go unnoticed."]
+        yield [f"A difference from equal weights below about {number(board.detectable, 2)} pp may go unnoticed."]

@@ -11,7 +11,7 @@ from typing import get_args
 
 from bench.plain import one_line
 from bench.records import FAILURES
-from bench.report.csv import as_meant
+from bench.report.pages.csv import as_meant
 from bench.report.scores import COLUMNS, LARGEST, NEEDED, ROLE, Role, Run, Scores, distinct
 from bench.spec import STL, Score, Status
 from bench.store import StoreError

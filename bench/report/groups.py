@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,7 +247,7 @@ def mixtures(found: Iterable[Group]) -> dict[str, list[str]]:
     for group in found:
         seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         # Most runs of a method were made with the same: each is looked at once.
-        made = {
+        made: set[Any] = {
             (run.method, *map(_frozen, (p.sources, p.versions)), p.data, p.device)
             for run in group.members
             if (p := run.parts) is not None

@@ -1,4 +1,4 @@
-"""The comparison → how many fresh seeds would settle what it leaves open."""
+"""Computes how many fresh seeds would decide the comparisons that are still open."""
 
 import numpy as np
 import pandas as pd
@@ -12,15 +12,20 @@ OPEN = ("undecided", "not enough seeds")
 
 
 def settling(report: Report, target: float = 1.0, *, pairs: bool = False) -> pd.DataFrame:
-    """Return, for every comparison that is open, how many seeds would find a difference of `target`.
+    """Return how many seeds each open comparison needs to find a difference of `target`.
+
+    The power is 80 %, and the family keeps its present size.
 
     Args:
-        report: boards over several task sets are left out: their sets are settled one by one.
-        target: points of Δ task. With a power of 80 %, in a family of the size it has now.
-        pairs: every pair of methods, single-task learning among them, instead of each with equal weights.
+        report: what was compared. Boards over several task sets are left out, because each set needs its own seeds.
+        target: the difference to find, in points of Δ task.
+        pairs: whether to take every pair of methods, single-task learning included, instead of each method with equal
+            weights.
 
-    The columns: task_set, method, other, difference, sd (of the per-seed differences), seeds (so far), needed (if they
-    spread as seen) and needed_at_worst (at the upper end of the 95 % range of sd).
+    Returns:
+        a row per open comparison. Its columns: task_set, method, other, difference, sd (the standard deviation of the
+        differences over seeds), seeds (so far), needed (if differences spread as they did so far) and needed_at_worst
+        (if they spread as much as the upper end of the 95 % range of sd).
     """
     rows = []
     for board in report.boards:

@@ -13,7 +13,7 @@ from bench.plain import one_line
 from bench.planning.seeds import write_seeds
 from bench.records import REFERENCE
 from bench.report.findings import number, p_value, signed
-from bench.report.text import escape_markdown
+from bench.report.pages.text import escape_markdown
 from bench.spec import STL
 
 MARKS: dict[State, str] = {

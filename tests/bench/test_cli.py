@@ -16,7 +16,7 @@ import pytest
 
 import bench
 from bench import cli
-from bench.report.pages import FILES
+from bench.report.pages.write import FILES
 from bench.report.scores import from_records, tidy
 from bench.spec import STL
 from bench.store import Store

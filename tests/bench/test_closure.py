@@ -113,7 +113,7 @@ NOBODY = {
     "a new rule": ("methods/other.py", "", "from methods.equal import Equal\n\n\nclass Other(Equal):\n    pass\n"),
     "a spelling hint": ("methods/core/names.py", "cutoff=0.5", "cutoff=0.6"),
     "a field of the record": ("bench/records.py", "    commit: str\n", "    commit: str\n    host: str = ''\n"),
-    "a report": ("bench/report/table.py", "import", "import math\nimport"),
+    "a report": ("bench/report/pages/csv.py", "import", "import math\nimport"),
     "a help text": ("bench/cli.py", "import", "import math\nimport"),
     "an engine": ("bench/engine/schedule.py", "ATTEMPTS = 3", "ATTEMPTS = 4"),
     "how records are stored": ("bench/store.py", "import", "import math\nimport"),

@@ -13,8 +13,8 @@ from bench.planning.request import Request
 from bench.report.analyse import analyse
 from bench.report.costs import relative_costs
 from bench.report.groups import groups
+from bench.report.pages.csv import leaderboard
 from bench.report.scores import from_records
-from bench.report.table import leaderboard
 from bench.spec import STL, RunSpec
 from bench.store import Store
 

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bench.report.analyse import analyse
-from bench.report.csv import csv_bytes
 from bench.report.findings import findings
 from bench.report.given import read_tidy
-from bench.report.html import page
-from bench.report.pages import print_board, write_pages
+from bench.report.pages.csv import csv_bytes, leaderboard
+from bench.report.pages.html import page
+from bench.report.pages.terminal import print_board
+from bench.report.pages.text import latex, markdown
+from bench.report.pages.write import write_pages
 from bench.report.power import settling
 from bench.report.scores import LARGEST, from_records, tidy
-from bench.report.table import leaderboard
-from bench.report.text import latex, markdown
 from bench.spec import STL
 from bench.store import StoreError
 

@@ -16,10 +16,10 @@ import pytest
 from made_report import made_report
 
 from bench.literature import published
-from bench.report.board import Interval, Report
-from bench.report.findings import MARKS, findings
-from bench.report.html import page
-from bench.report.text import latex, markdown
+from bench.report.board import ALPHA, Interval, Report
+from bench.report.findings import MARKS, findings, p_value, signed
+from bench.report.pages.html import page
+from bench.report.pages.text import latex, markdown
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -89,6 +89,38 @@ def test_the_page_of_six_methods_is_below_a_megabyte(written):
 
 def test_the_page_of_forty_methods_is_below_three_megabytes():
     assert len(page(made_report(40), {"nyuv2": published("nyuv2")})) < 3e6
+
+
+def test_the_tables_of_forty_methods_on_twelve_sets_are_below_a_megabyte_and_a_half():
+    over_all, *boards = made_report(40, 3, 20, curves=False).boards
+    assert len(page(Report((over_all, *boards * 4), {}), figures=False)) < 1.5e6
+
+
+def test_a_thousand_methods_are_a_page_without_the_table_of_all_pairs():
+    [board] = small().boards
+    names = [f"method{i}" for i in range(1000)]
+    rows = tuple(replace(board.rows[1], method=name) for name in names)
+    fields = ("difference", "low", "high", "p", "wins", "count")
+    pairs = replace(board.pairs, methods=tuple(names), **dict.fromkeys(fields, np.ones((1000, 1000))), cliques=())
+    text = page(Report((replace(board, rows=rows, pairs=pairs),), {}), figures=False).decode()
+    assert len(text) < 2.5e6
+    assert '<table class="pairs">' not in text
+    assert "A table of all pairs of 1000 methods would be too large" in text
+
+
+def test_a_pair_has_its_difference_above_the_diagonal_and_its_test_below():
+    [board] = small().boards
+    pairs = board.pairs
+    [table] = re.findall(r'<table class="pairs">.*?</table>', page(Report((board,), {})).decode(), re.S)
+    rows = re.findall(r"<tr>(.*?)</tr>", table, re.S)[1:]
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+    assert len(cells) == len(pairs.methods) == 3
+    star = "*" if pairs.p[0, 2] <= ALPHA else ""
+    assert cells[0][2] == f"{signed(pairs.difference[0, 2], 1)}{star}"
+    assert cells[2][
+        0
+    ] == f"{pairs.wins[2, 0]}/{pairs.count[2, 0]}, p {p_value(pairs.p[2, 0]).removeprefix('= ')}".replace("<", "&lt;")
+    assert [cells[i][i] for i in range(3)] == [""] * 3
 
 
 def test_it_is_well_formed_with_unique_ids_that_references_find(written):
@@ -265,7 +297,7 @@ def test_a_leader_that_is_not_alone_is_not_said_to_lead(six):
 
 
 def test_a_method_alone_leads_nobody():
-    assert said(small(methods=1))[0].startswith("equal is alone, with a Δ task of ")
+    assert said(small(methods=1))[0].startswith("equal is the only method; its Δ task is ")
 
 
 def test_the_words_are_the_verdicts_of_the_data(six):
@@ -279,7 +311,7 @@ def test_the_words_are_the_verdicts_of_the_data(six):
 
 def test_the_bytes_are_the_same_in_a_fresh_process_with_another_hash_seed():
     code = (
-        "import hashlib; from made_report import made_report; from bench.report.html import page;"
+        "import hashlib; from made_report import made_report; from bench.report.pages.html import page;"
         "print(hashlib.sha256(page(made_report(3, 1, 4))).hexdigest())"
     )
     here = Path(__file__).parent

@@ -13,11 +13,11 @@ from scipy import stats
 
 from bench.report.analyse import analyse
 from bench.report.costs import timings
-from bench.report.csv import csv_bytes
 from bench.report.groups import groups, mixtures
-from bench.report.pages import FILES, write_pages
+from bench.report.pages.csv import csv_bytes
+from bench.report.pages.csv import leaderboard as frame_of
+from bench.report.pages.write import FILES, write_pages
 from bench.report.scores import from_records, tidy
-from bench.report.table import leaderboard as frame_of
 from bench.spec import STL, Cost
 
 STL_VALUES = {0: [0.50, 0.40, 2.0], 1: [0.60, 0.50, 2.5], 2: [0.70, 0.30, 1.5]}

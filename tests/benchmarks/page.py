@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from bench.records import REFERENCE
 from bench.report.figures import COLOURS, DASHES, WIDTH, Plot, draw, panel, room_for, short, times_axis
 from bench.report.findings import number
-from bench.report.html import render
+from bench.report.pages.html import render
 from bench.store import write
 
 OURS = "mtl-bench"

@@ -6,7 +6,7 @@ from made_records import METRICS, make_runs
 from made_report import points
 
 from bench.records import REFERENCE
-from bench.report.pages import write_pages
+from bench.report.pages.write import write_pages
 from bench.report.scores import from_records
 from bench.spec import STL
 from bench.store import Store

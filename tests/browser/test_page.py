@@ -12,7 +12,7 @@ import pytest
 from made_report import made_report
 from playwright.sync_api import sync_playwright
 
-from bench.report.html import page as render
+from bench.report.pages.html import page as render
 
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -270,7 +270,7 @@ def test_all_of_it_is_there_without_javascript(open_page):
     assert not page.locator("#controls").is_visible()
     assert page.locator("thead button").count() == 0
     assert page.locator("figure svg").count() > 10
-    assert page.get_by_role("heading", name="What it is evidence for, and what not").is_visible()
+    assert page.get_by_role("heading", name="What the numbers are evidence for, and what not").is_visible()
 
 
 def test_a_hostile_name_is_shown_as_it_is(open_page):

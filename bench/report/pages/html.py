@@ -1,0 +1,188 @@
+"""Renders a report as one HTML page, which needs no other file and is complete without JavaScript."""
+
+import base64
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench.evidence.significance import DRAWS, EXACT_SEEDS
+from bench.literature import FACTS
+from bench.report.board import ALPHA, Board, Pairs, Report, Row, metric_name
+from bench.report.columns import GROUPS, Cell, Column, metric_columns, shown_on
+from bench.report.figures import STEPS, Drawing, drawings, largest_shown, shade
+from bench.report.findings import MARKS, Name, Sentence, conditions, findings, number, p_value, signed, title
+
+FORBIDDEN = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+
+
+MOST_PAIRED = 60
+"""With more methods than this the page has no table of all pairs: it would be too large to read, and slow to open."""
+
+
+def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures: bool = True) -> bytes:
+    """Render a report as an HTML page.
+
+    Args:
+        report: what the page shows.
+        published: what papers printed about its task sets: rows of `bench.literature.published` by task set.
+        figures: whether to draw figures. They take most of the time, and a page that is soon written again needs none.
+    """
+    boards = [_section(place, board, figures) for place, board in enumerate(report.boards)]
+    columns = shown_on("html", tuned=any(board.choices for board in report.boards))
+    return render(
+        _resource("template.html.j2"),
+        [figure for section in boards for figure in section["figures"]],
+        _resource("page.js"),
+        boards=boards,
+        columns=columns,
+        method_heading=next(column.heading for column in columns if column.name == "method"),
+        groups=GROUPS,
+        marks=MARKS,
+        alpha=ALPHA,
+        margin=report.rules.margin,
+        correction=report.rules.correction,
+        exact=EXACT_SEEDS,
+        draws=DRAWS,
+        published=[(name, _printed(frame)) for name, frame in sorted(published.items())],
+        facts=FACTS,
+        provenance=dict(sorted(report.provenance.items())),
+    )
+
+
+def render(template: str, drawn: Iterable[Drawing], script: str = "", **shown: Any) -> bytes:
+    """Fill in a template, which may import `parts.html.j2`. Everything that it shows is escaped.
+
+    Args:
+        template: the text of the template. It is given `style`, `script` and `policy` beside the names in `shown`. The
+            policy tells the browser to load this style and this script and nothing else.
+        drawn: the figures of the page, whose styles are added to its style sheet.
+        script: the page's JavaScript.
+        shown: further names and their values.
+    """
+    environment = Environment(
+        loader=FunctionLoader(_resource),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: _allowed(value) if type(value) is str else value,  # we made what is Markup
+    )
+    environment.filters |= {"prose": _prose, "gain": lambda value: signed(value, 1), "p": p_value, "shown": number}
+    styles = {name: rules for drawing in drawn for name, rules in drawing.styles}
+    style = _resource("page.css") + "".join(f".{name}{{{rules}}}\n" for name, rules in sorted(styles.items()))
+    rendered = environment.from_string(template).render(
+        style=Markup(style),
+        script=Markup(script),
+        policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'",
+        **shown,
+    )
+    return rendered.encode()
+
+
+def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
+    columns = shown_on("html", tuned=bool(board.choices))
+    metrics = shown_on("html", metric_columns(board))
+    return {
+        "id": f"s{place}",
+        "title": title(board),
+        "board": board,
+        "columns": columns,
+        "findings": findings(board),
+        "rows": [(row.method, [column.cell(row) for column in columns]) for row in board.rows],
+        "conditions": conditions(board),
+        "noted": [(row.method, remarks) for row in board.rows if (remarks := _remarks(row))],
+        "metrics": metrics,
+        "scores": [(row.method, cells) for row, cells in _scores(board, metrics)] if metrics else [],
+        "pairs": _matrix(board.pairs) if board.pairs is not None and _is_shown(board.pairs) else [],
+        "too_many": len(board.pairs.methods) if board.pairs is not None and not _is_shown(board.pairs) else 0,
+        "figures": drawings(board, f"s{place}") if figures else [],
+    }
+
+
+def _remarks(row: Row) -> str:
+    failed = f"{row.failed} failed" if row.failed else ""
+    degenerate = f"no solution by its definition at {row.degenerate} steps" if row.degenerate else ""
+    return "; ".join(filter(None, (failed, degenerate, row.note)))
+
+
+def _scores(board: Board, metrics: Sequence[Column]) -> Iterator[tuple[Row, list[Cell]]]:
+    """The cells of the table of metrics, shaded by gain, with a star where the gain differs from 0."""
+    largest = largest_shown([gain for row in board.rows for gain in row.gains])
+    for row in board.rows:
+        cells = [
+            replace(cell, small=cell.small + "*" * bool(cell.small and p <= ALPHA), style=_shaded(gain, largest))
+            for cell, gain, p in zip([column.cell(row) for column in metrics], row.gains, row.gain_p, strict=True)
+        ]
+        yield row, cells
+
+
+def _is_shown(pairs: Pairs) -> bool:
+    return len(pairs.methods) <= MOST_PAIRED
+
+
+def _matrix(pairs: Pairs) -> list[tuple[str, list[Cell]]]:
+    """The table of all pairs: differences above the diagonal; wins and p-values below it."""
+    largest = largest_shown(pairs.difference)
+
+    def cell(i: int, j: int) -> Cell:
+        difference, p = float(pairs.difference[i, j]), float(pairs.p[i, j])
+        if i == j or math.isnan(difference):
+            return Cell()
+        if i < j:
+            return Cell(signed(difference, 1) + "*" * (p <= ALPHA), style=_shaded(difference, largest))
+        return Cell(f"{pairs.wins[i, j]}/{pairs.count[i, j]}, p {p_value(p).removeprefix('= ')}")
+
+    places = range(len(pairs.methods))
+    return [(method, [cell(i, j) for j in places]) for i, method in enumerate(pairs.methods)] if len(places) > 1 else []
+
+
+def _shaded(value: float, largest: float) -> str:
+    step = shade(value, largest)
+    return "" if step == STEPS // 2 else f"d{step}"
+
+
+def _printed(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the tables that papers printed about one task set: each has headings and rows of text."""
+    tables = []
+    for name, rows in frame.groupby("table", sort=True):
+        keys = list(rows[["task", "metric", "higher_is_better"]].drop_duplicates().itertuples(index=False, name=None))
+        found = {
+            (line["method"], line["task"], line["metric"]): f"{line['value']}"
+            + (f" ± {line['spread']}" if line["spread"] else "")
+            for line in rows.to_dict("records")
+        }
+        heads = [f"{metric_name((task, name))} {'↑' if up else '↓'}" if task else name for task, name, up in keys]
+        methods = dict(zip(rows["method"], rows["printed_method"], strict=True))
+        body = [
+            (method, printed, [found.get((method, task, metric), "") for task, metric, _ in keys])
+            for method, printed in methods.items()
+        ]
+        tables.append({"name": name, "heads": heads, "rows": body})
+    return tables
+
+
+def _prose(sentence: Sentence) -> Markup:
+    pieces = (Markup("<bdi>{}</bdi>").format(p) if isinstance(p, Name) else Markup.escape(p) for p in sentence)
+    return Markup(_allowed(Markup("").join(pieces)))
+
+
+def _allowed(text: str) -> str:
+    """Replace the characters that HTML forbids, controls such as ESC and halves of surrogate pairs, by spaces."""
+    return FORBIDDEN.sub(" ", text)
+
+
+def _resource(name: str) -> str:
+    return files("bench.report.pages").joinpath(name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

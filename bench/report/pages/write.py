@@ -1,0 +1,65 @@
+"""Writes all pages of a folder of records."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bench.literature import published
+from bench.records import CostRecord
+from bench.report.analyse import analyse
+from bench.report.board import USUAL, Report, Rules
+from bench.report.costs import costs, timings
+from bench.report.pages.csv import csv_bytes, leaderboard
+from bench.report.pages.html import page
+from bench.report.pages.text import latex, markdown
+from bench.report.scores import Scores, tidy
+from bench.store import write
+from methods.core.names import UsageError
+from tasks.core.errors import DataError
+
+FILES = (
+    *("leaderboard.csv", "leaderboard.html", "leaderboard.md", "leaderboard.tex"),
+    *("runs.csv", "costs.csv", "timings.csv"),
+)
+
+
+def write_pages(
+    scores: Scores,
+    folder: Path,
+    measured: Sequence[CostRecord] = (),
+    *,
+    rules: Rules = USUAL,
+    figures: bool = True,
+) -> Report:
+    """Write every page into a folder and return the report that they show.
+
+    Args:
+        scores: of the runs.
+        folder: where the files go.
+        measured: what steps cost, where that was measured side by side.
+        rules: how verdicts are judged.
+        figures: whether the HTML page has figures, which take most of the time.
+    """
+    report = analyse(scores, measured, rules)
+    contents = (
+        csv_bytes(leaderboard(report)),
+        page(report, _published(report), figures=figures),
+        markdown(report),
+        latex(report),
+        *map(csv_bytes, (tidy(scores), costs(scores, measured), timings(scores))),
+    )
+    for name, content in zip(FILES, contents, strict=True):
+        write(folder / name, content)
+    return report
+
+
+def _published(report: Report) -> dict[str, pd.DataFrame]:
+    """Return what papers printed about the task sets of a report, by the label of the board."""
+    found = {}
+    for board in report.boards:
+        try:
+            found[board.label] = published(board.label.partition("[")[0].partition("@")[0])
+        except (UsageError, DataError):  # no paper has this task set, or the tables are not installed
+            continue
+    return found

@@ -1,0 +1,63 @@
+"""Puts beside each tuned row what the same method does at the protocol's own rate, and by what its rate was chosen."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bench.report.board import Board, Report, Row, Untuned
+from bench.report.scores import Scores
+from bench.spec import STL
+from bench.tuning.choose import Choice
+
+
+def with_untuned(report: Report, scores: Scores, untuned: Report) -> Report:
+    """Return a report whose tuned boards say which of their verdicts hold at the protocol's own rate.
+
+    The verdicts there are a family of their own. That a verdict holds at both is the intersection of two tests, which
+    needs no further correction.
+
+    Args:
+        report: of the tuned runs, and of runs of protocols under which nothing was tuned.
+        scores: of which that report was made.
+        untuned: of the runs at the protocol's own rate.
+    """
+    chosen: dict[str, dict[str, dict[tuple[str, ...], Choice]]] = defaultdict(lambda: defaultdict(dict))
+    for run in scores.runs:
+        if run.choice is not None:
+            chosen[run.task_set][run.method][run.tasks] = run.choice
+    beside = {board.label: board for board in untuned.boards}
+    boards = []
+    for board in report.boards:
+        own = chosen.get(board.label, {})
+        members = [label for label in chosen if board.suite and label in board.members]
+        if not own and not members:
+            boards.append(board)
+            continue
+        rows = tuple(_row(row, tuple(own.get(row.method, {}).values()), beside.get(board.label)) for row in board.rows)
+        labels = members or [board.label]
+        used = [choice for label in labels for found in chosen[label].values() for choice in found.values()]
+        notes = () if board.suite else tuple(_notes(used))
+        boards.append(replace(board, rows=rows, choices=tuple(used), notes=(*board.notes, *notes)))
+    return replace(report, boards=tuple(boards))
+
+
+def _row(row: Row, choices: tuple[Choice, ...], beside: Board | None) -> Row:
+    other = next((other for other in beside.rows if other.method == row.method), None) if beside is not None else None
+    if other is None or row.method == STL:
+        return replace(row, choices=choices)
+    verdict = other.vs_equal.verdict if other.vs_equal is not None else None
+    return replace(row, choices=choices, untuned=Untuned(other.delta_task, verdict))
+
+
+def _notes(choices: Sequence[Choice]) -> list[str]:
+    """Say which choices are to be taken with care."""
+    found = []
+    if edge := [f"{_who(choice)} (×{choice.factor:g})" for choice in choices if choice.edge]:
+        found.append(f"the best rate may lie beyond those that were tried: {', '.join(edge)}")
+    if apart := [_who(choice) for choice in choices if choice.attempts and not choice.seeds_agree]:
+        found.append(f"the two tuning seeds alone would not both choose this rate: {', '.join(apart)}")
+    return found
+
+
+def _who(choice: Choice) -> str:
+    return f"{STL} {choice.tasks[0]}" if choice.method == STL else choice.method_label
