@@ -58,7 +58,7 @@ class Drawing:
 
 def draw(asked: Iterable[tuple[str, str, Callable[[], Plot | None]]], prefix: str) -> list[Drawing]:
     """Draw the figures (title, caption, maker) whose makers find something to show; `prefix` makes ids unique."""
-    drawn = []
+    drawn: list[Drawing] = []
     gc.freeze()  # to look for garbage among thousands of records takes longer than to draw
     try:
         with matplotlib.rc_context(LOOK), warnings.catch_warnings():

@@ -94,12 +94,12 @@ def multiples(
     for place, name in enumerate(names):
         at, y = room * (place % columns), high * down + legend - 0.1 - 0.2 * (place // columns)
         axes.text(at + 0.5, y - 0.045, labels[place])
-        own = [(placed[title], _few(panels[title][name])) for title in panels if name in panels[title]]
-        drawn = [(panel.x(line.steps), panel.y(line.middle)) for panel, line in own]
+        parts = [(placed[title], _few(panels[title][name])) for title in panels if name in panels[title]]
+        drawn = [(panel.x(line.steps), panel.y(line.middle)) for panel, line in parts]
         style = line_style(place)
         axes.plot(*joined([([at + 0.05, at + 0.42], [y, y]), *drawn]), **style)
         if band:
-            _band(axes, own, style["color"])
+            _band(axes, parts, style["color"])
     return figure
 
 
