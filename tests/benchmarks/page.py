@@ -16,7 +16,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from pydantic import BaseModel, ValidationError
 
 from bench.records import REFERENCE
-from bench.report.figures import COLOURS, DASHES, WIDTH, Plot, draw, panel, room_for, short, times_axis
+from bench.report.figures.axes import panel, times_axis
+from bench.report.figures.look import COLOURS, DASHES, WIDTH, room_for, short
+from bench.report.figures.svg import Plot, draw
 from bench.report.findings import number
 from bench.report.pages.html import render
 from bench.store import write
@@ -24,6 +26,18 @@ from bench.store import write
 OURS = "mtl-bench"
 SHOWN = 20
 """So many sessions, the latest, are in the history."""
+RATIOS = (
+    "Medians over rounds, with quartiles, of a step's time over that of equal weights' step right before it. "
+    "Equal weights are there themselves: how far they are from 1 is what such a measurement is worth."
+)
+SOLVERS = (
+    "Medians over problems whose gradients conflict and differ in length by two decades. They are made from their "
+    "solutions: the gap is how far the worst answer is from the best there is, relative to that; 1e-16 is rounding."
+)
+HISTORY = (
+    f"Median ratios of this project's rules by commit, + where there were changes; the latest {SHOWN} sessions at "
+    "most. Sessions on different machines differ by these, too."
+)
 
 
 class Problem(Exception):
@@ -108,9 +122,11 @@ def page(sessions):
     latest = sessions[-1]
     steps, solvers = latest.table("times_equal"), latest.table("gap")
     makers = {
-        "steps": [partial(ratios, own, network) for network, own in by(steps, "network")],
-        "solvers": [partial(solver_times, own, problem) for problem, own in by(solvers, "problem")],
-        "history": [partial(history, own, network) for network, own in by(over_time(sessions), "network")],
+        "steps": [(f"Steps on {name}", RATIOS, partial(ratios, own)) for name, own in by(steps, "network")],
+        "solvers": [(f"Solvers: {name}", SOLVERS, partial(solver_times, own)) for name, own in by(solvers, "problem")],
+        "history": [
+            (f"History on {name}", HISTORY, partial(history, own)) for name, own in by(over_time(sessions), "network")
+        ],
     }
     drawn = {name: draw(own, name) for name, own in makers.items()}
     measured = {"times_equal", "gap"}
@@ -124,7 +140,7 @@ def page(sessions):
     )
 
 
-def ratios(frame, network):
+def ratios(frame):
     """A step of every rule on one network, relative to equal weights."""
     libraries = known(frame)
     ours_first = frame.assign(place=frame["library"].map(libraries.index)).sort_values(["place", "times_equal"])
@@ -150,16 +166,13 @@ def ratios(frame, network):
     }
     rows = [[method, *(found.get((method, library), "") for library in libraries)] for method in order]
     heads = ["Method", *(f"{library}, × (quartiles)" for library in libraries)]
-    caption = (
-        "Medians over rounds, with quartiles, of a step's time over that of equal weights' step right before it. "
-        "Equal weights are there themselves: how far they are from 1 is what such a measurement is worth."
-    )
+    note = ""
     if len(own := frame[(frame["method"] == REFERENCE) & (frame["library"] == OURS)]):
-        caption += f" The fastest step of theirs took {duration(own['min'].min())}."
-    return Plot(f"Steps on {network}", caption, figure, heads, rows)
+        note = f"The fastest step of theirs took {duration(own['min'].min())}."
+    return Plot(figure, heads, rows, note)
 
 
-def solver_times(frame, problem):
+def solver_times(frame):
     """The time of solvers over the number of tasks, and how good their solutions are."""
     libraries, counts = known(frame), sorted(set(frame["tasks"]))
     frame = frame.assign(microseconds=1e6 * frame["median"])
@@ -178,11 +191,7 @@ def solver_times(frame, problem):
     found = {(row["tasks"], row["library"]): row for row in frame.to_dict("records")}
     rows = [[f"K = {k}", *(text for one in libraries for text in solver_texts(found.get((k, one))))] for k in counts]
     heads = ["Tasks", *(head for one in libraries for head in (f"{one}, median", "worst gap"))]
-    caption = (
-        "Medians over problems whose gradients conflict and differ in length by two decades. They are made from their "
-        "solutions: the gap is how far the worst answer is from the best there is, relative to that; 1e-16 is rounding."
-    )
-    return Plot(f"Solvers: {problem}", caption, figure, heads, rows)
+    return Plot(figure, heads, rows)
 
 
 def solver_texts(row):
@@ -200,7 +209,7 @@ def over_time(sessions):
     return pd.concat(frames) if len(frames) > 1 else pd.DataFrame()
 
 
-def history(frame, network):
+def history(frame):
     """What became of the ratios on one network."""
     order = list(frame.groupby("method")["times_equal"].last().sort_values(ascending=False).index)
     labels = dict(zip(frame["place"], frame["session"], strict=True))
@@ -231,11 +240,7 @@ def history(frame, network):
     axes.legend(handles, [short(method) for method in order], loc="center left", bbox_to_anchor=(1, 0.5))
     found = {(row.method, row.place): f"{row.times_equal:.2f}" for row in frame.itertuples()}
     rows = [[method, *(found.get((method, place), "") for place in labels)] for method in order]
-    caption = (
-        f"Median ratios of this project's rules by commit, + where there were changes; the latest {SHOWN} sessions at "
-        "most. Sessions on different machines differ by these, too."
-    )
-    return Plot(f"History on {network}", caption, figure, ["Method", *labels.values()], rows, wide=True)
+    return Plot(figure, ["Method", *labels.values()], rows, wide=True)
 
 
 def by(frame, column):
