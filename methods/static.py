@@ -9,8 +9,9 @@ from methods.core.base import DoesNotFitError, Method
 class Static(Method):
     """Minimise Σ w_k l_k for fixed weights: `static[weights=1:2:1]`.
 
-    The baseline that balancing has to beat (Xin et al., NeurIPS 2022; Kurin et al., NeurIPS 2022), with weights from a
-    grid, say, chosen on the validation split. Scale: the weights are taken as they are.
+    This is linear scalarisation, the baseline that balancing has to beat (Xin et al., NeurIPS 2022; Kurin et al.,
+    NeurIPS 2022). Its weights are usually chosen from a grid, on the validation split. Scale: the weights are used
+    as they are.
     """
 
     per_task = ("weights",)

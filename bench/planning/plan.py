@@ -1,4 +1,4 @@
-"""Which runs a request needs, baselines first; and why each is there already or not."""
+"""Makes the plan of a request: the runs that it needs, baselines first, and why each has to be made or not."""
 
 import importlib.metadata
 import math
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from tasks.core.base import TaskSet
 
 TRAINING = "bench.training.loop"
-"""The module from which the source closure of every run starts."""
+"""The module where the source closure of every run starts."""
 COMPOSE = "methods.core.compose"
-"""What builds a rule; it is in the closure of every run that has one."""
+"""The module that builds rules. It is in the closure of every run that has a rule."""
 LIBRARIES = ("torch", "numpy", "scipy", "torchmetrics", "lightning-fabric")
-"""The distributions that make the numbers."""
+"""The distributions that compute the numbers. Their versions are part of every key."""
 Names = str | type | Sequence[str | type]
-"""Variants in text, separated by commas; or several of them, and classes."""
+"""Variants as text, separated by commas; or a class; or a list of both."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +61,23 @@ class Planned:
     key: str
     task_set: Variant
     rule: Variant | None
-    """None: single-task learning."""
+    """None for single-task learning."""
     protocol_label: str
     todo: bool
     why: str
     seed_round: int
-    """The round of seeds in which it is made: its own seed's, and for a teacher of another seed its student's."""
+    """The seed round in which this run is scheduled. A teacher of another seed runs in its student's round."""
     seeds: tuple[int, ...]
-    """All that were asked for together."""
+    """All seeds that were asked for together."""
 
     @property
     def task_set_label(self) -> str:
-        """What to call the task set."""
+        """The name of the task set in tables."""
         return self.task_set.label
 
     @property
     def method_label(self) -> str:
-        """What to call the method."""
+        """The name of the method in tables."""
         return self.rule.label if self.rule is not None else STL
 
 
@@ -95,9 +95,9 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
     """Return the runs that a request needs: seed by seed, baselines before methods.
 
     Raises:
-        UsageError: a name, option or number of the request is wrong. All that can be known without importing torch
-            is checked first.
-        DataError: the data of a task set cannot be had, or is not what it declares.
+        UsageError: a name, option or number of the request is wrong. What can be checked without importing torch is
+            checked first.
+        DataError: the data of a task set cannot be read or fetched, or is not what the set declares.
     """
     rules = _methods(request.methods)
     sets = _task_sets(request.tasks)
@@ -118,7 +118,7 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
     runs: dict[str, Planned] = {}
 
     def add(setting: _Setting, rule: Variant | None, tasks: tuple[str, ...], seed: int, seed_round: int) -> Planned:
-        """Plan a run, and before it the baselines that it reads; one that is planned already stays where it is."""
+        """Plan a run, after the baselines that it reads. A run that is planned already keeps its place."""
         spec = RunSpec(
             task_set=setting.variant.stable,
             tasks=tasks,
@@ -205,7 +205,7 @@ def _listed(asked: Names, registry: Registry, every: Sequence[str]) -> list[str 
 
 
 def _check_protocol(asked: names.Written, sets: Sequence[Variant]) -> None:
-    """Refuse what can be known to be wrong before a task set is imported."""
+    """Refuse a protocol that is wrong, as far as that can be known without importing a task set."""
     for variant in sets:
         known = variant.parts[0].facts["protocols"]
         if known is not None and asked.name not in known:
@@ -218,7 +218,7 @@ def _check_protocol(asked: names.Written, sets: Sequence[Variant]) -> None:
 
 
 def _protocol(asked: names.Written, variant: Variant) -> tuple[Protocol, str]:
-    """The protocol of a task set with the fields that were asked for, and what to call it."""
+    """Return the protocol of a task set with the fields that were asked for, and its name in tables."""
     own = task_set(variant).protocols
     if asked.name not in own:
         raise UsageError(f"{variant.label} has no protocol '{asked.name}'{did_you_mean(asked.name, own)}")
@@ -315,14 +315,14 @@ def sources_of(task_set: Variant, rule: Variant | None) -> dict[str, str]:
         [*roots, *(entry.module for entry in entries if entry.module)],
         [entry.file for entry in entries if entry.file],
     )
-    # Of a class without a file nobody can say whether it is still the same.
+    # If a class has no file, nobody can say whether it has changed. So it is never the same.
     return found | {entry.name: uuid4().hex for entry in entries if entry.given is not None}
 
 
 def _state(
     spec: RunSpec, parts: KeyParts, key: str, store: Store, record: RunRecord | None, retry: bool
 ) -> tuple[bool, str]:
-    """Whether the run is to be made, and why."""
+    """Return whether the run has to be made, and why or why not."""
     if record is None:
         return True, "missing"
     if record.key != key:

@@ -1,4 +1,4 @@
-"""Seeds as they are written on the command line."""
+"""Reads seeds as they are written on the command line."""
 
 import re
 
@@ -13,7 +13,7 @@ def parse_seeds(text: str) -> list[int]:
     """Read seeds: `8` is 0 to 7; `100-107` and `3,5,8-9` are themselves.
 
     Raises:
-        UsageError: it is not written so, or it is too much. Nothing is counted out before that is known.
+        UsageError: the text has another form, or it names too many seeds. Long ranges are refused without listing them.
     """
     items = [item.strip() for item in text.split(",")]
     ends = [[end.strip() for end in item.split("-")] for item in items]

@@ -14,7 +14,7 @@ class Part(Protocol):
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """By name: arguments of `__init__`, and what is set on any rule (`at`, `norm`)."""
+        """Option values by name: arguments of `__init__`, and the settings that every rule has (`at`, `norm`)."""
 
     def load(self) -> type:
         """Return the class."""
@@ -23,7 +23,7 @@ class Part(Protocol):
 def compose(
     parts: Sequence[Part], *, num_tasks: int, seed: int = 0, teachers: Sequence[nn.Module] | None = None
 ) -> Method:
-    """Build a method from its parts: those that add terms first, the rule that balances last.
+    """Build a method from its parts. The parts that add terms come first; the rule that balances comes last.
 
     Args:
         parts: at least one.

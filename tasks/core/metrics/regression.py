@@ -43,5 +43,5 @@ class NormalizedRMSE(torchmetrics.Metric):
 
 
 def normalized_rmse(train: Tensor) -> Metric:
-    """RMSE ÷ RMSE of the training targets' mean (`train`: `[N, …]`). Lower is better; untrained: 1."""
+    """RMSE ÷ RMSE of the training targets' mean (`train`: `[N, …]`). Lower is better; a constant predictor has 1."""
     return Metric(partial(NormalizedRMSE, train.mean(0)), higher_is_better=False, constant_score=1.0)
