@@ -104,9 +104,7 @@ def test_the_readme_says_how_many_runs_the_first_command_makes():
     assert f"{joint + single} small networks" in README
 
 
-@pytest.mark.parametrize(
-    "file", ["ARCHITECTURE.md", "README.md", *PAGES]
-)
+@pytest.mark.parametrize("file", ["ARCHITECTURE.md", "README.md", *PAGES])
 def test_files_that_are_named_exist(file):
     named = re.findall(r"`((?:bench|methods|tasks|tests|\.ci)/[\w./]+)`", (ROOT / file).read_text("utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
