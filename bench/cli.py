@@ -1,15 +1,20 @@
 """The commands: parse, call, print, exit."""
 
 import contextlib
+import importlib.metadata
+import inspect
 import io
+import json
 import logging
 import os
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -20,10 +25,14 @@ from rich.text import Text
 
 from bench.engine.interrupt import UserInterruptError, interrupt, user_interrupts
 from bench.plain import one_line, printable
+from bench.planning.request import Request, options, path, read_request
+from bench.planning.seeds import MOST_SEEDS, write_seeds
+from bench.spec import STL
 
 if TYPE_CHECKING:
     from bench.planning.plan import Planned
     from bench.records import RunRecord
+    from bench.report.board import Report
 
 OK, FAILED_RUNS, USAGE, NOTHING_RAN, OPEN, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 CLOSED = 141
@@ -55,75 +64,105 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 err = _Console(stderr=True, emoji=False)
 
 
-def _path(text: str) -> Path:
-    from bench.api import path  # what it imports, --help need not pay for
-
-    return path(text)
-
-
-Methods = Annotated[str, typer.Option(help="all, or variants: a,b[x=1],path.py:Class")]
-Tasks = Annotated[str, typer.Option(help="all (the embedded sets), or variants: t[x=1],path.py:Class")]
-Seeds = Annotated[str, typer.Option(help="how many (8: 0 to 7), a range (100-107) or a list (3,5)")]
-ProtocolName = Annotated[str, typer.Option(help="the recipe that every method gets alike: quick, or quick[lr=0.1]")]
-Folder = Annotated[Path, typer.Option(parser=_path, help="the folder of records and pages")]
-Precision = Annotated[str, typer.Option(help="32-true or bf16-mixed")]
-Accelerator = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-Devices = Annotated[int, typer.Option(help="devices within one run (data parallel)")]
-Engine = Annotated[str, typer.Option(help="local: isolated processes; inline: in this one, for debuggers")]
-Workers = Annotated[str, typer.Option(help="processes at once; auto: one per core, or per GPU")]
-Timeout = Annotated[float, typer.Option(help="seconds after which a run is killed")]
-Checkpoints = Annotated[int, typer.Option(help="steps after which a run's state is kept, to go on from; 0: never")]
-Retry = Annotated[bool, typer.Option("--retry", help="repeat runs that crashed or ran out of memory")]
+Folder = Annotated[Path, typer.Option(parser=path, help="the folder of records and pages")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Figures = Annotated[
     bool, typer.Option("--figures/--no-figures", help="draw the page's figures, a third of a second each")
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="show tracebacks; raise a run's failure instead of recording it")]
+Debug = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path, help='a TOML file of options (methods = "standard"); what the command line says goes before it'
+    ),
+]
 
 DEFAULT_OUT = Path("results/local")
 LONGEST_MESSAGE, LONGEST_REASON = 2000, 300
 """Characters of an error, and of the reason of a failed run, that are printed."""
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            version = importlib.metadata.version("mtl-bench")
+        except importlib.metadata.PackageNotFoundError:
+            version = "(not installed)"
+        _out().print(f"mtl-bench {version}", highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
-def _app() -> None:
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="print the version and exit")
+    ] = False,
+) -> None:
     """Compare multi-task learning balancing methods: train, pair by seed, and write a leaderboard."""
 
 
+def _takes_request(*, planning: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command the options of a request, in the place of its first argument, and `--config`.
+
+    Args:
+        planning: only the options that concern the plan.
+    """
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        known = options(planning=planning)
+
+        def call(context: typer.Context, config: Path | None = None, **values: Any) -> int:
+            request = read_request({name: values[name] for name in known if _is_given(context, name)}, config)
+            context.obj.debug |= request.debug
+            return command(request, **{name: value for name, value in values.items() if name not in known})
+
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        keyword = partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
+        parameters = [
+            keyword("context", annotation=typer.Context),
+            *(keyword(name, default=default, annotation=kind) for name, (kind, default) in _declared(known).items()),
+            keyword("config", default=None, annotation=Config),
+            *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
+        ]
+        call.__doc__ = command.__doc__
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def _is_given(context: typer.Context, option: str) -> bool:
+    """Whether the command line names an option; else its value is the default."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _declared(known: Mapping[str, tuple[type, Any, str]]) -> dict[str, tuple[Any, Any]]:
+    """Return the annotation that Typer reads and the default of each option."""
+    flags = {"debug": ["--debug"]}
+    return {
+        name: (Annotated[kind, typer.Option(*flags.get(name, []), help=help)], default)
+        for name, (kind, default, help) in known.items()
+    }
+
+
 @app.command("run")
-def run_command(
-    methods: Methods = "all",
-    tasks: Tasks = "all",
-    seeds: Seeds = "8",
-    protocol: ProtocolName = "quick",
-    out: Folder = DEFAULT_OUT,
-    precision: Precision = "32-true",
-    accelerator: Accelerator = "auto",
-    devices: Devices = 1,
-    retry: Retry = False,
-    engine: Engine = "local",
-    workers: Workers = "auto",
-    timeout: Timeout = 3600.0,
-    checkpoint_every: Checkpoints = 0,
-    figures: Figures = True,
-    debug: Debug = False,
-) -> int:
+@_takes_request()
+def run_command(request: Request) -> int:
     """Train what is not there yet and write the leaderboard."""
-    from bench.api import compare, report, run
-    from bench.store import Store, StoreError
+    from bench.api import report
+    from bench.campaign import Campaign
+    from bench.store import Store
 
     watcher = _Watcher()
     for name in ("SIGTERM", "SIGHUP"):  # told to stop, or alone as its terminal is closed, stop as on Ctrl-C
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored
             signal.signal(number, interrupt)
-    folder = out.absolute()  # a plug-in may leave the working folder
+    out, folder = request.folder, request.folder.absolute()  # a plug-in may leave the working folder
     try:
-        run(
-            methods, tasks, seeds, protocol, folder,
-            precision=precision, accelerator=accelerator, devices=devices, retry=retry,
-            engine=engine, workers=workers, timeout=timeout, checkpoint_every=checkpoint_every,
-            figures=figures, debug=debug, watcher=watcher,
-        )  # fmt: skip
+        found = Campaign(request, Store(folder), watcher).run()
     except UserInterruptError:
         watcher.close()
         if Store(folder).records():
@@ -135,50 +174,43 @@ def run_command(
     from bench.report.pages import FILES, print_board  # a second of imports, which an error need not pay
 
     records = Store(folder).records()
-    if gone := [planned.spec.name for planned in watcher.runs if planned.spec.name not in records]:
-        raise StoreError(
-            f"{out}: the records of {len(gone)} of {len(watcher.runs)} runs have been taken away meanwhile; the same "
-            "command makes them again"
-        )
-    print_board(compare(folder), _out())
+    print_board(found, _out())
     _written(folder, FILES, out)
-    statuses: Counter[str] = Counter(records[planned.spec.name].result.status for planned in watcher.runs)
+    names = [name for name in watcher.runs if name in records]
+    statuses: Counter[str] = Counter(records[name].result.status for name in names)
     for status, count in sorted(statuses.items()):
         if status not in ("ok", "skipped"):
-            _say(f"{count} of {len(watcher.runs)} runs: {status}")
+            _say(f"{count} of {len(names)} runs: {status}")
     return _exit_code(statuses)
 
 
 @app.command("plan")
-def plan_command(
-    methods: Methods = "all",
-    tasks: Tasks = "all",
-    seeds: Seeds = "8",
-    protocol: ProtocolName = "quick",
-    out: Folder = DEFAULT_OUT,
-    precision: Precision = "32-true",
-    accelerator: Accelerator = "auto",
-    devices: Devices = 1,
-    retry: Retry = False,
-    debug: Debug = False,
-) -> int:
-    """Show what would run, what is there already, and why each is not."""
+@_takes_request(planning=True)
+def plan_command(request: Request, json: Json = False) -> int:
+    """Show what would run, what is there already, and why each is not.
+
+    With --json: an object with "runs" (a list of run, task_set, method, tasks, seed, protocol, to_do, why) and
+    "forecast" (a list of sentences).
+    """
+    from bench.listing import plan_rows
     from bench.planning.forecast import forecast
-    from bench.planning.plan import Request, make_plan
+    from bench.planning.plan import make_plan
     from bench.store import Store
 
-    store = Store(out)
-    runs = make_plan(Request(methods, tasks, seeds, protocol, precision, accelerator, devices, retry), store)
+    store = Store(request.folder)
+    runs = make_plan(request, store)
+    said, rows = forecast(runs, store.records()), plan_rows(runs)
+    if json:
+        return _json({"runs": rows, "forecast": said})
     table = Table(box=None, pad_edge=False)
     for column in ("run", "task set", "method", "tasks", "seed", "state"):
         table.add_column(column, no_wrap=column == "run")
-    for planned in runs:
-        spec = planned.spec
-        which = "+".join(spec.tasks) if spec.method == "stl" else ""
-        state = f"to run: {planned.why}" if planned.todo else planned.why
-        _add(table, spec.name[:10], planned.task_set_label, planned.method_label, which, spec.seed, state)
+    for row in rows:
+        which = "+".join(row["tasks"]) if row["method"] == STL else ""
+        state = f"to run: {row['why']}" if row["to_do"] else row["why"]
+        _add(table, row["run"][:10], row["task_set"], row["method"], which, row["seed"], state)
     _out().print(table)
-    for line in forecast(runs, store.records()):
+    for line in said:
         _out().print(printable(line), markup=False, highlight=False)
     return OK
 
@@ -186,9 +218,9 @@ def plan_command(
 @app.command("report")
 def report_command(
     source: Annotated[
-        Path, typer.Argument(parser=_path, help="a folder of records, or a tidy CSV file of anybody's runs")
+        Path, typer.Argument(parser=path, help="a folder of records, or a tidy CSV file of anybody's runs")
     ] = DEFAULT_OUT,
-    out: Annotated[Path | None, typer.Option(parser=_path, help="where the pages go, if not there")] = None,
+    out: Annotated[Path | None, typer.Option(parser=path, help="where the pages go, if not there")] = None,
     margin: Annotated[float, typer.Option(help="points of Δ within which two methods are called equivalent")] = 1.0,
     correction: Annotated[str, typer.Option(help="for the family of all methods: max-t or holm")] = "max-t",
     figures: Figures = True,
@@ -207,7 +239,7 @@ def report_command(
 @app.command("power")
 def power_command(
     source: Annotated[
-        Path, typer.Argument(parser=_path, help="a folder of records, or a tidy CSV file of anybody's runs")
+        Path, typer.Argument(parser=path, help="a folder of records, or a tidy CSV file of anybody's runs")
     ] = DEFAULT_OUT,
     target: Annotated[float, typer.Option(help="the difference to be found, in points of Δ task")] = 1.0,
     pairs: Annotated[bool, typer.Option("--pairs", help="every pair of methods, not each with equal weights")] = False,
@@ -220,7 +252,8 @@ def power_command(
     if not target > 0:
         raise typer.BadParameter(f"--target {target:g}: write points above 0")
     forms = {"difference": "+.2f", "sd": ".2f"}  # empty where too few seeds tell
-    found = settling(compare(source), target, pairs=pairs)
+    report = compare(source)
+    found = settling(report, target, pairs=pairs)
     table = Table(box=None, pad_edge=False)
     for column in ("task set", "method", "other", "difference", "sd", "seeds", "needed", "at worst"):
         table.add_column(column, justify="left" if column in ("task set", "method", "other") else "right")
@@ -238,15 +271,26 @@ def power_command(
     if len(found):
         _out().print(
             f"needed: seeds that find a difference of {target:g} points with a power of 80 %, if differences spread as "
-            "seen; at worst: at the upper end of the 95 % range of sd.\nTake fresh seeds into another folder: those "
-            "that are here have been looked at (python -m bench run --seeds 100-… --out results/confirm).",
+            "seen; at worst: at the upper end of the 95 % range of sd.\nTake fresh seeds into another folder, as those "
+            f"that are here have been looked at{_with_fresh_seeds(report, found['needed'].tolist())}.",
             highlight=False,
             soft_wrap=True,
         )
     return OK
 
 
-BaselineFile = Annotated[Path, typer.Option(parser=_path, help="the stored baseline")]
+def _with_fresh_seeds(report: "Report", needed: Sequence[float]) -> str:
+    """The command that makes as many runs as are needed, of seeds that no record has; nothing for a file of runs."""
+    used = [seed for board in report.boards for own in board.points.values() for seed in own]
+    counts = [int(count) for count in needed if count <= MOST_SEEDS]  # NaN where it is not known
+    if not used or not counts:
+        return ""
+    first = 100 * (max(used) // 100 + 1)
+    seeds = write_seeds(range(first, first + max(counts)))
+    return f": python -m bench run --seeds {seeds} --out results/confirm"
+
+
+BaselineFile = Annotated[Path, typer.Option(parser=path, help="the stored baseline")]
 DEFAULT_BASELINE = Path("results/baseline.json")
 baseline_app = typer.Typer(no_args_is_help=True, help="What later runs are compared with.")
 app.add_typer(baseline_app, name="baseline")
@@ -254,21 +298,21 @@ app.add_typer(baseline_app, name="baseline")
 
 @app.command("compare")
 def compare_command(
-    folder: Annotated[Path, typer.Argument(parser=_path, help="a folder of records")] = DEFAULT_OUT,
+    folder: Annotated[Path, typer.Argument(parser=path, help="a folder of records")] = DEFAULT_OUT,
     baseline: BaselineFile = DEFAULT_BASELINE,
     tolerance: Annotated[float, typer.Option(help="points by which a method may fall without alarm")] = 1.0,
     base: Annotated[
         Path | None,
         typer.Option(
-            parser=_path, help="a checkout of the code to compare with: steps are timed here and there in turn"
+            parser=path, help="a checkout of the code to compare with: steps are timed here and there in turn"
         ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="exit with 4 where a fall is suspected but not sure")
     ] = False,
-    markdown: Annotated[Path | None, typer.Option(parser=_path, help="write the summary here, too")] = None,
-    junit: Annotated[Path | None, typer.Option(parser=_path, help="write JUnit XML here")] = None,
-    json: Annotated[Path | None, typer.Option(parser=_path, help="write JSON here")] = None,
+    markdown: Annotated[Path | None, typer.Option(parser=path, help="write the summary here, too")] = None,
+    junit: Annotated[Path | None, typer.Option(parser=path, help="write JUnit XML here")] = None,
+    json: Annotated[Path | None, typer.Option(parser=path, help="write JSON here")] = None,
     debug: Debug = False,
 ) -> int:
     """Compare a folder with a stored baseline: has a method, or the cost of its step, become worse?
@@ -310,7 +354,7 @@ def compare_command(
 
 @baseline_app.command("update")
 def baseline_update_command(
-    folder: Annotated[Path, typer.Argument(parser=_path, help="a folder of records")] = DEFAULT_OUT,
+    folder: Annotated[Path, typer.Argument(parser=path, help="a folder of records")] = DEFAULT_OUT,
     reason: Annotated[str, typer.Option(help="why; it is stored, for whoever reviews the change")] = "",
     baseline: BaselineFile = DEFAULT_BASELINE,
     debug: Debug = False,
@@ -334,45 +378,46 @@ def list_command(
     what: Annotated[str, typer.Argument(help="methods, tasks or runs")] = "methods",
     name: Annotated[str, typer.Argument(help="one of the methods or tasks, which is imported if need be")] = "",
     out: Folder = DEFAULT_OUT,
+    json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """List methods, task sets or stored runs."""
+    """List methods, task sets or stored runs.
+
+    With --json: a list of objects. Methods and task sets have name, summary, options (each with its type and, unless
+    it must be given, its default), groups (in which --methods or --tasks finds it) and distribution (of who installed
+    it; options are null until it is named). Runs have run, task_set, method, tasks, seed, protocol, status and reason.
+    """
     import methods
     from bench.catalogue import task_sets
+    from bench.listing import plugin_rows, run_rows
     from methods.core.names import UsageError, did_you_mean
-    from methods.core.options import REQUIRED
 
     kinds = {"methods": methods.registry, "tasks": task_sets}
     table = Table(box=None, pad_edge=False)
     if what == "runs":
         from bench.store import Store
 
+        rows = run_rows(Store(out).records().values())
         for column in ("run", "task set", "method", "tasks", "seed", "protocol", "status"):
             table.add_column(column)
-        records = Store(out).records().values()
-        for record in sorted(records, key=lambda r: (r.task_set_label, r.spec.seed, r.method_label, r.spec.tasks)):
-            spec = record.spec
-            _add(
-                table,
-                *(record.name[:10], record.task_set_label, record.method_label, "+".join(spec.tasks), spec.seed),
-                *(record.protocol_label or spec.protocol.name, record.result.status),
-            )
+        for row in rows:
+            cells = (row["task_set"], row["method"], "+".join(row["tasks"]), row["seed"], row["protocol"])
+            _add(table, row["run"][:10], *cells, row["status"])
     elif what in kinds:
         registry = kinds[what]
-        table.add_column(what, no_wrap=True)
-        table.add_column("options")
-        table.add_column("")
-        for entry in [registry.find(name)] if name else registry.entries().values():
-            if entry.distribution and not name:  # named by nobody, it is not imported
-                _add(table, entry.name, "", f"from {entry.distribution}: list {what} {entry.name} says more")
-                continue
-            described = registry.describe(entry)
-            options = sorted(described.options.items())
-            given = [n if o.default is REQUIRED else f"{n}={o.write(o.default)}" for n, o in options]
-            whose = f" (from {entry.distribution})" if entry.distribution else ""
-            _add(table, entry.name, "\n".join(given), described.summary + whose)
+        rows = plugin_rows(registry, [registry.find(name)] if name else list(registry.entries().values()), bool(name))
+        for column in (what, "options", "groups", ""):
+            table.add_column(column, no_wrap=column in (what, "groups"))
+        for row in rows:
+            whose = f" (from {row['distribution']})" if row["distribution"] else ""
+            summary = f"{row['summary']}{whose}"
+            if row["options"] is None:
+                summary = f"from {row['distribution']}: list {what} {row['name']} says more"
+            _add(table, row["name"], "\n".join(row["written"]), "\n".join(row["groups"]), summary)
     else:
         raise UsageError(f"list '{what}'{did_you_mean(what, [*kinds, 'runs'])}")
+    if json:
+        return _json([{key: value for key, value in row.items() if key != "written"} for row in rows])
     _out().print(table)
     return OK
 
@@ -381,17 +426,23 @@ def list_command(
 def show_command(
     run: Annotated[str, typer.Argument(help="a run's name, or the beginning of it; list runs shows them")],
     out: Folder = DEFAULT_OUT,
+    json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Show one run: what was asked, what came of it, what it cost, and what it printed if it failed."""
+    """Show one run: what was asked, what came of it, what it cost, and what it printed if it failed.
+
+    With --json: the whole record as it is stored.
+    """
+    from bench.listing import run_text
     from bench.store import Store, StoreError
 
     found = [record for name, record in Store(out).records().items() if name.startswith(run)]
     if len(found) != 1:
         raise StoreError(f"{len(found)} runs in {out} begin with '{run}': python -m bench list runs shows them")
     [record] = found
-    _out().print_json(record.model_dump_json(exclude={"log"}), ensure_ascii=True)
-    for line in record.log:
+    if json:
+        return _json(record.model_dump(mode="json"))
+    for line in run_text(record):
         _out().print(printable(line), markup=False, highlight=False, soft_wrap=True)
     return OK
 
@@ -435,9 +486,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _prepare_streams()
     for name in ("bench", "methods"):
         logging.getLogger(name).handlers = [_Lines()]  # one, however often this is called
+    asked = SimpleNamespace(debug="--debug" in given)  # a file of options may ask for it, too
     try:
         with user_interrupts():
-            code = _run(given)
+            code = _run(given, asked)
             sys.stdout.flush()
     except UserInterruptError:
         code = INTERRUPTED
@@ -446,13 +498,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = CLOSED
     except BaseException as problem:  # SystemExit, too: none of ours, so a plug-in's
         _drop_output()
-        if "--debug" in given:
+        if asked.debug:
             raise
         code = _explain(problem)
     sys.exit(code or OK)
 
 
-def _run(given: Sequence[str]) -> int | None:
+def _run(given: Sequence[str], asked: SimpleNamespace) -> int | None:
     """Run a command line and return its exit code."""
     for word in given:
         if not word.isprintable() and any(0xD800 <= ord(character) <= 0xDFFF for character in word):
@@ -460,7 +512,7 @@ def _run(given: Sequence[str]) -> int | None:
     # Not app(), which turns a closed pipe and a plug-in's KeyboardInterrupt into exit codes before we can tell them.
     command = typer.main.get_command(app)
     try:
-        with command.make_context("python -m bench", list(given)) as context:
+        with command.make_context("python -m bench", list(given), obj=asked) as context:
             code: int | None = command.invoke(context)
     except typer.Exit as end:  # of --help
         return end.exit_code
@@ -499,7 +551,8 @@ class _Watcher:
     """Shows a command's progress: a live bar on a terminal, else a line per finished run."""
 
     def __init__(self) -> None:
-        self.runs: Sequence[Planned] = ()
+        self.runs: set[str] = set()
+        """The names of all that were heard of."""
         self.todo = 0
         self.finished = 0
         self.since: float | None = None
@@ -511,9 +564,18 @@ class _Watcher:
         self.bar_task = self.bar.add_task("planning", total=None)
 
     def planned(self, runs: "Sequence[Planned]", forecast: Sequence[str]) -> None:
-        self.runs, self.todo = runs, sum(planned.todo for planned in runs)
         for line in forecast:
             _say(line)
+        self._add(runs)
+
+    def round(self, name: str, runs: "Sequence[Planned]") -> None:
+        self._add(runs)
+
+    def _add(self, runs: "Sequence[Planned]") -> None:
+        """Count the runs that were not heard of before."""
+        new = [planned for planned in runs if planned.spec.name not in self.runs]
+        self.runs |= {planned.spec.name for planned in new}
+        self.todo += sum(planned.todo for planned in new)
         self.bar.update(self.bar_task, total=self.todo, description="runs")
         if err.is_terminal and self.todo:
             self.bar.start()
@@ -549,6 +611,13 @@ class _Watcher:
         """Take the bar away."""
         if err.is_terminal:
             self.bar.stop()
+
+
+def _json(document: Any) -> int:
+    """Print a document as JSON, in ASCII: no terminal takes a part of it for a command."""
+    text = json.dumps(document, indent=2, ensure_ascii=True)
+    _out().print(text, markup=False, highlight=False, soft_wrap=True)
+    return OK
 
 
 def _out() -> Console:

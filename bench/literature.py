@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from bench.spec import STL
 from methods.core.names import UsageError, did_you_mean
 from tasks.core.errors import DataError
 
+FOLDER = Path(__file__).resolve().parent.parent / "results" / "published"
+"""Where the data is. It is not looked for as a package, which a `results.py` of somebody's would hide."""
 COLUMNS = {
     "tables": "table paper reference arxiv number setting baseline ties rank_digits spread incomplete source",
     "results": "table task_set method printed_method task metric value spread higher_is_better",
@@ -57,11 +59,7 @@ def literature() -> Literature:
     Raises:
         DataError: the files are missing or wrong.
     """
-    try:
-        folder = files("results.published")
-    except ModuleNotFoundError as problem:  # another package called `results` comes first on the path
-        raise DataError(f"the published tables cannot be found: {problem}") from problem
-    return read(folder)
+    return read(FOLDER)
 
 
 def read(folder: Traversable) -> Literature:

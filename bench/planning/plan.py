@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
@@ -12,15 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 import methods
 from bench.blame import place_in
 from bench.catalogue import embedded, parse_task_set, place, task_set, task_sets
+from bench.planning.request import Names, Request
 from bench.planning.seeds import parse_seeds
 from bench.planning.sources import closure
 from bench.records import FINAL, REFERENCE, KeyParts, RunRecord
 from bench.spec import STL, RunSpec
 from bench.store import Store
 from methods.core import names
+from methods.core.groups import members
 from methods.core.names import UsageError, did_you_mean, split
-from methods.core.options import REQUIRED, Option
-from methods.core.registry import Registry, Variant
+from methods.core.options import Option
+from methods.core.registry import Registry, UnknownNameError, Variant
 from tasks.core import hub
 from tasks.core.errors import in_words
 from tasks.core.protocol import Protocol
@@ -34,22 +36,6 @@ COMPOSE = "methods.core.compose"
 """The module that builds rules. It is in the closure of every run that has a rule."""
 LIBRARIES = ("torch", "numpy", "scipy", "torchmetrics", "lightning-fabric")
 """The distributions that compute the numbers. Their versions are part of every key."""
-Names = str | type | Sequence[str | type]
-"""Variants as text, separated by commas; or a class; or a list of both."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks for, as it was written."""
-
-    methods: Names = "all"
-    tasks: Names = "all"
-    seeds: str = "8"
-    protocol: str = "quick"
-    precision: str = "32-true"
-    accelerator: str = "auto"
-    devices: int = 1
-    retry: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +90,6 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
     asked = names.read(request.protocol)
     _check_protocol(asked, sets)
     seeds = parse_seeds(request.seeds)
-    _check(request)
     for variant in sets:
         if source := variant.parts[0].facts["hub"]:
             hub.require(source, place(variant))
@@ -170,37 +155,49 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
 
 def _methods(asked: Names) -> list[Variant]:
     """The variants asked for, each once, the reference first."""
-    registry = methods.registry
-    free = [
-        name
-        for name, entry in registry.built_in().items()
-        if all(option.default is not REQUIRED for option in registry.options(entry).values())
-    ]
-    rules = [methods.parse(name) for name in (REFERENCE, *_listed(asked, registry, free))]
+    rules = [methods.parse(REFERENCE), *_variants(asked, methods.registry, members(), methods.parse)]
     return list({rule.stable: rule for rule in rules}.values())
 
 
 def _task_sets(asked: Names) -> list[Variant]:
     """The task sets asked for, each once."""
     found: dict[str, Variant] = {}
-    for variant in map(parse_task_set, _listed(asked, task_sets, embedded())):
+    for variant in _variants(asked, task_sets, {"all": embedded()}, parse_task_set):
         first = found.setdefault(variant.stable, variant)
         if place(first) != place(variant):
             raise UsageError(f"{variant.label} is named with two folders: {place(variant)} and {place(first)}")
     return list(found.values())
 
 
-def _listed(asked: Names, registry: Registry, every: Sequence[str]) -> list[str | type]:
-    """What was asked for, one by one; for `all`, the names of `every` built-in one that can do without options."""
+def _variants(
+    asked: Names,
+    registry: Registry,
+    groups: Mapping[str, Sequence[str]],
+    parse: Callable[[str | type], Variant],
+) -> Iterator[Variant]:
+    """The variants asked for, one by one; for the name of a group, its members."""
+    for word in _listed(asked, registry, groups):
+        try:
+            yield parse(word)
+        except UnknownNameError as problem:
+            if problem.name != word:  # a part of a variant, where no group can stand
+                raise
+            known = [*problem.known, *groups]
+            raise UnknownNameError(problem.kind, problem.name, known) from None
+
+
+def _listed(asked: Names, registry: Registry, groups: Mapping[str, Sequence[str]]) -> list[str | type]:
+    """What was asked for, one by one; for the name of a group, the names of its members."""
     given = [asked] if isinstance(asked, str | type) else asked
     found: list[str | type] = []
     for item in given:
         words = [item] if isinstance(item, type) else [word.strip() for word in split(item, ",") if word.strip()]
         for word in words:
-            found += every if word == "all" else [word]
+            found += groups.get(word, [word]) if isinstance(word, str) else [word]
     if not found:
-        known = ", ".join(registry.entries())
-        raise UsageError(f"no {registry.kind} is named: write all, or some of {known}")
+        raise UsageError(
+            f"no {registry.kind} is named: write {', '.join(groups)}, or some of {', '.join(registry.entries())}"
+        )
     return found
 
 
@@ -262,19 +259,6 @@ def _read(asked: names.Written) -> Mapping[str, Any]:
         except ValueError as problem:
             raise UsageError(f"{asked.name}[{name}={text}]: {problem}") from None
     return values
-
-
-def _check(request: Request) -> None:
-    choices = {
-        "precision": ("32-true", "bf16-mixed"),
-        "accelerator": ("auto", "cpu", "cuda"),
-    }
-    for option, known in choices.items():
-        value = getattr(request, option)
-        if value not in known:
-            raise UsageError(f"--{option} '{value}' is not offered{did_you_mean(value, known)}")
-    if request.devices < 1:
-        raise UsageError(f"--devices {request.devices}: a run needs at least one")
 
 
 def _device(request: Request) -> str:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 from bench.gate import Finding, Outcome, Snapshot, State
 from bench.plain import one_line
+from bench.planning.seeds import write_seeds
 from bench.records import REFERENCE
 from bench.report.findings import number, p_value, signed
 from bench.report.text import escape_markdown
@@ -150,7 +151,7 @@ def _again(findings: Sequence[Finding], outcome: Outcome) -> list[str]:
         own = [c.asked for c in cells if (c.asked["protocol"], c.asked["precision"]) == (protocol, precision)]
         methods = sorted({asked["methods"] for asked in own} - {STL, REFERENCE}) or [REFERENCE]
         words = ["--methods", ",".join(methods), "--tasks", ",".join(sorted({asked["tasks"] for asked in own}))]
-        words += ["--seeds", ",".join(f"{seed}-{seed}" for seed in seeds), "--protocol", protocol]
+        words += ["--seeds", write_seeds(seeds), "--protocol", protocol]
         text = shlex.join([*words, "--precision", precision])
         commands.append(one_line(f"python -m bench run {text}"))
     return commands

@@ -10,7 +10,7 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
@@ -26,10 +26,20 @@ DESCRIBED = "described.json"
 """The file in a package that describes its plug-ins. `python -m bench.catalogue` writes it."""
 STABLE = "stable.json"
 """The file in a package that lists the options which the stable form writes even at their default."""
-TAKEN = frozenset({"all", "stl"})
-"""Names that a plug-in cannot have, because they mean something else: all plug-ins, and single-task learning."""
+STL = "stl"
+"""The name of single-task learning, which no plug-in can have."""
 
 log = logging.getLogger(__name__)
+
+
+class UnknownNameError(UsageError):
+    """There is no plug-in of this name."""
+
+    def __init__(self, kind: str, name: str, known: Collection[str]) -> None:
+        super().__init__(f"unknown {kind} '{name}'{did_you_mean(name, known)}")
+        self.kind = kind
+        self.name = name
+        self.known = known
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,13 @@ class Registry:
     """Arguments of `__init__` that are not options: whoever creates the object provides them."""
     place: str = ""
     """The name of the option that gives the folder of the data on this machine."""
+    groups: frozenset[str] = frozenset({"all"})
+    """Names that stand for several plug-ins."""
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The names that mean something else, and that no plug-in can have."""
+        return self.groups | {STL}
 
     @property
     def folder(self) -> Path:
@@ -161,6 +178,9 @@ class Registry:
         """Return the built-in plug-ins by name. A file that cannot be imported is left out with a warning."""
         found = {}
         for file in sorted(self.folder.glob("[a-z]*.py")):
+            if file.stem in self.taken:
+                log.warning("the %s '%s' is left out: the name means something else", self.kind, file.stem)
+                continue
             try:
                 if entry := self._built_in(file.stem):
                     found[entry.name] = entry
@@ -176,7 +196,7 @@ class Registry:
             module, _, class_name = point.value.partition(":")
             if not re.fullmatch(r"\w+(\.\w+)*", module) or not class_name.isidentifier() or not _is_there(module):
                 why = f"there is no {point.value}"
-            elif point.name in TAKEN or not re.fullmatch(r"[\w.-]+", point.name) or ".py" in point.name:
+            elif point.name in self.taken or not re.fullmatch(r"[\w.-]+", point.name) or ".py" in point.name:
                 why = "the name means something else"
             else:
                 found.setdefault(point.name, Entry(point.name, class_name, module, distribution=distribution))
@@ -195,11 +215,13 @@ class Registry:
             return self._of_class(name)
         if at := re.fullmatch(r"(.+\.py)(?::(.*))?", name, re.DOTALL):
             return self._at_path(at[1], at[2] or "")
+        if name in self.groups:
+            raise UsageError(f"'{name}' is a group of {self.kind}s: it stands alone, without options and without +")
         found = self._built_in(name)
         if found is None:  # only now look at what other distributions add, which reads all their metadata
             entries = self.entries()
             if name not in entries:
-                raise UsageError(f"unknown {self.kind} '{name}'{did_you_mean(name, entries)}")
+                raise UnknownNameError(self.kind, name, entries)
             found = entries[name]
         return found
 
@@ -262,7 +284,7 @@ class Registry:
 
     def _built_in(self, name: str) -> Entry | None:
         file = self.folder / f"{name}.py"
-        if not name.isidentifier() or name in TAKEN or not file.is_file():
+        if not name.isidentifier() or name in self.taken or not file.is_file():
             return None
         module = f"{self.package}.{name}"
         if (shipped := self._shipped(name)) is not None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from methods.core.base import Method
 
 PROVIDED = frozenset({"num_tasks", "teachers"})
+GROUPS = ("standard", "all", "loss", "gradient", "distillation")
+"""The groups of rules; `methods.core.groups` says what is in each."""
 
 
 def facts(rule: Any) -> dict[str, Any]:
@@ -41,7 +43,16 @@ def _common(facts: Mapping[str, Any]) -> Mapping[str, Option]:
     return {"at": Option(places, facts["at"]), "norm": Option(Literal["own", "sum"], facts["norm"])}
 
 
-registry = Registry("method", "methods", "methods.core.base:Method", "mtl_bench.methods", facts, _common, PROVIDED)
+registry = Registry(
+    "method",
+    "methods",
+    "methods.core.base:Method",
+    "mtl_bench.methods",
+    facts,
+    _common,
+    PROVIDED,
+    groups=frozenset(GROUPS),
+)
 
 
 def parse(variant: "str | type | Variant", **options: Any) -> Variant:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import bench
-from bench import costs
+from bench import campaign, costs
 from bench.api import report
-from bench.planning.plan import Request, make_plan
+from bench.planning.plan import make_plan
+from bench.planning.request import Request
 from bench.spec import STL
 from bench.store import Store, StoreError
 from methods import UsageError
@@ -57,6 +58,9 @@ def test_a_watcher_hears_of_the_plan_and_of_every_run(tmp_path):
             self.heard.append([run.todo for run in runs])
             assert forecast[0].startswith("3 runs: ")
 
+        def round(self, name, runs):
+            self.heard.append((name, len(runs)))
+
         def measuring(self, members):
             self.heard.append(len(members))
 
@@ -67,8 +71,8 @@ def test_a_watcher_hears_of_the_plan_and_of_every_run(tmp_path):
     first, second = Watcher(), Watcher()
     for watcher in (first, second):
         bench.run(methods="equal", seeds=1, out=tmp_path, watcher=watcher, **SMALL)
-    assert first.heard == [[True] * 3, "ok", "ok", "ok", 3]
-    assert second.heard == [[False] * 3]
+    assert first.heard == [[True] * 3, ("reported", 3), "ok", "ok", "ok", 3]
+    assert second.heard == [[False] * 3, ("reported", 3)]
 
 
 def test_pages_are_written_as_each_seed_completes(tmp_path):
@@ -77,6 +81,9 @@ def test_pages_are_written_as_each_seed_completes(tmp_path):
 
     class Watcher:
         def planned(self, runs, forecast):
+            pass
+
+        def round(self, name, runs):
             pass
 
         def measuring(self, members):
@@ -163,7 +170,8 @@ def test_a_class_without_a_file_needs_the_inline_engine(tmp_path):
     board = bench.run([notebook["Mine"]], engine="inline", **asked)
     assert set(board.method) == {STL, "equal", "Mine"}
     runs = make_plan(
-        Request([notebook["Mine"]], "scales[tasks=2]", "1", "smoke", accelerator="cpu"), Store(tmp_path / "out")
+        Request(methods=[notebook["Mine"]], tasks="scales[tasks=2]", seeds=1, protocol="smoke", accelerator="cpu"),
+        Store(tmp_path / "out"),
     )
     assert [(run.method_label, run.why) for run in runs if run.todo] == [
         ("Mine", "changed: the code of a_notebook:Mine")
@@ -221,9 +229,9 @@ def test_every_worker_gets_gpus_that_it_may_use(monkeypatch, visible, count, dev
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     run = SimpleNamespace(
-        parts=SimpleNamespace(device=device), spec=SimpleNamespace(protocol=SimpleNamespace(threads=1))
+        todo=True, parts=SimpleNamespace(device=device), spec=SimpleNamespace(protocol=SimpleNamespace(threads=1))
     )
-    found = bench.api._places([run] * 9, workers)
+    found = campaign._places([run] * 9, workers)
     assert found["gpus"] == places
     assert found["workers"] == (len(places) or workers)
 

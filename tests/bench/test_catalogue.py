@@ -8,7 +8,8 @@ import pytest
 
 from bench.catalogue import build, parse_task_set, place, task_set, task_sets
 from bench.planning import plan
-from bench.planning.plan import Request, make_plan
+from bench.planning.plan import make_plan
+from bench.planning.request import Request
 from bench.store import Store
 from methods.core.options import Option
 from methods.core.registry import DESCRIBED, Registry

@@ -38,6 +38,7 @@ def place(tmp_path_factory, made):
     (folder / "newer" / "runs").mkdir(parents=True)
     (folder / "newer" / "runs" / "some.json").write_text('{"schema_version": 99}')
     (folder / "broken.py").write_text("class Broken(\n")
+    (folder / "wrong.toml").write_text('methodz = "equal"\n')
     return folder
 
 
@@ -60,6 +61,9 @@ WRONG = [
     ("report empty", "empty has no records: python -m bench run --out empty makes them"),
     ("runn", "No such command 'runn'. Did you mean 'run'?"),
     ("list nonsense", "list 'nonsense': there is methods, tasks, runs"),
+    ("run --methods gradients", "unknown method 'gradients': did you mean 'gradient'?"),
+    ("run --config wrong.toml", "wrong.toml: there is no option 'methodz': did you mean 'methods'?"),
+    ("plan --config nowhere.toml", "--config nowhere.toml: there is no such file"),
 ]
 ALSO_WRONG = [
     ("run --methods mgda[normalize=l3]", "mgda[normalize=l3]: it takes none or l2 or loss or loss+"),
@@ -196,6 +200,19 @@ def test_power_leaves_empty_what_one_seed_cannot_tell(tidy_file, monkeypatch, ca
     assert "nan" not in capsys.readouterr().out
 
 
+def test_power_prints_a_command_with_as_many_seeds_as_are_needed_and_none_that_is_here(tmp_path, runs, capsys):
+    jitter = [0.3, -0.2, 0.1, -0.4, 0.25, -0.05, 0.15, -0.1]
+    values = {STL: [90 + j for j in jitter], "equal": [80 - j for j in jitter], "odd": [80 + 9 * j for j in jitter]}
+    for method, own in values.items():
+        for record in runs(
+            method, {100 + seed: [value] for seed, value in enumerate(own)}, [("one", "accuracy", True)]
+        ):
+            Store(tmp_path).put(record, None)
+    lines = shown(capsys, "power", tmp_path).splitlines()
+    needed = int(lines[1].split()[6])
+    assert f": python -m bench run --seeds 200-{199 + needed} --out results/confirm." in lines[3]
+
+
 def test_report_works_on_anybodys_tidy_file(tidy_file, monkeypatch, capsys):
     monkeypatch.chdir(tidy_file.parent)
     with pytest.raises(SystemExit) as caught:
@@ -214,6 +231,7 @@ def test_power_says_what_would_settle_what_is_undecided(tidy_file, monkeypatch, 
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines[1:2]] == [["toy", "odd", "equal"]]
     assert "a difference of 2 points with a power of 80 %" in lines[2]
+    assert lines[3].endswith("those that are here have been looked at.")  # of no folder, no command makes more runs
     with pytest.raises(SystemExit):
         cli.main(["power", str(tidy_file), "--target", "-1"])
     assert capsys.readouterr().err == "error: Invalid value: --target -1: write points above 0\n"
@@ -408,6 +426,103 @@ def test_list_runs_lists_what_is_stored(copy_of_smoke, command, without_torch):
     lines = done.stdout.splitlines()
     assert len(lines) == 1 + 14
     assert all(re.search(r"^[0-9a-f]{10} .* smoke +ok", line) for line in lines[1:])
+
+
+def shown(capsys, *line):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(list(map(str, line)))
+    assert not caught.value.code
+    return capsys.readouterr().out
+
+
+def test_the_version_is_the_installed_ones(capsys, monkeypatch):
+    monkeypatch.setattr(cli.importlib.metadata, "version", {"mtl-bench": "1.2.3"}.get)
+    assert shown(capsys, "--version") == "mtl-bench 1.2.3\n"
+
+    def missing(name):
+        raise cli.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(cli.importlib.metadata, "version", missing)
+    assert shown(capsys, "--version") == "mtl-bench (not installed)\n"
+
+
+def test_list_methods_says_the_groups_and_json_says_all(capsys):
+    found = {row["name"]: row for row in json.loads(shown(capsys, "list", "methods", "--json"))}
+    assert found["mgda"]["groups"] == ["standard", "all", "gradient"]
+    assert found["mgda"]["options"]["normalize"]["default"] == "none"
+    assert found["static"]["groups"] == []
+    assert "default" not in found["static"]["options"]["weights"]
+    assert set(found["kd"]) == {"name", "summary", "options", "groups", "distribution"}
+    assert re.search(r"^mgda +at=shared +standard +Step along", shown(capsys, "list", "methods"), re.M)
+
+
+def test_list_tasks_in_json(capsys):
+    found = {row["name"]: row for row in json.loads(shown(capsys, "list", "tasks", "--json"))}
+    assert found["scales"]["groups"] == ["all"]
+    assert found["census"]["groups"] == []
+    assert found["scales"]["options"]["ratio"] == {"type": "float", "default": 100.0}
+
+
+def test_list_runs_and_show_in_json_are_the_records(copy_of_smoke, capsys):
+    rows = json.loads(shown(capsys, "list", "runs", "--out", copy_of_smoke, "--json"))
+    records = Store(copy_of_smoke).records()
+    assert {row["run"] for row in rows} == records.keys()
+    assert {row["status"] for row in rows} == {"ok"}
+    [first, *_] = rows
+    document = json.loads(shown(capsys, "show", first["run"][:12], "--out", copy_of_smoke, "--json"))
+    assert document == json.loads((copy_of_smoke / "runs" / f"{first['run']}.json").read_text("utf-8"))
+
+
+def test_show_tells_a_reader_what_was_asked_and_what_came_of_it(copy_of_smoke, capsys):
+    [record] = [
+        r for r in Store(copy_of_smoke).records().values() if (r.method_label, r.task_set_label) == ("mgda", "scales")
+    ]
+    lines = shown(capsys, "show", record.name, "--out", copy_of_smoke).splitlines()
+    found = {line.split()[0]: line for line in lines}
+    assert found["method"] == "method    mgda"
+    assert found["status"] == "status    ok"
+    assert re.fullmatch(r"protocol  smoke: .*\bsteps 20\b.*", found["protocol"])
+    scores = [line for line in lines if line.startswith("score ")]
+    assert len(scores) == 5
+    value = record.result.scores["y1"]["nrmse"].value
+    assert any(line.startswith(f"score     y1 nrmse {value:.6g} (lower is better, untrained ") for line in scores)
+
+
+def test_plan_in_json_has_what_the_table_has(tmp_path, capsys):
+    line = [
+        "plan",
+        "--methods",
+        "mgda[at=features]",
+        "--tasks",
+        "scales[tasks=2]",
+        "--seeds",
+        "1",
+        "--protocol",
+        "smoke",
+    ]
+    found = json.loads(shown(capsys, *line, "--out", tmp_path, "--json"))
+    assert found["forecast"][0] == "4 runs: 4 to make, 0 there already"
+    assert [run["method"] for run in found["runs"]] == [STL, STL, "equal", "mgda[at=features]"]
+    assert found["runs"][0] == {
+        **{"run": found["runs"][0]["run"], "task_set": "scales[tasks=2]", "method": STL, "tasks": ["y1"]},
+        **{"seed": 0, "protocol": "smoke", "to_do": True, "why": "missing"},
+    }
+
+
+def test_json_holds_no_sign_that_a_terminal_could_obey(tmp_path, made, capsys):
+    record = made(ODD, reason=ODD, set_label=ODD, label=ODD)
+    Store(tmp_path).put(record, None)
+    for line in (["list", "runs"], ["show", record.name]):
+        text = shown(capsys, *line, "--out", tmp_path, "--json")
+        assert_harmless(text)
+        assert ODD in str_of(json.loads(text))
+
+
+def str_of(value):
+    """All texts of a document, one after another."""
+    if isinstance(value, dict | list):
+        return " ".join(map(str_of, value.values() if isinstance(value, dict) else value))
+    return str(value)
 
 
 def test_a_variant_is_printed_with_its_options(tmp_path, capsys):

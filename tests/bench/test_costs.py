@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from bench import costs
-from bench.planning.plan import Request, make_plan
+from bench.planning.plan import make_plan
+from bench.planning.request import Request
 from bench.records import CostRecord, StepCost
 from bench.report.board import Ratios
 from bench.report.costs import costs as cost_table
@@ -22,7 +23,7 @@ def plan(sets, rules, tmp_path):
 
     def make(*methods, seeds="1"):
         named = ",".join(f"{rules}:{name}" if name[0].isupper() else name for name in methods)
-        request = Request(named, sets, seeds, "epochs", accelerator="cpu")
+        request = Request(methods=named, tasks=sets, seeds=seeds, protocol="epochs", accelerator="cpu")
         return make_plan(request, Store(tmp_path / "none"))
 
     return make

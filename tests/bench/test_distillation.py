@@ -6,7 +6,8 @@ from trained import train
 
 from bench.catalogue import task_set
 from bench.engine.inline import run_inline
-from bench.planning.plan import Request, make_plan
+from bench.planning.plan import make_plan
+from bench.planning.request import Request
 from bench.report.analyse import analyse
 from bench.report.costs import relative_costs
 from bench.report.table import leaderboard

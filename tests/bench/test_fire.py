@@ -229,31 +229,45 @@ def test_a_closed_pipe_and_a_full_disk_end_quietly(environment):
 
 @pytest.mark.parametrize("name", ["tasks", "methods"])
 def test_a_file_that_hides_a_package_is_named(environment, tmp_path, name):
+    """On PYTHONPATH, where it is meant to be found first."""
     (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported')\n")
     line = [sys.executable, "-m", "bench", "list", "tasks"]
-    done = subprocess.run(line, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(line, env=environment(tmp_path), cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert_one_line(done_of(done), f"{name}.py hides the package '{name}'", "mtl-bench")
+    assert_one_line(done_of(done), f"{name}.py hides the package '{name}'", "PYTHONPATH")
 
 
 def done_of(process):
     return SimpleNamespace(code=process.returncode, out=process.stdout, err=process.stderr)
 
 
-def test_the_console_script_works_among_files_of_our_names(environment, tmp_path):
-    """`mtl-bench`, as an install makes it, in a folder that has all our names."""
-    script = tmp_path / "bin" / "mtl-bench"
-    script.parent.mkdir()
-    script.write_text("from bench.cli import main\nif __name__ == '__main__':\n    main()\n")
+@pytest.fixture
+def script(tmp_path):
+    """`mtl-bench`, as an install makes it."""
+    file = tmp_path / "bin" / "mtl-bench"
+    file.parent.mkdir()
+    file.write_text("from bench.cli import main\nif __name__ == '__main__':\n    main()\n")
+    return file
+
+
+@pytest.mark.parametrize("door", ["module", "script"])
+def test_files_of_our_names_in_the_working_folder_do_no_harm(environment, tmp_path, script, door):
+    """Neither to the command nor to the processes of its runs."""
     work = tmp_path / "work"
     work.mkdir()
-    for name in ("bench", "tasks", "methods", "results"):
+    for name in ("tasks", "methods", "results", *(["bench"] if door == "script" else [])):
         (work / f"{name}.py").write_text("raise RuntimeError('imported')\n")
-    line = [sys.executable, script, "run", "--methods", "equal", *SET, "--seeds", "1", "--no-figures"]
-    done = subprocess.run(line, env=environment(), cwd=work, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "3 runs: 3 to make" in done.stderr
-    assert "Traceback" not in done.stderr
+    begin = [sys.executable, *(["-m", "bench"] if door == "module" else [script])]
+    for line, said in (
+        (["list", "tasks"], "digits"),
+        (["run", "--methods", "equal", *SET, "--seeds", "1", "--workers", "2", "--no-figures"], "written: "),
+        (["report"], "written: "),
+    ):
+        done = subprocess.run([*begin, *line], env=environment(), cwd=work, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+        assert "Traceback" not in done.stderr
+        assert "imported" not in done.stderr
 
 
 def test_the_tilde_of_an_option_is_expanded(main, tmp_path, monkeypatch):

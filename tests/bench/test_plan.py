@@ -5,13 +5,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import pytest
 
 import methods
-from bench.planning.plan import LIBRARIES, Request, make_plan
+from bench.planning.plan import LIBRARIES, make_plan
+from bench.planning.request import Request
 from bench.planning.seeds import parse_seeds
 from bench.records import RunRecord
 from bench.spec import STL, Result
@@ -21,7 +21,7 @@ from methods.core.names import UsageError
 from methods.core.options import REQUIRED
 from methods.core.registry import Registry
 
-REQUEST = Request(methods="mgda", tasks="scales[tasks=2]", seeds="1", protocol="smoke", accelerator="cpu")
+ASKED = {"methods": "mgda", "tasks": "scales[tasks=2]", "seeds": "1", "protocol": "smoke", "accelerator": "cpu"}
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def store(tmp_path):
 @pytest.fixture
 def plan(store):
     def make(**changed):
-        return make_plan(replace(REQUEST, **changed), store)
+        return make_plan(Request(**{**ASKED, **changed}), store)
 
     return make
 
@@ -196,9 +196,10 @@ def test_an_edit_of_what_lies_next_to_a_plug_in_is_a_change(plan, fulfil, tmp_pa
 PLANNING = """
 import sys
 from pathlib import Path
-from bench.planning.plan import Request, make_plan
+from bench.planning.plan import make_plan
+from bench.planning.request import Request
 from bench.store import Store
-asked = Request("mgda", "scales[tasks=2]", sys.argv[1], "smoke", accelerator="cpu")
+asked = Request(methods="mgda", tasks="scales[tasks=2]", seeds=sys.argv[1], protocol="smoke", accelerator="cpu")
 print(len(make_plan(asked, Store(Path("none")))))
 """
 
@@ -373,7 +374,8 @@ def test_a_rule_that_fits_one_set_is_planned_on_all(plan, rules, tasks):
         ({"methods": "mgda[normalise=l2]"}, "no option 'normalise': did you mean 'normalize'"),
         ({"methods": "mgda[normalize=l3]"}, "it takes none or l2 or loss"),
         ({"methods": "mgda+equal"}, "only one can balance"),
-        ({"methods": ""}, "no method is named: write all, or some of "),
+        ({"methods": ""}, "no method is named: write standard, all, loss, gradient, distillation, or some of dwa"),
+        ({"tasks": ""}, "no task set is named: write all, or some of "),
         ({"methods": ","}, "no method is named"),
         ({"tasks": "scale"}, "unknown task set 'scale': did you mean 'scales'"),
         ({"tasks": "scales[task=2]"}, "no option 'task': did you mean 'tasks'"),

@@ -8,7 +8,8 @@ import torch
 
 import bench
 from bench.catalogue import place, task_sets
-from bench.planning.plan import Request, make_plan
+from bench.planning.plan import make_plan
+from bench.planning.request import Request
 from bench.store import Store
 from methods.core.names import UsageError
 from tasks.core.base import DataError
@@ -134,7 +135,10 @@ def test_the_same_data_elsewhere_is_the_same_run(image_folder, tmp_path):
 
     def runs(*places, protocol="smoke"):
         tasks = ",".join(f"multimnist[path={folder}]" for folder in places)
-        return make_plan(Request("mgda", tasks, "1", protocol, accelerator="cpu"), Store(tmp_path / "out"))
+        return make_plan(
+            Request(methods="mgda", tasks=tasks, seeds="1", protocol=protocol, accelerator="cpu"),
+            Store(tmp_path / "out"),
+        )
 
     one, other = runs(image_folder), runs(tmp_path / "copy")
     assert [(run.spec, run.key) for run in one] == [(run.spec, run.key) for run in other]

@@ -1,0 +1,105 @@
+"""What `list`, `plan` and `show` say, as plain data: a dictionary a row, which is printed as a table or as JSON."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import methods
+from bench.catalogue import embedded
+from bench.planning.plan import Planned
+from bench.records import RunRecord
+from methods.core.groups import groups
+from methods.core.options import REQUIRED, as_json
+from methods.core.registry import Entry, Registry
+
+
+def plugin_rows(registry: Registry, entries: Sequence[Entry], named: bool) -> list[dict[str, Any]]:
+    """Describe methods or task sets.
+
+    Args:
+        registry: of which kind they are.
+        entries: which.
+        named: whether the user named them. What other distributions add is imported only then; before, its options are
+            None.
+    """
+    built_in, rows = registry.built_in(), []
+    inside = set(embedded()) if registry is not methods.registry else set()
+    for entry in entries:
+        row: dict[str, Any] = {"name": entry.name, "summary": None, "options": None, "groups": [], "written": []}
+        if named or not entry.distribution:
+            described = registry.describe(entry)
+            options = sorted(described.options.items())
+            row["summary"] = described.summary
+            row["options"] = {name: as_json(option) for name, option in options}
+            row["written"] = [n if o.default is REQUIRED else f"{n}={o.write(o.default)}" for n, o in options]
+            if entry.name in built_in and not entry.distribution:
+                own = registry is methods.registry
+                row["groups"] = groups(entry.name, described) if own else ["all"] * (entry.name in inside)
+        rows.append({**row, "distribution": entry.distribution})
+    return rows
+
+
+def run_rows(records: Iterable[RunRecord]) -> list[dict[str, Any]]:
+    """Describe stored runs, by task set, seed and method."""
+    ordered = sorted(records, key=lambda r: (r.task_set_label, r.spec.seed, r.method_label, r.spec.tasks))
+    return [
+        {
+            "run": record.name,
+            "task_set": record.task_set_label,
+            "method": record.method_label,
+            "tasks": list(record.spec.tasks),
+            "seed": record.spec.seed,
+            "protocol": record.protocol_label or record.spec.protocol.name,
+            "status": record.result.status,
+            "reason": record.result.reason,
+        }
+        for record in ordered
+    ]
+
+
+def plan_rows(runs: Iterable[Planned]) -> list[dict[str, Any]]:
+    """Describe the runs of a plan, in their order."""
+    return [
+        {
+            "run": planned.spec.name,
+            "task_set": planned.task_set_label,
+            "method": planned.method_label,
+            "tasks": list(planned.spec.tasks),
+            "seed": planned.spec.seed,
+            "protocol": planned.protocol_label,
+            "to_do": planned.todo,
+            "why": planned.why,
+        }
+        for planned in runs
+    ]
+
+
+def run_text(record: RunRecord) -> list[str]:
+    """Describe one run for a reader: what was asked, what came of it, what it cost, and the end of its log."""
+    [row] = run_rows([record])
+    result, cost, made = record.result, record.cost, record.provenance
+    protocol = record.spec.protocol.model_dump(exclude={"name"})
+    lines = [
+        f"run       {record.name}",
+        f"task set  {row['task_set']} (tasks {', '.join(row['tasks'])})",
+        f"method    {row['method']}",
+        f"seed      {row['seed']}",
+        f"protocol  {row['protocol']}: {', '.join(f'{name} {value}' for name, value in protocol.items())}",
+        f"device    {record.parts.device}, {record.spec.precision}, {record.parts.threads} threads",
+        f"status    {result.status}{': ' * bool(result.reason)}{result.reason}",
+    ]
+    for task, scores in result.scores.items():
+        for name, score in scores.items():
+            value = "not finite" if score.value is None else f"{score.value:.6g}"
+            better = "higher" if score.higher_is_better else "lower"
+            untrained = "" if score.untrained is None else f", untrained {score.untrained:.6g}"
+            lines.append(f"score     {task} {name} {value} ({better} is better{untrained})")
+    if result.degenerate:
+        lines.append(f"steps     {result.degenerate} at which the rule's definition had no solution")
+    step = "" if cost.step_seconds is None else f", {1000 * cost.step_seconds:.3g} ms a step"
+    lines += [
+        f"time      {cost.total_seconds:.1f} s{step}",
+        f"code      {made.commit or 'unknown commit'}",
+        f"versions  {', '.join(f'{name} {version}' for name, version in made.versions.items())}",
+        f"machine   {', '.join(made.hardware.values())}",
+    ]
+    return [*lines, *(["log"] if record.log else []), *(f"  {line}" for line in record.log)]
