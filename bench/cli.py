@@ -468,6 +468,21 @@ def check_command(
     return FAILED_RUNS if outcomes["fails"] else OK
 
 
+@app.command("new")
+def new_command(
+    kind: Annotated[str, typer.Argument(help="method or taskset")],
+    name: Annotated[str, typer.Argument(help="the name of the file without .py, my_rule; the class is then MyRule")],
+    out: Annotated[Path, typer.Option(parser=path, help="the folder that the file is written into")] = Path(),
+    debug: Debug = False,
+) -> int:
+    """Write a commented file with a rule or a task set that passes `check`, for you to change."""
+    from bench.authors.new import write_new
+
+    for line in write_new(kind, name, out):
+        _out().print(printable(line), markup=False, highlight=False, soft_wrap=True)
+    return OK
+
+
 @app.command("literature")
 def literature_command(
     tasks: Annotated[str, typer.Option(help="task sets: nyuv2,cityscapes; without it, the list of tables")] = "",

@@ -1,7 +1,15 @@
 """Balancing rules: how K task losses become one update.
 
-    method = methods.create("mgda", num_tasks=3)
-    weights = method.backward(losses, shared=trunk.parameters())
+    >>> import torch
+    >>> import methods
+    >>> trunk = torch.nn.Linear(3, 4)
+    >>> losses = list(trunk(torch.ones(5, 3)).square().mean(0))
+    >>> method = methods.create("mgda", num_tasks=4)
+    >>> method
+    MGDA(num_tasks=4)
+    >>> weights = method.backward(losses, shared=trunk.parameters())
+    >>> trunk.weight.grad.shape
+    torch.Size([4, 3])
 
 Each file of this folder is one rule. Importing this package imports no rule, and it does not import torch.
 """

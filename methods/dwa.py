@@ -12,6 +12,17 @@ class DWA(Method):
     Paper: Liu, Johns & Davison, CVPR 2019 (MTAN), Eq. 7; r_k = L_k(t−1) / L_k(t−2), of the epochs' mean unweighted
     losses; weights 1 in the first two epochs; T = 2. Scale: Σ w = K. A mean loss of zero or less gives no ratio. Such a
     task counts as one that has not changed (r_k = 1), and the step counts as degenerate.
+
+    Example:
+        >>> import torch
+        >>> import methods
+        >>> trunk = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> losses = [trunk[0] ** 2, 4 * (trunk[0] - trunk[1]) ** 2]
+        >>> method = methods.create("dwa", num_tasks=2)
+        >>> method.end_epoch(losses=lambda: torch.tensor([2.0, 8.0]))  # the means of an epoch
+        >>> method.end_epoch(losses=lambda: torch.tensor([1.0, 8.0]))  # task 0 has halved its loss
+        >>> method.backward(losses, shared=[trunk])
+        tensor([0.8756, 1.1244])
     """
 
     invariant = frozenset({"permutation"})

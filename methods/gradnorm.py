@@ -16,6 +16,18 @@ class GradNorm(Method):
     that Nash-MTL's code gives to what a rule learns. The paper does not keep weights positive; here they are at least
     1e-4. Scale: Σ w = K. A task whose first loss is zero has no training rate, which counts as 1. A rate below zero
     counts as 0. Such steps count as degenerate.
+
+    Example:
+        >>> import torch
+        >>> import methods
+        >>> trunk = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> losses = [trunk[0] ** 2, 4 * (trunk[0] - trunk[1]) ** 2]
+        >>> method = methods.create("gradnorm", num_tasks=2)
+        >>> method.backward(losses, shared=[trunk], last=trunk)  # last: the last shared layer's weight
+        tensor([1., 1.])
+        >>> losses = [trunk[0] ** 2, 4 * (trunk[0] - trunk[1]) ** 2]
+        >>> method.backward(losses, shared=[trunk], last=trunk)
+        tensor([1.0250, 0.9750])
     """
 
     at = "last"

@@ -31,6 +31,24 @@ class KD(Equal):
     no label, so a task without a label in the batch is distilled, too. The cost of training the K teachers is added to
     the cost of the run. (On `scenes` at `quick`, teachers of another seed gave better results than the run's own, so
     the common start is not an unfair advantage.)
+
+    Example:
+        >>> import torch
+        >>> import methods
+        >>> trunk, head = torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)
+        >>> class Teacher(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.trunk = torch.nn.Linear(3, 4)
+        ...
+        ...     def forward(self, inputs):
+        ...         return (self.trunk(inputs["x"]),)
+        >>> x = torch.ones(5, 3)
+        >>> features = trunk(x)
+        >>> losses = list(head(features).square().mean(0))
+        >>> method = methods.create("kd", num_tasks=2, teachers=[Teacher(), Teacher()])
+        >>> method.backward(losses, shared=trunk.parameters(), inputs={"x": x}, taps=[(features,), (features,)])
+        tensor([1., 1.])
     """
 
     def __init__(

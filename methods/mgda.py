@@ -18,6 +18,17 @@ class MGDA(Method):
     positive) gets the weight 0, the others are balanced without it, and the step counts as degenerate. Heads get their
     plain gradients, as in the paper's Algorithm 2. The authors' code weighs whole losses, which a subclass with
     `heads = "weighted"` does, too.
+
+    Example:
+        >>> import torch
+        >>> import methods
+        >>> trunk = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> losses = [trunk[0] ** 2, 4 * (trunk[0] - trunk[1]) ** 2]
+        >>> method = methods.create("mgda", num_tasks=2)
+        >>> method.backward(losses, shared=[trunk])
+        tensor([0.8780, 0.1220])
+        >>> trunk.grad
+        tensor([0.7805, 0.9756])
     """
 
     invariant = frozenset({"permutation"})

@@ -12,6 +12,15 @@ class Static(Method):
     This is linear scalarisation, the baseline that balancing has to beat (Xin et al., NeurIPS 2022; Kurin et al.,
     NeurIPS 2022). Its weights are usually chosen from a grid, on the validation split. Scale: the weights are used
     as they are.
+
+    Example:
+        >>> import torch
+        >>> import methods
+        >>> trunk = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> losses = [trunk[0] ** 2, 4 * (trunk[0] - trunk[1]) ** 2]
+        >>> method = methods.create("static", num_tasks=2, weights=(1, 2))
+        >>> method.backward(losses, shared=[trunk])
+        tensor([1., 2.])
     """
 
     per_task = ("weights",)

@@ -14,7 +14,18 @@ class Uncertainty(Method):
     The s_k start at `init`. They have their own Adam without weight decay, at the rate of Nash-MTL's code, because at a
     network's rate they hardly move. The minimum is at s_k = log l_k, where the update is ½ Σ g_k / l_k.
     For a loss of zero or less (a log-likelihood, for example) the objective has no minimum in s_k, and the weight would
-    grow without bound. In such a step s_k gets no gradient, and the step counts as degenerate.
+    grow without bound. In such a step s_k gets no gradient and hardly moves, and the step counts as degenerate.
+
+    Example:
+        >>> import torch
+        >>> import methods
+        >>> trunk = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> losses = [trunk[0] ** 2, 4 * (trunk[0] - trunk[1]) ** 2]
+        >>> method = methods.create("uncertainty", num_tasks=2, lr=0.1)
+        >>> method.backward(losses, shared=[trunk])
+        tensor([0.5000, 0.5000])
+        >>> method.log_variance.detach()  # learnt a little: that of a loss of 1 is right already
+        tensor([0.0000, 0.1000])
     """
 
     invariant = frozenset({"permutation"})

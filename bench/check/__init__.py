@@ -1,8 +1,11 @@
-"""Whether a rule or a task set keeps its contract: small experiments, each of which can fail."""
+"""Tries whether a rule or a task set keeps its contract: small experiments, each of which can fail.
 
-from collections.abc import Iterator
+`check` yields what came of them, one by one. `parametrize_with_checks` makes them tests of somebody's own pytest.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import methods
 from bench.catalogue import construct, parse_task_set, place
@@ -13,6 +16,26 @@ from methods.core.names import UsageError, did_you_mean
 from methods.core.registry import Variant
 from tasks.core import hub
 from tasks.core.errors import DataError, in_words
+
+if TYPE_CHECKING:
+    from bench.check.grid import parametrize_with_checks
+
+__all__ = ["Finding", "check", "checks_of", "parametrize_with_checks", "parsed", "sentence"]
+
+Check = Callable[[Variant], None]
+"""One experiment. Its name is short and stays the same; its docstring says what should be so."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "parametrize_with_checks":
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    try:
+        from bench.check import grid  # here, as it imports pytest, which only authors' tests need
+    except ModuleNotFoundError as problem:
+        if problem.name != "pytest":
+            raise
+        raise ImportError("parametrize_with_checks needs pytest, which is not installed: pip install pytest") from None
+    return grid.parametrize_with_checks
 
 
 @dataclass(frozen=True)
@@ -32,15 +55,14 @@ def check(name: str | type) -> Iterator[Finding]:
         UsageError: there is neither of this name, or an option is wrong.
         DataError: the data of the task set is not where it should be.
     """
-    variant, is_task_set = _parsed(name)
+    variant, is_task_set = parsed(name)
     if is_task_set:
         construct(variant)
-    # Imported here, because they import torch, which a wrong name need not pay for.
-    from bench.check import rules, task_sets
-    from bench.check.outcomes import CheckError, NotApplicableError
+    checks = checks_of(is_task_set)
+    from bench.check.outcomes import CheckError, NotApplicableError  # with torch, which a wrong name need not pay for
 
-    for function in task_sets.CHECKS if is_task_set else rules.CHECKS:
-        what = (function.__doc__ or "").removesuffix(".")
+    for function in checks:
+        what = sentence(function)
         try:
             function(variant)
         except NotApplicableError as why:
@@ -60,7 +82,19 @@ def check(name: str | type) -> Iterator[Finding]:
             yield Finding(what, "ok")
 
 
-def _parsed(name: str | type) -> tuple[Variant, bool]:
+def checks_of(is_task_set: bool) -> tuple[Check, ...]:
+    """Return what is tried on a task set, or on a rule, in the order in which it is tried."""
+    from bench.check import rules, task_sets  # with torch, which a wrong name need not pay for
+
+    return task_sets.CHECKS if is_task_set else rules.CHECKS
+
+
+def sentence(check: Check) -> str:
+    """Return what a check holds true, without the full stop."""
+    return (check.__doc__ or "").removesuffix(".")
+
+
+def parsed(name: str | type) -> tuple[Variant, bool]:
     """Read a variant; say, too, whether it is one of a task set. Raise UsageError if there is no such thing."""
     sets, rules = registry.entries(), methods.registry.entries()
     first = name if isinstance(name, type) else names.read(names.split(name, "+")[0]).name

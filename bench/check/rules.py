@@ -228,12 +228,12 @@ def _near(one: Tensor, other: Tensor, what: str, tolerance: float | None = None)
         raise CheckError(f"{what}: off by {error:.1e} of its length")
 
 
-def builds(variant: Variant) -> None:
+def can_be_built(variant: Variant) -> None:
     """It can be built for 1, 2, 3 or 40 tasks."""
     _fitting(variant, [1, 2, 3, 40])
 
 
-def one_task(variant: Variant) -> None:
+def follows_the_only_task(variant: Variant) -> None:
     """With one task it follows that task's gradient: a positive multiple, step after step."""
     [tasks] = _fitting(variant, [1])
     toy, method = _pair(variant, tasks)
@@ -252,7 +252,7 @@ def one_task(variant: Variant) -> None:
         _near(update, scale * plain, "the update is no multiple of the gradient")
 
 
-def many_tasks(variant: Variant) -> None:
+def bears_forty_tasks(variant: Variant) -> None:
     """With 40 tasks weights and updates are finite, and not zero."""
     [tasks] = _fitting(variant, [40])
     toy, method = _pair(variant, tasks)
@@ -277,7 +277,7 @@ AWKWARD: dict[str, Change] = {
 """What a rule must survive. Each change is of two losses or more."""
 
 
-def awkward(variant: Variant) -> None:
+def bears_awkward_gradients(variant: Variant) -> None:
     """Zero, equal, opposite and badly scaled gradients leave weights and updates finite."""
     for tasks in _fitting(variant, [2, 3]):
         for name, change in AWKWARD.items():
@@ -300,7 +300,7 @@ def _finite(toy: Toy, weights: Tensor | None) -> None:
             raise CheckError(f"the gradient of {name} is not finite")
 
 
-def deterministic(variant: Variant) -> None:
+def same_seed_same_updates(variant: Variant) -> None:
     """The same seed gives the same updates, whatever the global generators."""
     tasks = _fitting(variant, [3, 2])[0]
     ends = []
@@ -314,7 +314,7 @@ def deterministic(variant: Variant) -> None:
         raise CheckError("two runs of one seed differ: draw from self.generator alone")
 
 
-def others_streams(variant: Variant) -> None:
+def leaves_global_generators_alone(variant: Variant) -> None:
     """It leaves the global generators of torch, numpy and Python alone."""
     tasks = _fitting(variant, [3, 2])[0]
     toy, _ = _pair(variant, tasks)
@@ -325,7 +325,7 @@ def others_streams(variant: Variant) -> None:
     require_same_generators(before, "draw from self.generator, which `create` seeds")
 
 
-def goes_on(variant: Variant) -> None:
+def goes_on_after_loading(variant: Variant) -> None:
     """Saved and loaded, it goes on as before: what it learns and remembers travels in its state_dict."""
     tasks = _fitting(variant, [3, 2])[0]
     toy, method = _pair(variant, tasks, seed=1)
@@ -356,7 +356,7 @@ def _unsaved_difference(variant: Variant, tasks: int) -> Tensor:
     return (ends[0] - ends[1]).abs().max()
 
 
-def repeats(variant: Variant) -> None:
+def repeats_bit_for_bit(variant: Variant) -> None:
     """Two runs of one seed are the same bit for bit."""
     tasks = _fitting(variant, [3, 2])[0]
     for _ in range(5):
@@ -379,7 +379,7 @@ def _copied(state: object) -> dict[str, object]:
     return found
 
 
-def leaves_the_network(variant: Variant) -> None:
+def leaves_parameters_to_the_optimiser(variant: Variant) -> None:
     """It gives every parameter a gradient and changes none."""
     tasks = _fitting(variant, [3, 2])[0]
     toy, method = _pair(variant, tasks)
@@ -400,7 +400,7 @@ def leaves_the_network(variant: Variant) -> None:
             raise CheckError(f"{name} has no gradient")
 
 
-def freezing(variant: Variant) -> None:
+def bears_frozen_and_replaced_heads(variant: Variant) -> None:
     """A head that is frozen, unfrozen or replaced between steps has this step's gradient, once, or none."""
     tasks = _fitting(variant, [3, 2])[0]
     toy, method = _has_backward(variant, tasks)
@@ -431,7 +431,7 @@ def _weight(toy: Toy) -> Tensor:
     return weight
 
 
-def copies(variant: Variant) -> None:
+def deep_copies_go_on(variant: Variant) -> None:
     """A deep copy goes on by itself, and leaves the original's network alone."""
     tasks = _fitting(variant, [3, 2])[0]
     toy, method = _pair(variant, tasks)
@@ -447,7 +447,7 @@ def copies(variant: Variant) -> None:
     _near(torch.stack(found), torch.stack(expected), "a deep copy goes on differently", 1e-9)
 
 
-def absent(variant: Variant) -> None:
+def bears_absent_tasks(variant: Variant) -> None:
     """A task without a label weighs 0, the others are balanced as if it were not there, and it is remembered."""
     tasks = max(_fitting(variant, [3, 2]))
     if tasks < 3 or 2 not in _fitting(variant, [3, 2]):
@@ -472,7 +472,7 @@ def absent(variant: Variant) -> None:
         raise CheckError(f"of 4 steps with an absent task {method.absent} are counted")
 
 
-def types(variant: Variant) -> None:
+def works_in_float32_and_bfloat16(variant: Variant) -> None:
     """It works on a network in float32 and in bfloat16, with losses in float32."""
     tasks = _fitting(variant, [3, 2])[0]
     for dtype in (torch.float32, torch.bfloat16):
@@ -484,7 +484,7 @@ def types(variant: Variant) -> None:
                 raise CheckError(f"on a network in {dtype} the gradient of {name} is in {parameter.grad.dtype}")
 
 
-def wrong_features(variant: Variant) -> None:
+def refuses_wrong_features(variant: Variant) -> None:
     """If it measures at the features it refuses a tensor through which not everything shared reaches the heads."""
     tasks = _fitting(variant, [3, 2])[0]
     toy, method = _has_backward(variant, tasks)
@@ -498,7 +498,7 @@ def wrong_features(variant: Variant) -> None:
     raise CheckError("it takes a copy of the features, through which no loss passes")
 
 
-def claims(variant: Variant) -> None:
+def keeps_its_claims(variant: Variant) -> None:
     """What it claims in `invariant` holds."""
     tasks = _fitting(variant, [5, 3, 2])[0]
     claimed = _create(variant, tasks).invariant
@@ -526,7 +526,7 @@ def _permutation(variant: Variant, tasks: int) -> None:
 CLAIMS: dict[str, Callable[[Variant, int], None]] = {"permutation": _permutation}
 
 
-def trains(variant: Variant) -> None:
+def trains_on_a_task_set(variant: Variant) -> None:
     """It trains a few steps on a built-in task set, twice alike."""
     reasons = []
     for name, tasks in _places_to_train():
@@ -555,6 +555,8 @@ def _places_to_train() -> list[tuple[str, tuple[str, ...]]]:
 
 
 CHECKS: tuple[Callable[[Variant], None], ...] = (
-    *(builds, one_task, many_tasks, awkward, deterministic, repeats, others_streams, goes_on, leaves_the_network),
-    *(freezing, copies, absent, types, wrong_features, claims, trains),
+    *(can_be_built, follows_the_only_task, bears_forty_tasks, bears_awkward_gradients, same_seed_same_updates),
+    *(repeats_bit_for_bit, leaves_global_generators_alone, goes_on_after_loading, leaves_parameters_to_the_optimiser),
+    *(bears_frozen_and_replaced_heads, deep_copies_go_on, bears_absent_tasks, works_in_float32_and_bfloat16),
+    *(refuses_wrong_features, keeps_its_claims, trains_on_a_task_set),
 )

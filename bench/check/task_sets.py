@@ -36,12 +36,12 @@ def _network(variant: Variant, built: TaskSet, tasks: tuple[str, ...]) -> Networ
     return build_network(short_run(variant, built, tasks, STL), built)
 
 
-def data(variant: Variant) -> None:
+def data_is_there(variant: Variant) -> None:
     """Its data is there in three splits, finite and with labels, and its tasks, network and metrics fit it."""
     build(variant)
 
 
-def same_data(variant: Variant) -> None:
+def same_data_when_built_again(variant: Variant) -> None:
     """Built again it has the same data, and it leaves the global generators alone."""
     before = generators()
     one, other = build(variant).fingerprint, build(variant).fingerprint
@@ -50,7 +50,7 @@ def same_data(variant: Variant) -> None:
     require_same_generators(before, "draw from a generator of its own")
 
 
-def described(variant: Variant) -> None:
+def describes_itself(variant: Variant) -> None:
     """Its card says where the data is from, and its protocols include the default."""
     built = build(variant)
     empty = [name for name, text in vars(built.card).items() if not text.strip()]
@@ -68,7 +68,7 @@ def described(variant: Variant) -> None:
         )
 
 
-def networks(variant: Variant) -> None:
+def networks_are_whole(variant: Variant) -> None:
     """Its networks, of all tasks and of each alone, have a trunk, heads, taps and a last shared layer."""
     built = build(variant)
     for tasks in [task_names(built), *((name,) for name in task_names(built))]:
@@ -88,7 +88,7 @@ def networks(variant: Variant) -> None:
                 raise CheckError(f"network.private('{task}') should be parameters of the network that are not shared")
 
 
-def same_start(variant: Variant) -> None:
+def same_start_in_every_network(variant: Variant) -> None:
     """A parameter of one name starts alike in every network, whatever the other tasks and their order."""
     built = build(variant)
     names = task_names(built)
@@ -101,7 +101,7 @@ def same_start(variant: Variant) -> None:
                 raise CheckError(f"{name} starts differently in the network of {', '.join(tasks)}")
 
 
-def losses(variant: Variant) -> None:
+def losses_add_up(variant: Variant) -> None:
     """Every loss is a finite total and a count, adds up over parts of a batch, and reaches the trunk and its head."""
     built, batch = build(variant), _batch(build(variant))
     network = _network(variant, built, task_names(built))
@@ -132,7 +132,7 @@ def losses(variant: Variant) -> None:
             raise CheckError(f"no loss reaches the shared parameter {name}")
 
 
-def features(variant: Variant) -> None:
+def features_are_read_by_all_heads(variant: Variant) -> None:
     """Everything shared reaches the heads through the features."""
     built, batch = build(variant), _batch(build(variant))
     network = _network(variant, built, task_names(built))
@@ -151,7 +151,7 @@ def features(variant: Variant) -> None:
             raise CheckError(f"{name} reaches a head past the features: return the tensor that all heads read, or None")
 
 
-def evaluation(variant: Variant) -> None:
+def evaluates_examples_one_by_one(variant: Variant) -> None:
     """In evaluation a prediction depends on its own example alone, and every metric is a number."""
     built = build(variant)
     test = built.splits["test"]
@@ -175,7 +175,7 @@ def evaluation(variant: Variant) -> None:
                 raise CheckError(f"{task.name}: its metric {name} is not a number")
 
 
-def trained_on(variant: Variant) -> None:
+def can_be_trained_on(variant: Variant) -> None:
     """Single-task networks and equal weights train on it for a few steps, twice alike."""
     built = build(variant)
     runs = [(task_names(built), REFERENCE), *(((name,), STL) for name in task_names(built))]
@@ -190,5 +190,6 @@ def trained_on(variant: Variant) -> None:
 
 
 CHECKS: tuple[Callable[[Variant], None], ...] = (
-    *(data, same_data, described, networks, same_start, losses, features, evaluation, trained_on),
+    *(data_is_there, same_data_when_built_again, describes_itself, networks_are_whole, same_start_in_every_network),
+    *(losses_add_up, features_are_read_by_all_heads, evaluates_examples_one_by_one, can_be_trained_on),
 )

@@ -22,6 +22,10 @@ def detectable(seeds: int, family: int = 1, alpha: float = 0.05, power: float = 
 
     This is the t test's: below six seeds no exact test finds anything, however large (`smallest_p`). Measured, `max_t`
     finds 77 to 84 % of what this calls detectable at 80, with eight or ten seeds and 6 to 40 methods.
+
+    Example:
+        >>> print(f"{detectable(8):.2f} alone, {detectable(8, family=6):.2f} in a family of six")
+        1.16 alone, 1.65 in a family of six
     """
     if seeds < 2:
         return math.inf
@@ -44,6 +48,10 @@ def seeds_needed(
 
     Raises:
         ValueError: no positive effect, a negative sd, or fewer than two seeds in the pilot.
+
+    Example:
+        >>> seeds_needed(sd=1.5, effect=1.0, pilot=8)
+        (20, 76)
     """
     if not (effect > 0 and sd >= 0 and pilot >= 2):
         raise ValueError(f"effect {effect} should be positive, sd {sd} not negative, pilot seeds {pilot} two or more")

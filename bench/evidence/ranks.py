@@ -53,6 +53,12 @@ def letters(different: ArrayLike, order: Sequence[int]) -> list[str]:
     """Return each method's letters: two share one exactly if they are not shown to differ (Piepho 2004).
 
     The best group is a. Beyond Z come a1, b1 and so on. A method that is not in `order` has none.
+
+    Example:
+        Method 0 is shown to differ from method 2, and method 1 from neither.
+
+        >>> letters([[0, 0, 1], [0, 0, 0], [1, 0, 0]], order=[0, 1, 2])
+        ['a', 'ab', 'b']
     """
     names = [""] * len(np.asarray(different))
     for number, group in enumerate(cliques(different, order)):

@@ -23,7 +23,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self
 from weakref import ref
 
 import torch
@@ -87,12 +87,22 @@ class Method(nn.Module):
     """Names of the parameters, buffers and other tensors `[…, K]` in which the rule keeps something of each task. While
     a task is absent the rule sees them without its entries, which stay what they were."""
     invariant: frozenset[str] = frozenset()
-    """Claims of the rule, which `check` tests: changes of the tasks that do not change the update ("permutation")."""
+    """The rule's claims, which `check` tests. "permutation": the order of the tasks does not change the update."""
 
     rule: str = ""
     """The one of the four functions that the class overrides."""
     needs: tuple[str, ...] = ()
     """The arguments of that function."""
+
+    _as_written: tuple[str, ...]
+    """The arguments that the rule was built with, where they are not at their defaults."""
+    __signature__: ClassVar[inspect.Signature]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Note what a rule is built with, for `repr`: `__init__` of a rule need not keep its arguments."""
+        made = super().__new__(cls)
+        made._as_written = _written(cls, args, kwargs)
+        return made
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__()
@@ -112,6 +122,9 @@ class Method(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # Without it `help` and editors would show the arguments of `__new__`, which takes anything.
+        signature = inspect.signature(cls.__init__)
+        cls.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
         given = [name for name in RULES if getattr(cls, name) is not getattr(Method, name)]
         if len(given) > 1:
             raise TypeError(f"{cls.__name__} overrides {' and '.join(given)}: a rule is exactly one of {RULES}")
@@ -315,13 +328,37 @@ class Method(nn.Module):
             self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.degenerate, self.absent = state["steps"], state["degenerate"], state["absent"]
 
-    def extra_repr(self) -> str:
-        """What `print` shows of a rule."""
-        return f"num_tasks={self.num_tasks}" + (f", at={self.at}" if self.measures else "")
+    def __repr__(self) -> str:
+        """Show the rule as one writes it, without what is at its default, and the rules whose terms it carries."""
+        cls, settings = type(self), ("at", "heads", "norm")
+        changed = [f"{n}={getattr(self, n)!r}" for n in settings if getattr(self, n) != getattr(cls, n)]
+        rule = f"{cls.__name__}({', '.join([*self._as_written, *changed])})"
+        return " + ".join([*map(repr, self.added), rule])
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the memory out of copies: a copy works on another network, where this method has written nothing."""
         return {**self.__dict__, "memory": Memory(list(range(self.num_tasks)))}
+
+
+def _written(cls: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The arguments of a rule that are not at their defaults, as `name=value`."""
+    signature = inspect.signature(cls)
+    try:
+        given = signature.bind_partial(*args, **kwargs).arguments
+    except TypeError:  # `__init__` itself says what is wrong with them
+        return ()
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            given |= given.pop(name, {})
+    return tuple(f"{n}={v!r}" for n, v in given.items() if _is_plain(v) and v != defaults.get(n, cls))
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is one that an option can have: not a network, which would fill the screen."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _arguments(cls: type, function: str, allowed: Iterable[str]) -> tuple[str, ...]:

@@ -13,6 +13,12 @@ def cross_entropy(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: the shapes do not belong together.
         IndexError: a class is neither −1 nor one of the C.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+        >>> cross_entropy(logits, torch.tensor([0, 1, -1]))  # the third example has no label
+        (tensor(0.2539), tensor(2))
     """
     require_logits(prediction, target)
     count = (target != IGNORE).sum()
@@ -26,6 +32,11 @@ def squared_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, int]:
 
     Raises:
         ValueError: prediction and target have unlike shapes.
+
+    Example:
+        >>> import torch
+        >>> squared_error(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [1.0]]))
+        (tensor(5.), 2)
     """
     require_same_shape(prediction, target)
     total = functional.mse_loss(prediction, target, reduction="sum")

@@ -1,6 +1,7 @@
 """The contract that every rule inherits: what is refused, what is counted, what travels in its state."""
 
 import copy
+import inspect
 import io
 import pickle
 
@@ -533,9 +534,38 @@ def test_a_rule_that_reads_a_gramian_stays_where_that_is():
     assert rule.weights.device.type == "cpu"
 
 
-def test_a_rule_says_what_it_is():
-    assert "num_tasks=3, at=features" in repr(methods.create("mgda[at=features]", num_tasks=3))
-    assert "num_tasks=3" in repr(methods.create("equal", num_tasks=3))
+@pytest.mark.parametrize(
+    ("named", "shown"),
+    [
+        ("equal", "Equal(num_tasks=3)"),
+        ("mgda[at=features]", "MGDA(num_tasks=3, at='features')"),
+        ("mgda[norm=sum,normalize=l2]", "MGDA(num_tasks=3, normalize='l2', norm='sum')"),
+        ("uncertainty[lr=0.1]", "Uncertainty(num_tasks=3, lr=0.1)"),
+        ("static[weights=1:2:1]", "Static(num_tasks=3, weights=(1.0, 2.0, 1.0))"),
+        ("gradnorm[alpha=1.5]", "GradNorm(num_tasks=3)"),
+        ("kd[weight=2]+mgda", "KD(num_tasks=3, weight=(2.0,)) + MGDA(num_tasks=3)"),
+    ],
+)
+def test_a_rule_shows_its_options_as_one_writes_them(named, shown):
+    rule = methods.create(named, num_tasks=3, teachers=[torch.nn.Identity()] * 3)
+    assert repr(rule) == shown
+    assert repr(copy.deepcopy(rule)) == shown
+    assert repr(torch.nn.ModuleList([rule])) == f"ModuleList(\n  (0): {shown}\n)"
+
+
+def test_a_rule_of_somebodys_own_shows_its_options_without_keeping_them():
+    class Own(Method):
+        def __init__(self, num_tasks, beta=0.5, network=None, **others):
+            super().__init__(num_tasks)
+            self.beta = 2 * beta
+
+        def weigh(self, losses):
+            return torch.ones_like(losses)
+
+    assert repr(Own(2, 0.25, torch.nn.Linear(2, 2), gamma="x")) == "Own(num_tasks=2, beta=0.25, gamma='x')"
+    assert [*inspect.signature(Own).parameters] == ["num_tasks", "beta", "network", "others"]
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'num_tasks'"):
+        Own()
 
 
 def test_draws_come_from_the_rules_own_generator(network):

@@ -45,7 +45,14 @@ def _require_shapes(prediction: Tensor, target: Tensor) -> None:
 
 
 def accuracy(classes: int, train: Tensor, test: Tensor) -> Metric:
-    """Share of labelled elements whose class is right. A constant predictor names the commonest class in `train`."""
+    """Share of labelled elements whose class is right. A constant predictor names the commonest class in `train`.
+
+    Example:
+        >>> import torch
+        >>> metric = accuracy(3, train=torch.tensor([0, 0, 1]), test=torch.tensor([0, 1, 2, 2]))
+        >>> metric.constant_score, metric.higher_is_better
+        (0.25, True)
+    """
     commonest = train[train != IGNORE].bincount(minlength=classes).argmax()
     constant_score = (test[test != IGNORE] == commonest).double().mean().item()
     build = partial(Accuracy, num_classes=classes, average="micro", ignore_index=IGNORE, validate_args=False)

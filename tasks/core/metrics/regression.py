@@ -43,5 +43,13 @@ class NormalizedRMSE(torchmetrics.Metric):
 
 
 def normalized_rmse(train: Tensor) -> Metric:
-    """RMSE ÷ RMSE of the training targets' mean (`train`: `[N, …]`). Lower is better; a constant predictor has 1."""
+    """RMSE ÷ RMSE of the training targets' mean (`train`: `[N, …]`). Lower is better; a constant predictor has 1.
+
+    Example:
+        >>> metric = normalized_rmse(train=torch.tensor([[1.0], [3.0]]))
+        >>> accumulator = metric.factory()
+        >>> accumulator.update(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [4.0]]))
+        >>> accumulator.compute()
+        tensor(0.5000, dtype=torch.float64)
+    """
     return Metric(partial(NormalizedRMSE, train.mean(0)), higher_is_better=False, constant_score=1.0)
