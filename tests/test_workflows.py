@@ -1,4 +1,4 @@
-"""The workflows call nothing that the README does not name, so that any other CI can do the same."""
+"""The workflows call nothing that the documentation does not name, so that any other CI can do the same."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
+PAGES = "".join(page.read_text("utf-8") for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))])
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
@@ -27,15 +27,15 @@ def test_there_are_workflows():
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
-def test_every_command_of_ours_is_one_that_the_readme_names(file):
+def test_every_command_of_ours_is_one_that_a_page_names(file):
     lines = list(commands(yaml.safe_load(file.read_text("utf-8"))))
     ours = [m for line in lines for m in re.findall(r"python -m bench (?:baseline )?\w+|tox(?: -e [\w,]+)?", line)]
     assert len(ours) >= 2
     for command in ours:
         if command.startswith("tox -e"):
-            assert all(f"tox -e {name}" in README for name in command.removeprefix("tox -e ").split(","))
+            assert all(f"tox -e {name}" in PAGES for name in command.removeprefix("tox -e ").split(","))
         else:
-            assert command in README
+            assert command in PAGES
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
