@@ -60,7 +60,7 @@ def _effect(runs: Sequence[Planned], known: Mapping[str, RunRecord]) -> list[str
     from bench.evidence.significance import smallest_p
 
     methods = {planned.spec.method for planned in runs} - {STL, REFERENCE}
-    seeds = len({planned.seed_round for planned in runs})
+    seeds = len({planned.seed_round for planned in runs if planned.role == "run"})
     if not methods:
         return []
     compared = f"{seeds} seed{'s' * (seeds > 1)}, {len(methods)} method{'s' * (len(methods) > 1)} against equal weights"

@@ -1,6 +1,7 @@
 """Makes the plan of a request: the runs that it needs, baselines first, and why each has to be made or not."""
 
 import importlib.metadata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -191,6 +192,22 @@ class Planner:
         place = "shipped" if self.shipped.get(contestant.choice) == choice else "tried here"
         older = "" if choice.code == self._code(contestant) else ", by other code or versions"
         return f"{place}{older}"
+
+    def about(self, *, anew: bool = False) -> list[str]:
+        """Say where the learning rates come from, and how many trials come first.
+
+        Args:
+            anew: as `trials`.
+        """
+        if not self.tunes:
+            return []
+        origins = Counter("to be tried" if self._is_open(c, anew) else self.origin(c) for c in self.contestants())
+        lines = [f"learning rates: {', '.join(f'{count} {origin}' for origin, count in origins.items())}"]
+        if count := self.to_try(anew=anew):
+            seeds = " and ".join(map(str, TUNING_SEEDS))
+            later = "" if anew else "; what is reported is planned when they have chosen"
+            lines.append(f"trials: {count} in all, on seeds {seeds}, which are not reported{later}")
+        return lines
 
     def to_try(self, *, anew: bool = False) -> int:
         """Return how many trials contestants without a choice need, those that are there already among them."""
