@@ -133,8 +133,8 @@ def choose(
     """Choose a setting: the highest mean over tuning seeds of the mean relative gain on validation.
 
     Tasks weigh the same, and so do the metrics of a task. A trial that failed counts with the scores of the constant
-    predictor, or as worse than any where these are not known. Of settings of the same gain the one whose factor is nearest
-    to ×1 is taken, and of two as near the larger factor.
+    predictor, or as worse than any where these are not known. Of settings of the same gain the one whose factor is
+    nearest to ×1 is taken, and of two as near the larger factor.
 
     Args:
         attempts: each setting at each seed.

@@ -15,8 +15,8 @@ from bench.store import Store
 from bench.tuning import shipped
 from bench.tuning.choose import Attempt, Choice, choose, scaled
 from bench.tuning.space import AROUND, GRID, changed, settings, spaces_of
-from methods.core.search import Log, Simplex
 from methods.core.search import Choice as OneOf
+from methods.core.search import Log, Simplex
 from tasks.core.errors import DataError
 from tasks.core.protocol import Protocol
 
