@@ -24,9 +24,9 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     """Make the table of tuned runs; runs of protocols under which nothing was chosen are in it as they are.
 
     A run belongs to a tuned board if its contestant's choice says so: the chosen rate and options, and a seed that was
-    not tuned on. A run with options that trials chose is no run at the protocol's own rate, also where the chosen rate is
-    that one: nobody asked for these options. What it reads (the networks that it distils, say) has to belong to the same board, so that a student
-    of untuned teachers is not taken for one of tuned teachers. Trials are in no table.
+    not tuned on. What it reads (the networks that it distils, say) has to belong to the same board, so that a student
+    of untuned teachers is not taken for one of tuned teachers. A run with options that trials chose is not untuned,
+    also where the chosen rate is the protocol's own. Trials are in no table.
     """
     everything = sorted(records, key=lambda record: record.name)
     asked: dict[Question, list[Choice]] = defaultdict(list)

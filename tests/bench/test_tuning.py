@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import methods
@@ -87,6 +87,7 @@ def test_each_value_of_an_option_is_drawn_as_often_as_the_others():
     assert {value: drawn.count(value) for value in drawn} == {"0.5": 10, "1.5": 10, "3": 10}
 
 
+@example(tasks=6, budget=37, start=1.0)  # a weight that would be rounded to 0
 @given(st.integers(1, 40), st.integers(2, 30), st.sampled_from([0.25, 1.0, 4.0]))
 def test_drawn_weights_are_positive_and_sum_to_the_number_of_tasks(tasks, budget, start):
     first, *others = settings(budget, {"weights": Simplex()}, tasks, start)
@@ -101,10 +102,6 @@ def test_drawn_weights_are_positive_and_sum_to_the_number_of_tasks(tasks, budget
 
 def test_a_budget_of_one_tries_equal_weights_alone():
     assert [one.factor for one in settings(1, {"weights": Simplex()}, num_tasks=3, start=2.0)] == [2.0]
-
-
-def test_no_weight_is_rounded_to_nothing():
-    assert min(Simplex().value([1 - 1e-9, 0.5, 1e-9])) > 0
 
 
 def test_weights_are_evenly_spread():
