@@ -41,6 +41,7 @@ def run(
     protocol: str = "quick",
     out: str | Path = "results/local",
     *,
+    reuse: str | Path | None = None,
     precision: str = "32-true",
     accelerator: str = "auto",
     devices: int = 1,
@@ -65,6 +66,7 @@ def run(
         accelerator: "auto", "cpu" or "cuda".
         devices: within one run.
         out: the folder of the records and pages.
+        reuse: another folder of records. What it has with the same key is copied to `out`, and not trained again.
         retry: repeat runs that failed for reasons of the machine.
         engine: "local" (isolated processes) or "inline" (in this one, for debuggers).
         workers: how many processes at once; "auto" is one per core, or per GPU.
@@ -86,6 +88,12 @@ def run(
     request = Request(methods, tasks, _text(seeds), protocol, precision, accelerator, devices, retry)
     runs = make_plan(request, store)
     store.require_writable()
+    source = _source(reuse) if reuse is not None else None
+    if source is not None:
+        from bench.reuse import reuse_runs
+
+        reuse_runs(runs, request, source, store)
+        runs = make_plan(request, store)
     todo = [planned for planned in runs if planned.todo]
     places = _places(todo, workers) if todo and not inline else {}
     if watcher is not None:
@@ -99,8 +107,22 @@ def run(
         from bench.engine.local import run_local
 
         run_local(todo, store, done, **places, timeout=timeout, checkpoint_every=checkpoint_every)
+    if source is not None:
+        from bench.reuse import reuse_costs
+
+        reuse_costs(runs, source, store)
     _measure_costs(runs, store, watcher, timeout=timeout, inline=inline, debug=debug)
     return report(store.folder, figures=figures)
+
+
+def _source(folder: str | Path) -> Store:
+    """Return the folder whose records are to be reused."""
+    from bench.store import FOLDER, StoreError
+
+    source = Store(path(folder))
+    if not (source.folder / FOLDER).is_dir():
+        raise StoreError(f"--reuse {folder}: there are no records in this folder")
+    return source
 
 
 def _measure_costs(

@@ -73,6 +73,10 @@ Engine = Annotated[str, typer.Option(help="local: isolated processes; inline: in
 Workers = Annotated[str, typer.Option(help="processes at once; auto: one per core, or per GPU")]
 Timeout = Annotated[float, typer.Option(help="seconds after which a run is killed")]
 Checkpoints = Annotated[int, typer.Option(help="steps after which a run's state is kept, to go on from; 0: never")]
+Reuse = Annotated[
+    Path | None,
+    typer.Option(parser=_path, help="another folder of records: what it has with the same key is not trained again"),
+]
 Retry = Annotated[bool, typer.Option("--retry", help="repeat runs that crashed or ran out of memory")]
 Figures = Annotated[
     bool, typer.Option("--figures/--no-figures", help="draw the page's figures, a third of a second each")
@@ -96,6 +100,7 @@ def run_command(
     seeds: Seeds = "8",
     protocol: ProtocolName = "quick",
     out: Folder = DEFAULT_OUT,
+    reuse: Reuse = None,
     precision: Precision = "32-true",
     accelerator: Accelerator = "auto",
     devices: Devices = 1,
@@ -120,7 +125,7 @@ def run_command(
     try:
         run(
             methods, tasks, seeds, protocol, folder,
-            precision=precision, accelerator=accelerator, devices=devices, retry=retry,
+            reuse=reuse, precision=precision, accelerator=accelerator, devices=devices, retry=retry,
             engine=engine, workers=workers, timeout=timeout, checkpoint_every=checkpoint_every,
             figures=figures, debug=debug, watcher=watcher,
         )  # fmt: skip
@@ -275,8 +280,9 @@ def compare_command(
 
     Exit codes: 0 no regression, 1 regression, 3 nothing comparable or runs missing, 4 with --strict and suspected.
     """
-    from bench.gate import gate, read_baseline, snapshot
-    from bench.report import summary
+    from bench.gate import summary
+    from bench.gate.baseline import read_baseline, snapshot
+    from bench.gate.judge import judge
     from bench.store import NothingToCompareError, Store, write
 
     if not tolerance >= 0:
@@ -289,13 +295,13 @@ def compare_command(
     now = snapshot(records, store.costs())
     slower = None
     if base is not None:
-        from bench.interleave import slowdowns
+        from bench.gate.interleave import slowdowns
 
         known = {cell.key for cell in stored.cells} & {cell.key for cell in now.cells}
         slower = slowdowns(
             base, records, known, lambda label: _say(f"{label}: timing steps, here and in {base} in turn")
         )
-    outcome = gate(stored, now, tolerance, slower)
+    outcome = judge(stored, now, tolerance, slower)
     text = summary.markdown(outcome)
     _out().print(text.decode(), markup=False, highlight=False, soft_wrap=True)
     for file, content in ((markdown, text), (junit, summary.junit(outcome)), (json, summary.as_json(outcome))):
@@ -316,7 +322,7 @@ def baseline_update_command(
     debug: Debug = False,
 ) -> int:
     """Store a folder's numbers as the baseline. Refused after a failed or partial run."""
-    from bench.gate import make_baseline, write_baseline
+    from bench.gate.baseline import make_baseline, write_baseline
     from bench.store import Store
 
     if not reason.strip():

@@ -1,6 +1,7 @@
 """Seeds as they are written on the command line."""
 
 import re
+from collections.abc import Iterable
 
 from methods.core.names import UsageError
 
@@ -36,6 +37,21 @@ def parse_seeds(text: str) -> list[int]:
     if max(span.stop for span in spans) > LARGEST_SEED:
         raise UsageError(f"seeds '{text}': a seed is at most {LARGEST_SEED}")
     return sorted({seed for span in spans for seed in span})
+
+
+def write_seeds(seeds: Iterable[int]) -> str:
+    """Write seeds as a person would: 0 to 7 as `8`, others as ranges such as `100-107` or `3,5-7`."""
+    ordered = sorted(set(seeds))
+    if ordered == list(range(len(ordered))):
+        return str(len(ordered))
+    spans: list[list[int]] = []
+    for seed in ordered:
+        if spans and seed == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], seed]
+        else:
+            spans.append([seed])
+    # One seed alone is written as a range, because `3` would mean the seeds 0, 1 and 2.
+    return ",".join(f"{s[0]}-{s[-1]}" if len(s) > 1 or len(ordered) == 1 else str(s[0]) for s in spans)
 
 
 def _wrong(text: str) -> UsageError:

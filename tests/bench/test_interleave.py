@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, interleave
-from bench.interleave import slowdowns
+from bench import cli
+from bench.gate import interleave
+from bench.gate.interleave import slowdowns
 from bench.spec import STL
 from methods.core.names import UsageError
 
-PROJECT = Path(interleave.__file__).parents[1]
+PROJECT = Path(interleave.__file__).parents[2]
 KNOWN = [
     (name, method) for name in ("digits@smoke", "scales@smoke") for method in ("equal", "mgda", "uncertainty", STL)
 ]
@@ -64,8 +65,8 @@ def two(runs):
 
 
 def base(folder):
-    (folder / "bench").mkdir()
-    (folder / "bench" / "interleave.py").touch()
+    (folder / "bench" / "gate").mkdir(parents=True)
+    (folder / "bench" / "gate" / "interleave.py").touch()
     return folder
 
 
@@ -107,7 +108,7 @@ def test_a_base_that_cannot_is_said(checkout, smoke, capsys):
     for arguments, code, said in (
         (["baseline", "update", str(smoke.out), "--baseline", stored, "--reason", "a test"], 0, ""),
         ([*compare, str(other)], 3, f"error: the code of {other} could not take the steps: RuntimeError: planted\n"),
-        ([*compare, str(other / "none")], 2, "there is no bench/interleave.py; name a checkout of this project\n"),
+        ([*compare, str(other / "none")], 2, "there is no bench/gate/interleave.py; name a checkout of this project\n"),
     ):
         with pytest.raises(SystemExit) as caught:
             cli.main(arguments)
@@ -116,5 +117,5 @@ def test_a_base_that_cannot_is_said(checkout, smoke, capsys):
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path, two):
-    with pytest.raises(UsageError, match=r"there is no bench/interleave.py; name a checkout"):
+    with pytest.raises(UsageError, match=r"there is no bench/gate/interleave.py; name a checkout"):
         slowdowns(tmp_path, two, [("toy", "equal")], lambda label: None)

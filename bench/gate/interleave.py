@@ -1,8 +1,8 @@
-"""The steps of two versions of the project, timed in turn: is the code here slower than that of another checkout?
+"""Time the steps of two versions of the project in turn: is the code here slower than that of another checkout?
 
-Two processes hold the same runs, one imports the code here and one that of the base; they take turns, and of each
-method's times the smallest counts. On shared machines this is the estimate that does not cry wolf: whatever else the
-machine does meets both, and the minimum is what it left alone.
+Two processes hold the same runs. One imports the code here, the other that of the base. They take turns, and the
+smallest time of each method counts. On a shared machine, interference slows both versions alike, and the minimum over
+rounds is nearly free of it.
 """
 
 import contextlib
@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from bench.gate import SLOWER_IN_TURN, Key
+from bench.gate.baseline import Key
+from bench.gate.judge import SLOWER_IN_TURN
 from bench.records import RunRecord
 from bench.report.runs import groups
 from bench.spec import STL, RunSpec
@@ -26,21 +27,23 @@ from methods.core.names import UsageError
 
 ROUNDS = 30
 REPEATS = 3
-"""In fresh processes, where the first one finds something slower; their median counts."""
+"""Passes, each in fresh processes, where the first pass finds something slower. Their median counts."""
 TIMEOUT = 900.0
 """Seconds for one pass over one task set."""
+MODULES = ("bench.gate.interleave", "bench.interleave")
+"""Where a checkout has this module. Older checkouts have it in the second place."""
 
 
 class TimingError(NothingToCompareError):
-    """One of the versions could not take the steps; says which, and what it said."""
+    """One of the versions could not take the steps. The message says which one, and how it failed."""
 
 
 class _Asked(NamedTuple):
-    """A run, as the other process is asked for it."""
+    """A run whose steps a version is asked to time."""
 
     spec: RunSpec
     taught: bool
-    """Whether it reads teachers, which the code of a base may ask."""
+    """Whether it reads teachers. The code here finds that out by itself; that of an older base asks."""
 
 
 def slowdowns(
@@ -50,19 +53,18 @@ def slowdowns(
 
     Args:
         base: a checkout of this project.
-        records: of which one run of each method on each task set is timed; its data must be where it is by default.
-        known: task set and method, as labelled, of those that the base has, too.
+        records: one run of each method on each task set is timed. Its data must lie in its default place.
+        known: the methods that the base has, too, by task set and method.
         timing: hears the label of each task set before its steps are timed.
 
     Returns:
-        By task set and method, as labelled; of single-task learning for the task that became slowest.
+        The factors by task set and method. That of single-task learning is of the task that became slowest.
 
     Raises:
-        UsageError: `base` is no such checkout.
+        UsageError: `base` is not a checkout of this project.
         TimingError: one of the versions could not take the steps.
     """
-    if not (base / "bench" / "interleave.py").is_file():
-        raise UsageError(f"--base {base}: there is no bench/interleave.py; name a checkout of this project")
+    _module(base)
     found: dict[Key, float] = {}
     for group in groups(records):
         runs: dict[tuple[str, tuple[str, ...]], RunRecord] = {}
@@ -80,6 +82,14 @@ def slowdowns(
     return found
 
 
+def _module(checkout: Path) -> str:
+    """Return the name of this module in a checkout."""
+    for module in MODULES:
+        if checkout.joinpath(*module.split(".")).with_suffix(".py").is_file():
+            return module
+    raise UsageError(f"--base {checkout}: there is no bench/gate/interleave.py; name a checkout of this project")
+
+
 def _factors(base: Path, asked: Sequence[_Asked], device: str) -> list[float]:
     found = [_pass(base, asked, device)]
     if max(found[0]) > SLOWER_IN_TURN:
@@ -88,7 +98,7 @@ def _factors(base: Path, asked: Sequence[_Asked], device: str) -> list[float]:
 
 
 def _pass(base: Path, asked: Sequence[_Asked], device: str) -> list[float]:
-    here = Path(__file__).parents[1]
+    here = Path(__file__).parents[2]
     with _version(base, asked, device) as there, _version(here, asked, device) as now:
         both = there, now
         times: tuple[list[list[float]], list[list[float]]] = ([], [])
@@ -101,11 +111,11 @@ def _pass(base: Path, asked: Sequence[_Asked], device: str) -> list[float]:
 
 @contextlib.contextmanager
 def _version(folder: Path, asked: Sequence[_Asked], device: str) -> Iterator[Callable[[], list[float]]]:
-    """Start the code of a checkout on some runs; give a function that times a round of them."""
+    """Start the code of a checkout with some runs; yield a function that times a round of them."""
     path = os.pathsep.join(filter(None, [str(folder.resolve()), os.environ.get("PYTHONPATH", "")]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     # Nothing is imported from the working directory (-P), which may be either checkout.
-    command = [sys.executable, "-P", "-m", "bench.interleave"]
+    command = [sys.executable, "-P", "-m", _module(folder)]
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
@@ -140,7 +150,7 @@ def _version(folder: Path, asked: Sequence[_Asked], device: str) -> Iterator[Cal
 
 
 def _serve() -> None:
-    """Be one of the versions: build the runs of the first line of stdin, time a round of steps for each line more."""
+    """Be one of the versions: build the runs of the first line of stdin, and time a round for each further line."""
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # whatever else prints, prints elsewhere, and before what ends the process
         sys.stdout = sys.stderr
