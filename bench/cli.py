@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -253,7 +254,7 @@ def power_command(
 
 BaselineFile = Annotated[Path, typer.Option(parser=_path, help="the stored baseline")]
 DEFAULT_BASELINE = Path("results/baseline.json")
-baseline_app = typer.Typer(no_args_is_help=True, help="What later runs are compared with.")
+baseline_app = typer.Typer(no_args_is_help=True, help="Manage the stored baseline.")
 app.add_typer(baseline_app, name="baseline")
 
 
@@ -330,8 +331,12 @@ def baseline_update_command(
     store = Store(folder)
     made = make_baseline(list(store.records().values()), store.costs(), reason.strip())
     write_baseline(made, baseline)
-    line = f"written: {printable(str(baseline))}: {len(made.cells)} methods on task sets"
+    line = f"written: {printable(str(baseline))}, with {len(made.cells)} pairs of a method and a task set"
+    words = ["python", "-m", "bench", "compare"]
+    words += ["--baseline", str(baseline)] if baseline != DEFAULT_BASELINE else []
+    typed = printable(shlex.join(words))
     _out().print(line, markup=False, highlight=False, soft_wrap=True)
+    _out().print(f"compare later runs with it: {typed}", markup=False, highlight=False, soft_wrap=True)
     return OK
 
 

@@ -184,9 +184,8 @@ def read_baseline(file: Path) -> Baseline:
     try:
         baseline = Baseline.model_validate_json(file.read_bytes())
     except OSError as problem:
-        raise NothingToCompareError(
-            f"{file} cannot be read: {problem.strerror}; python -m bench baseline update --baseline {file} makes it"
-        ) from None
+        update = f"python -m bench baseline update --baseline {shlex.quote(str(file))} --reason '…'"
+        raise NothingToCompareError(f"{file} cannot be read: {problem.strerror}; {update} makes one") from None
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

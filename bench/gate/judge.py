@@ -44,7 +44,7 @@ class Finding:
     what: Literal["quality", "cost"]
     state: State
     mean: float = float("nan")
-    """The change in percentage points, the mean over tasks. A metric is relative to its stored mean; negative is worse."""
+    """The mean change over tasks, in per cent of the stored means; negative is worse."""
     low: float = float("nan")
     high: float = float("nan")
     p: float = float("nan")

@@ -1,6 +1,7 @@
 """The gate: alarms where something became worse, and nowhere else; and says so where it cannot tell."""
 
 import csv
+import inspect
 import json
 import re
 import shlex
@@ -14,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulate_gate import STREAMS, Fall, measure, rounded, simulated, write_tables
 
+import bench
 from bench import cli
 from bench.gate.baseline import (
+    DEFAULTS,
     Baseline,
     make_baseline,
     read_baseline,
@@ -24,6 +27,7 @@ from bench.gate.baseline import (
 )
 from bench.gate.judge import ALPHA, gained, judge
 from bench.gate.summary import as_json, junit, markdown
+from bench.planning.seeds import parse_seeds, write_seeds
 from bench.records import CostRecord, StepCost
 from bench.spec import STL, Cost
 from bench.store import NothingToCompareError, Store
@@ -507,6 +511,50 @@ def test_the_commands_it_names_make_those_runs(play):
     }
 
 
+@pytest.mark.parametrize(
+    ("seeds", "written"),
+    [
+        ([0, 1, 2], "3"),
+        ([0], "1"),
+        ([5], "5-5"),
+        (range(100, 108), "100-107"),
+        ([7, 3, 5, 6], "3,5-7"),
+        ([0, 2], "0,2"),
+        ([3, 3, 9], "3,9"),
+    ],
+)
+def test_seeds_are_written_as_a_person_would_and_read_back(seeds, written):
+    assert write_seeds(seeds) == written
+    assert parse_seeds(written) == sorted(set(seeds))
+
+
+def test_what_a_printed_command_leaves_out_is_the_default():
+    parameters = inspect.signature(bench.run).parameters
+    assert {name: parameters[name].default for name in DEFAULTS} == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (["a"], ["b"], "Commit a → b."),
+        (["a"], ["a", "b"], "Commit a → b; runs that the change cannot have touched were reused."),
+        (["a"], ["a"], "Commit a made all runs, those of the baseline and these."),
+        (["0123456789+changes"], ["0123456789+changes"], f"Commit {' → '.join(['0123456789 with changes'] * 2)}."),
+        ([""], [""], "Commit unknown → unknown."),
+    ],
+)
+def test_the_summary_says_whose_runs_were_reused(play, before, now, said):
+    def made(commits):
+        records = play()
+        own = [commits[place % len(commits)] for place in range(len(records))]
+        return [
+            r.model_copy(update={"provenance": r.provenance.model_copy(update={"commit": commit})})
+            for r, commit in zip(records, own, strict=True)
+        ]
+
+    assert said in markdown(judged(made(before), made(now))).decode().replace("\\", "")
+
+
 def test_hostile_names_stay_in_their_cells(play):
     name = "a|b\n<b>\x1b[31m"
     records = [r.model_copy(update={"method_label": name}) if r.spec.method == "mgda" else r for r in play()]
@@ -542,6 +590,7 @@ def test_exit_codes(play, folder, tmp_path, capsys):
     first = folder("first", play(seeds=4))
     assert call("baseline", "update", first, "--baseline", stored) == 2  # without a reason
     assert call("baseline", "update", first, "--baseline", stored, "--reason", "the first") == 0
+    assert f"python -m bench compare --baseline {stored}\n" in capsys.readouterr().out
     assert Baseline.model_validate_json(stored.read_bytes()).reason == "the first"
     compare = ("compare", "--baseline", stored)
     assert call(*compare, first) == 0
@@ -559,7 +608,9 @@ def test_exit_codes(play, folder, tmp_path, capsys):
     for wrong in ("-1", "nan"):
         assert call(*compare, first, "--tolerance", wrong) == 2
         assert f"--tolerance {wrong}: write points, 0 or more" in capsys.readouterr().err
+    capsys.readouterr()
     assert call("compare", "--baseline", tmp_path / "none.json", first) == 3
+    assert f"python -m bench baseline update --baseline {tmp_path / 'none.json'} --reason" in capsys.readouterr().err
     stored.write_text("{")
     capsys.readouterr()
     assert call(*compare, first) == 3
