@@ -51,6 +51,8 @@ def slowdowns(
 ) -> dict[Key, float]:
     """Return how many times as long a step takes here as with the code in the checkout `base`.
 
+    Runs that the base has made and that were reused here are not timed, because the code of their steps is the same.
+
     Args:
         base: a checkout of this project.
         records: one run of each method on each task set is timed. Its data must lie in its default place.
@@ -65,11 +67,13 @@ def slowdowns(
         TimingError: one of the versions could not take the steps.
     """
     _module(base)
+    reused = _clean_commit(base)
     found: dict[Key, float] = {}
     for group in groups(records):
         runs: dict[tuple[str, tuple[str, ...]], RunRecord] = {}
         for method, run in group.members():
-            if run.result.status == "ok" and "×" not in run.parts.device and (group.label, method) in known:
+            timed = (group.label, method) in known and run.provenance.commit != reused
+            if timed and run.result.status == "ok" and "×" not in run.parts.device:
                 runs.setdefault((method, run.spec.tasks), run)
         if not runs:
             continue
@@ -88,6 +92,14 @@ def _module(checkout: Path) -> str:
         if checkout.joinpath(*module.split(".")).with_suffix(".py").is_file():
             return module
     raise UsageError(f"--base {checkout}: there is no bench/gate/interleave.py; name a checkout of this project")
+
+
+def _clean_commit(checkout: Path) -> str | None:
+    """Return the commit of a checkout; None if it has changes, or is a copy of a checkout."""
+    from bench.engine.runs import commit  # imports torch, which a wrong --base need not pay for
+
+    found = commit(checkout) if (checkout / ".git").exists() else ""
+    return None if not found or found.endswith("+changes") else found
 
 
 def _factors(base: Path, asked: Sequence[_Asked], device: str) -> list[float]:

@@ -1,14 +1,16 @@
 """Two versions of the code take turns: which is which, what counts, and what is said when one cannot."""
 
 import contextlib
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from bench import cli
 from bench.gate import interleave
-from bench.gate.interleave import slowdowns
+from bench.gate.interleave import TimingError, slowdowns
 from bench.spec import STL
 from methods.core.names import UsageError
 
@@ -90,6 +92,42 @@ def test_of_single_tasks_the_slowest_counts_and_what_the_base_has_not_is_not_tim
     play([(1.0, 1.0, 1.0)], [(1.0, 1.1, 1.05)])
     found = slowdowns(base(tmp_path), [*two, *singles], [("toy", "equal"), ("toy", STL)], lambda label: None)
     assert found == {("toy", "equal"): pytest.approx(1.0), ("toy", STL): pytest.approx(1.1)}
+
+
+def git(folder, *words):
+    who = ["-c", "user.name=a test", "-c", "user.email=a@test"]
+    return subprocess.run(
+        ["git", "-C", folder, *who, *words], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_what_the_base_has_made_is_not_timed_unless_it_has_changes(play, two, tmp_path, changed):
+    git(base(tmp_path), "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "the base")
+    made_by = {"commit": git(tmp_path, "rev-parse", "HEAD")}
+    records = [
+        r.model_copy(update={"provenance": r.provenance.model_copy(update=made_by)}) if r.spec.method == "equal" else r
+        for r in two
+    ]
+    if changed:
+        (tmp_path / "new.py").touch()
+    known = [("toy", "equal"), ("toy", "mgda")]
+    play([(1.0,) * (1 + changed)], [(1.0,) * (1 + changed)])
+    assert sorted(slowdowns(tmp_path, records, known, lambda label: None)) == known[not changed :]
+
+
+@pytest.mark.parametrize("place", interleave.MODULES)
+def test_an_older_checkout_is_started_where_it_has_the_module(tmp_path, place):
+    file = tmp_path.joinpath(*place.split(".")).with_suffix(".py")
+    file.parent.mkdir(parents=True)
+    for package in file.relative_to(tmp_path).parents:
+        (tmp_path / package / "__init__.py").touch()
+    file.write_text("raise RuntimeError('I am ' + __spec__.name)\n")
+    said = f"the code of {tmp_path} could not take the steps: RuntimeError: I am {place}"
+    with pytest.raises(TimingError, match=re.escape(said)), interleave._version(tmp_path, [], "cpu"):
+        pass
 
 
 def test_each_process_imports_its_own_code(checkout, smoke, monkeypatch):
