@@ -1,6 +1,7 @@
 """The gate: alarms where something became worse, and nowhere else; and says so where it cannot tell."""
 
 import csv
+import inspect
 import json
 import re
 import shlex
@@ -12,21 +13,22 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from simulate_gate import STREAMS, Fall, measure, rounded, simulated, write_tables
 
+import bench
 from bench import cli
-from bench.gate import (
-    ALPHA,
+from bench.gate.baseline import (
+    DEFAULTS,
     Baseline,
-    gained,
-    gate,
     make_baseline,
     read_baseline,
     snapshot,
     write_baseline,
 )
-from bench.gate_calibration import STREAMS, Fall, measure, rounded, simulated, write_tables
+from bench.gate.judge import ALPHA, gained, judge
+from bench.gate.summary import as_json, junit, markdown
+from bench.planning.seeds import parse_seeds, write_seeds
 from bench.records import CostRecord, StepCost
-from bench.report.summary import as_json, junit, markdown
 from bench.spec import STL, Cost
 from bench.store import NothingToCompareError, Store
 from tasks.core.protocol import Protocol
@@ -61,7 +63,7 @@ def play(runs):
 
 def judged(before, after, **more):
     baseline = make_baseline(before, [], "a test")
-    return gate(baseline, snapshot(after), **more)
+    return judge(baseline, snapshot(after), **more)
 
 
 def states(outcome, over_sets=True):
@@ -130,7 +132,9 @@ def test_nothing_comparable_is_said(play, change):
     after = {"nothing": [], "other protocol": play(steps=7)}.get(change)
     if after is None:
         after = [r for r in play(seeds=16) if r.spec.seed >= 8]
-    with pytest.raises(NothingToCompareError, match="no run here has the name of one in the baseline"):
+    with pytest.raises(
+        NothingToCompareError, match=r"no run here is also in the baseline.*python -m bench run --methods"
+    ):
         judged(play(), after)
 
 
@@ -164,13 +168,13 @@ def own():
 @pytest.mark.parametrize("seeds", [5, 8])
 def test_of_two_hundred_comparisons_without_a_change_fewer_than_one_in_twenty_alarm(own, seeds, streams):
     alike = (simulated(*own, seeds, number, streams=streams) for number in range(200))
-    assert sum(bool(gate(*sides).having("regressed")) for sides in alike) < 10
+    assert sum(bool(judge(*sides).having("regressed")) for sides in alike) < 10
 
 
 def test_a_fall_of_five_points_of_any_method_is_seen_by_five_seeds(own):
     for method in ("equal", "gradnorm", "kd", "mgda", STL):
         fallen = (simulated(*own, 5, number, fall=Fall(method, 5.0, "")) for number in range(20))
-        assert all(states(gate(*sides))[method] == "regressed" for sides in fallen)
+        assert all(states(judge(*sides))[method] == "regressed" for sides in fallen)
 
 
 def test_simulated_runs_spread_as_the_stored_ones_and_fall_by_what_is_said(own):
@@ -204,7 +208,7 @@ def test_the_committed_tables_are_those_that_the_program_writes(own, tmp_path):
     what = {"what": "power", "streams": "others", "seeds": "5", "place": "", "points": "5.0", "method": "mgda"}
     [stored] = [row for row in rows if what.items() <= row.items()]
     fallen = (simulated(*own, 5, n, streams="others", fall=Fall("mgda", 5.0, "")) for n in range(40))
-    found = [{f.method for f in gate(*sides).having("regressed")} for sides in fallen]
+    found = [{f.method for f in judge(*sides).having("regressed")} for sides in fallen]
     assert sum("mgda" in names for names in found) / 40 == float(stored["rate"]) < 1
     write_tables(list(measure(*own, alarms=2, falls=1)), *own, tmp_path)
     made, committed = ((folder / "gate.md").read_text("utf-8") for folder in (tmp_path, RESULTS / "calibration"))
@@ -242,7 +246,7 @@ def costly(records, forward=1.0, teacher=0.0, step_bytes=1000, seconds=1.0):
 def test_a_step_that_costs_more_is_a_regression(play, change, hardware, state, note):
     baseline = make_baseline(*costly(play()), "a test")
     now = snapshot(*costly(play(), **change)).model_copy(update={"hardware": hardware} if hardware else {})
-    outcome = gate(baseline, now)
+    outcome = judge(baseline, now)
     assert {(f.state, f.note) for f in outcome.findings if f.what == "cost" and f.method == "mgda"} == {(state, note)}
     assert {f.state for f in outcome.findings if f.what == "cost" and f.method != "mgda"} == {"ok"}
     assert outcome.times == ("not compared" if hardware else "relative to equal weights")
@@ -252,7 +256,7 @@ def test_a_step_that_costs_more_is_a_regression(play, change, hardware, state, n
 def test_times_taken_in_turn_count_in_place_of_ratios(play, factor, state):
     baseline = make_baseline(*costly(play()), "a test")
     now = snapshot(*costly(play(), seconds=9.0))
-    outcome = gate(baseline, now, slowdowns={("digits", "mgda"): factor, ("digits", "equal"): 1.0})
+    outcome = judge(baseline, now, slowdowns={("digits", "mgda"): factor, ("digits", "equal"): 1.0})
     found = {f.task_set: f for f in outcome.findings if f.what == "cost" and f.method == "mgda"}
     assert found["digits"].state == state and found["digits"].note.endswith(f"time × {factor:.2f}")
     assert found["scales"].state == "ok" and "time" not in found["scales"].note
@@ -298,7 +302,7 @@ def test_single_task_learning_has_a_cost_too(play):
 
 
 def judged_costs(before, measured_before, after, measured_after):
-    return gate(make_baseline(before, measured_before, "a test"), snapshot(after, measured_after))
+    return judge(make_baseline(before, measured_before, "a test"), snapshot(after, measured_after))
 
 
 # The file ----------------------------------------------------------------------------------------------------
@@ -370,7 +374,7 @@ def edited(play, tmp_path, change):
         (lambda b: b["cells"][1]["metrics"].pop(), "cells.1.seeds.0: 2 values, 1 metrics"),
         (lambda b: b["cells"][1]["seeds"]["0"].update(values=[1e308, 1]), "cells.1.seeds.0: a value is beyond 1e+100"),
         (lambda b: b["cells"][1]["seeds"]["0"].update(values=[float("nan"), 1]), "cells.1.seeds.0.values.0: Input sh"),
-        (lambda b: b["cells"].append(b["cells"][0]), "cells.12: the task set and method of cells.0 again"),
+        (lambda b: b["cells"].append(b["cells"][0]), "cells.12: it repeats the task set and method of cells.0"),
         (
             lambda b: b["cells"][2]["asked"].pop("tasks"),
             "cells.2.asked: it has methods, protocol, precision, and should",
@@ -410,7 +414,7 @@ def test_a_baseline_changed_anywhere_is_refused_or_compared(play, tmp_path, data
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            outcome = gate(read_baseline(file), snapshot(play(noise=1)))
+            outcome = judge(read_baseline(file), snapshot(play(noise=1)))
         except NothingToCompareError:
             return
         ElementTree.fromstring(junit(outcome))
@@ -463,7 +467,7 @@ def test_of_runs_that_lack_a_metric_it_is_not_said_that_they_were_not_made(play,
     notes = {f.note for f in outcome.findings if f.method == "mgda" and f.task_set and f.what == "quality"}
     assert {f.state for f in outcome.findings if f.method == "mgda"} == {"missing"}
     assert len(notes) == 1
-    assert notes.pop().startswith("no run of it is here that has every metric")
+    assert notes.pop().startswith("there is no run of it here that has every metric")
 
 
 # Summaries ---------------------------------------------------------------------------------------------------
@@ -501,11 +505,54 @@ def test_the_commands_it_names_make_those_runs(play):
     text = markdown(judged(play(precision="bf16-mixed"), records)).decode()
     [line] = [line for line in text.splitlines() if line.startswith("python -m bench run")]
     given = dict(zip(*[iter(shlex.split(line)[4:])] * 2, strict=True))
-    assert given.pop("--seeds") == "8"
     assert given == {
         **{"--methods": "mgda", "--tasks": "digits,scales,scenes"},
-        **{"--protocol": "quick", "--precision": "bf16-mixed"},
+        **{"--seeds": "8", "--precision": "bf16-mixed", "--tuning": "none"},
     }
+
+
+@pytest.mark.parametrize(
+    ("seeds", "written"),
+    [
+        ([0, 1, 2], "3"),
+        ([0], "1"),
+        ([5], "5-5"),
+        (range(100, 108), "100-107"),
+        ([7, 3, 5, 6], "3,5-7"),
+        ([0, 2], "0,2"),
+        ([3, 3, 9], "3,9"),
+    ],
+)
+def test_seeds_are_written_as_a_person_would_and_read_back(seeds, written):
+    assert write_seeds(seeds) == written
+    assert parse_seeds(written) == sorted(set(seeds))
+
+
+def test_what_a_printed_command_leaves_out_is_the_default():
+    parameters = inspect.signature(bench.run).parameters
+    assert {name: parameters[name].default for name in DEFAULTS} == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (["a"], ["b"], "Commit a → b."),
+        (["a"], ["a", "b"], "Commit a → b; runs that the change cannot have touched were reused."),
+        (["a"], ["a"], "Commit a made all runs, those of the baseline and these."),
+        (["0123456789+changes"], ["0123456789+changes"], f"Commit {' → '.join(['0123456789 with changes'] * 2)}."),
+        ([""], [""], "Commit unknown → unknown."),
+    ],
+)
+def test_the_summary_says_whose_runs_were_reused(play, before, now, said):
+    def made(commits):
+        records = play()
+        own = [commits[place % len(commits)] for place in range(len(records))]
+        return [
+            r.model_copy(update={"provenance": r.provenance.model_copy(update={"commit": commit})})
+            for r, commit in zip(records, own, strict=True)
+        ]
+
+    assert said in markdown(judged(made(before), made(now))).decode().replace("\\", "")
 
 
 def test_hostile_names_stay_in_their_cells(play):
@@ -543,6 +590,7 @@ def test_exit_codes(play, folder, tmp_path, capsys):
     first = folder("first", play(seeds=4))
     assert call("baseline", "update", first, "--baseline", stored) == 2  # without a reason
     assert call("baseline", "update", first, "--baseline", stored, "--reason", "the first") == 0
+    assert f"python -m bench compare --baseline {stored}\n" in capsys.readouterr().out
     assert Baseline.model_validate_json(stored.read_bytes()).reason == "the first"
     compare = ("compare", "--baseline", stored)
     assert call(*compare, first) == 0
@@ -560,7 +608,9 @@ def test_exit_codes(play, folder, tmp_path, capsys):
     for wrong in ("-1", "nan"):
         assert call(*compare, first, "--tolerance", wrong) == 2
         assert f"--tolerance {wrong}: write points, 0 or more" in capsys.readouterr().err
+    capsys.readouterr()
     assert call("compare", "--baseline", tmp_path / "none.json", first) == 3
+    assert f"python -m bench baseline update --baseline {tmp_path / 'none.json'} --reason" in capsys.readouterr().err
     stored.write_text("{")
     capsys.readouterr()
     assert call(*compare, first) == 3
