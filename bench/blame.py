@@ -1,4 +1,4 @@
-"""Turns what a plug-in raises into one line that names the plug-in and the place in its file."""
+"""Turns an exception of a plug-in into one line that names the plug-in and the line of its file."""
 
 import traceback
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from tasks.core.errors import DataError, in_words
 
 @contextmanager
 def blame(entry: Entry) -> Iterator[None]:
-    """Say whatever is raised inside as a fault of this plug-in. Ctrl-C stays what it is.
+    """Report any exception inside the block as a fault of this plug-in. Ctrl-C is not changed.
 
     Raises:
-        DataError: the plug-in's data is not what it declares, or cannot be had.
-        UsageError: anything else.
+        DataError: the plug-in's data cannot be read or fetched, or is not what it declares.
+        UsageError: any other exception was raised.
     """
     try:
         yield
@@ -29,7 +29,7 @@ def blame(entry: Entry) -> Iterator[None]:
 
 
 def place_in(file: Path | None, problem: BaseException | None) -> str:
-    """Say where in a file an exception, or what caused it, came from: ` (file.py:38)`; nothing if not from there."""
+    """Return the line of a file where an exception or its cause came from, ` (file.py:38)`, or an empty text."""
     found = ""
     while file is not None and problem is not None:
         for frame in traceback.extract_tb(problem.__traceback__):

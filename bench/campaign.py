@@ -130,17 +130,8 @@ class Campaign:
             if todo:
                 with self.engine.open(Setting(store, todo)) as opened:
                     places = opened.places
-            watcher.planned(known, [*self._about_trials(planner, anew), *forecast(known, store.records(), places)])
+            watcher.planned(known, [*forecast(known, store.records(), places), *planner.about(anew=anew)])
         return planner
-
-    def _about_trials(self, planner: Planner, anew: bool) -> list[str]:
-        """Say in a line how many trials come first."""
-        if not planner.tunes:
-            return []
-        if not (count := planner.to_try(anew=anew)):
-            return ["trials: none to make, all rates are chosen"]
-        open = planner.open(anew=anew)
-        return [f"trials: {count} in all, for {len(open)} contestants; what is reported follows with what they choose"]
 
     def _try(self, planner: Planner, *, anew: bool) -> None:
         """Make trials and choose by them, until every contestant has a choice."""

@@ -1,6 +1,6 @@
-"""Task sets by name. (Methods have `methods.create`.)
+"""Builds task sets by name, once in a process, and knows the folders of their data. (Methods have `methods.create`.)
 
-`python -m bench.catalogue` writes what the packages ship about their plug-ins, after one of them was edited or added.
+After a built-in rule or task set was edited or added, `python -m bench.catalogue` writes their descriptions again.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _facts(task_set: Any) -> dict[str, Any]:
-    """Return what a plan needs to know of a task set before it is built."""
+    """Return what a plan needs to know about a task set before it is built."""
     protocols = getattr(task_set, "protocols", None)
     known = list(protocols) if isinstance(protocols, Mapping) else None  # None: only what is built knows them
     return {"embedded": task_set.embedded, "hub": task_set.hub, "protocols": known}
@@ -42,12 +42,12 @@ def parse_task_set(variant: "str | type | Variant") -> Variant:
 
 
 def embedded() -> list[str]:
-    """Return the names of the built-in task sets whose data the install brings."""
+    """Return the names of the built-in task sets whose data comes with the package."""
     return [name for name, entry in task_sets.built_in().items() if task_sets.describe(entry).facts["embedded"]]
 
 
 def place(variant: Variant) -> str:
-    """Return where the data lies on this machine, if the variant names a folder; else ""."""
+    """Return the folder of the data on this machine if the variant names one, else an empty text."""
     return str(variant.parts[0].place or "")
 
 
@@ -58,7 +58,7 @@ def task_set(variant: "str | type | Variant") -> "TaskSet":
 
 
 @cache
-def _built(variant: Variant, cls: type) -> "TaskSet":  # of an edited file the class is another
+def _built(variant: Variant, cls: type) -> "TaskSet":  # an edited file has another class
     return build(variant)
 
 
@@ -66,10 +66,10 @@ def build(variant: "str | type | Variant") -> "TaskSet":
     """Build a task set from its variant, and try its parts on each other.
 
     Raises:
-        UsageError: a name or an option is wrong, or the set is not declared as it should be, or its code raises.
-        DataError: the data cannot be had, or is not what the set declares.
+        UsageError: a name or an option is wrong, a declaration of the set is wrong, or its code raises an exception.
+        DataError: the data cannot be read or fetched, or is not what the set declares.
     """
-    from tasks.core.trial import try_out  # with torch, which a wrong name need not pay for
+    from tasks.core.trial import try_out  # this imports torch: not before the name is known to be right
 
     parsed = parse_task_set(variant)
     built = construct(parsed)
@@ -92,7 +92,7 @@ def construct(variant: "str | type | Variant") -> "TaskSet":
         kind = part.load()
         try:
             made: TaskSet = kind(**values)
-        except ValueError as problem:  # what it has against an option
+        except ValueError as problem:  # the set refuses the value of an option
             raise UsageError(f"{in_words(problem)}{place_in(part.entry.file, problem)}") from problem
     return made
 

@@ -1,4 +1,4 @@
-"""A run's state on disk, so that a long one goes on where it was stopped: tensors and plain values, no pickle."""
+"""Keeps the state of a run on disk, so that a long run can continue after a stop. It uses no pickle."""
 
 import contextlib
 import json
@@ -19,22 +19,22 @@ class Checkpoint:
 
     file: Path
     key: str
-    """The run's. What another key has left is not taken up."""
+    """The key of the run. A state that was saved under another key is ignored."""
     every: int
-    """Steps."""
+    """The number of steps between two states."""
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state of nested dictionaries, lists, tensors and plain values; whole or not at all.
+        """Write a state of nested dictionaries, lists, tensors and plain values. It is written whole or not at all.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: the file cannot be written.
         """
         tensors: dict[str, Tensor] = {}
         text = json.dumps(_pack(state, tensors))
         write(self.file, save(tensors, metadata={"key": self.key, "state": text}))
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state that this run has left, if there is one."""
+        """Return the state that this run has saved, or None."""
         if not self.file.is_file():  # a pipe in its place would be waited for
             return None
         with contextlib.suppress(OSError, SafetensorError), safe_open(self.file, "pt") as stored:
@@ -46,13 +46,13 @@ class Checkpoint:
         return None
 
     def remove(self) -> None:
-        """Take the state away: the run has ended."""
+        """Remove the state after the run has ended."""
         with contextlib.suppress(OSError):  # the run's record is there, and it says that the run has ended
             self.file.unlink(missing_ok=True)
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Turn a state into JSON's values, tensors apart. A pair names what JSON has no word for."""
+    """Turn a state into values for JSON, each a pair of its kind and content. Its tensors are put into `tensors`."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().cpu().contiguous().clone()

@@ -198,26 +198,27 @@ def run_command(request: Request) -> int:
 def plan_command(request: Request, json: Json = False) -> int:
     """Show what would run, what is there already, and why each is not.
 
-    With --json: an object with "runs" (a list of run, task_set, method, tasks, seed, protocol, to_do, why) and
+    With --json: an object with "runs" (a list of run, task_set, method, tasks, seed, protocol, role, to_do, why) and
     "forecast" (a list of sentences).
     """
     from bench.listing import plan_rows
     from bench.planning.forecast import forecast
-    from bench.planning.plan import make_plan
+    from bench.planning.plan import Planner
     from bench.store import Store
 
-    store = Store(request.folder)
-    runs = make_plan(request, store)
-    said, rows = forecast(runs, store.records()), plan_rows(runs)
+    planner = Planner(request, Store(request.folder))
+    runs = planner.known()
+    said, rows = [*forecast(runs, planner.present), *planner.about()], plan_rows(runs)
     if json:
         return _json({"runs": rows, "forecast": said})
     table = Table(box=None, pad_edge=False)
-    for column in ("run", "task set", "method", "tasks", "seed", "state"):
+    for column in ("run", "task set", "method", "tasks", "protocol", "seed", "state"):
         table.add_column(column, no_wrap=column == "run")
     for row in rows:
         which = "+".join(row["tasks"]) if row["method"] == STL else ""
         state = f"to run: {row['why']}" if row["to_do"] else row["why"]
-        _add(table, row["run"][:10], row["task_set"], row["method"], which, row["seed"], state)
+        state = f"trial, {state}" if row["role"] == "trial" else state
+        _add(table, row["run"][:10], row["task_set"], row["method"], which, row["protocol"], row["seed"], state)
     _out().print(table)
     for line in said:
         _out().print(printable(line), markup=False, highlight=False)
@@ -454,10 +455,10 @@ def list_command(
         from bench.store import Store
 
         rows = run_rows(Store(out).records().values())
-        for column in ("run", "task set", "method", "tasks", "seed", "protocol", "status"):
+        for column in ("run", "task set", "method", "tasks", "seed", "protocol", "role", "status"):
             table.add_column(column)
         for row in rows:
-            cells = (row["task_set"], row["method"], "+".join(row["tasks"]), row["seed"], row["protocol"])
+            cells = (row["task_set"], row["method"], "+".join(row["tasks"]), row["seed"], row["protocol"], row["role"])
             _add(table, row["run"][:10], *cells, row["status"])
     elif what in kinds:
         registry = kinds[what]

@@ -1,7 +1,7 @@
-"""What a step costs: one process, all methods of a task set, round by round, so that all meet the same machine.
+"""Measures what a step of each method costs. All methods of a task set take turns in one process, round by round.
 
-Times of runs that shared the machine with others tell little. Here every method takes a few steps in each round, and
-its fastest round counts. What a step allocates is counted by the profiler, the same on every repetition.
+The times of runs that shared the machine with others tell little. Here every method takes a few steps in each round,
+and its fastest round counts. The profiler counts what a step allocates; that is the same in every repetition.
 """
 
 import gc
@@ -31,15 +31,15 @@ from methods.frozen import Average
 
 ROUNDS = 20
 STEPS = 5
-"""Of each method in a round."""
+"""Steps of each method in a round."""
 BUDGET = 120.0
-"""Seconds after which no further round is begun, if there were three."""
+"""After this many seconds no further round begins, if there were at least three."""
 
 
 def to_measure(
     runs: Sequence[Planned], known: Sequence[CostRecord], records: dict[str, RunRecord]
 ) -> list[list[Planned]]:
-    """Return one run of each method that has trained, by what is compared, where their steps are not measured yet."""
+    """Return the groups of runs whose steps are not measured yet, with one run for each method that has trained."""
     groups: dict[tuple[str, str, str], dict[tuple[str, tuple[str, ...]], Planned]] = defaultdict(dict)
     for planned in runs:
         spec = planned.spec
@@ -53,7 +53,7 @@ def to_measure(
 
 
 def cost_key(members: Sequence[Planned]) -> str:
-    """The hash of all that the measurement depends on, seeds and teachers excepted."""
+    """Return the hash of everything that a measurement depends on, except seeds and teachers."""
     what = [
         {
             **p.spec.model_dump(mode="json", exclude={"seed", "protocol", "reads"}),
@@ -66,10 +66,11 @@ def cost_key(members: Sequence[Planned]) -> str:
 
 
 def measure(members: Sequence[Planned]) -> CostRecord:
-    """Measure one step of each of these runs, which are of one task set and protocol.
+    """Measure one step of each of these runs, which have the same task set and protocol.
 
-    A round times `STEPS` steps of each in turn; there are no more of them than a run of the protocol has steps.
-    What epochs cost (a rule that asks for validation losses) is measured apart, and spread over their steps.
+    A round times `STEPS` steps of each run in turn. All rounds together take no more steps than a run of the protocol
+    has. The cost of an epoch's end (for a rule that reads validation losses) is measured apart, and divided among the
+    steps of an epoch.
     """
     first = members[0]
     steps = Steps(((planned.spec, planned.task_set, planned.rule) for planned in members), first.parts.device)
@@ -106,12 +107,12 @@ def measure(members: Sequence[Planned]) -> CostRecord:
 
 
 class Steps:
-    """Runs of one task set in one process, ready to be timed in turn: each has taken the step that builds things.
+    """Runs of one task set in one process, ready to be timed in turn. Each has taken its first step, which is slow.
 
     Args:
-        members: what each is asked, its task set and its rule. Teachers are fresh ones here, which cost the same as
-            trained ones.
-        device: for all.
+        members: the specification, the task set and the rule of each run. Its teachers are not trained here, because
+            trained ones cost the same.
+        device: the device of all runs.
     """
 
     def __init__(self, members: Iterable[tuple[RunSpec, Variant, Variant | None]], device: str) -> None:
@@ -128,7 +129,7 @@ class Steps:
             take()
 
     def round(self) -> list[float]:
-        """Time `STEPS` steps of each run; return the mean seconds of one `[runs]`."""
+        """Time `STEPS` steps of each run, and return the mean seconds of a step `[runs]`."""
         return [self._seconds(take) for take in self.take]
 
     def _seconds(self, take: Callable[[], None]) -> float:
@@ -153,13 +154,13 @@ def _build(fabric: Fabric, spec: RunSpec, variant: Variant, rule: Variant | None
 
 
 def _taking(run: Run) -> Callable[[], None]:
-    """Take the next step each time; after the last batch of the protocol the first."""
+    """Return a function that takes the next step. After the last batch of the protocol comes the first one again."""
     order = itertools.cycle(run.model.order(run.spec, "train"))
     return lambda: run.step(next(order))
 
 
 def _epoch_seconds(fabric: Fabric, run: Run) -> float:
-    """What the end of an epoch costs, spread over its steps."""
+    """Return the seconds that the end of an epoch takes, divided by its steps."""
     if run.method is None or not run.method.overrides("after_epoch"):
         return 0.0
     found = []
@@ -174,7 +175,7 @@ def _epoch_seconds(fabric: Fabric, run: Run) -> float:
 
 
 def _memory(fabric: Fabric, step: Callable[[], None]) -> tuple[int, int]:
-    """What a step allocates in all, and at most at once, in bytes."""
+    """Return the bytes that a step allocates in total, and the most that it holds at once."""
     if fabric.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_stats()
@@ -183,7 +184,7 @@ def _memory(fabric: Fabric, step: Callable[[], None]) -> tuple[int, int]:
         allocated = after["allocated_bytes.all.allocated"] - before["allocated_bytes.all.allocated"]
         return allocated, after["allocated_bytes.all.peak"] - before["allocated_bytes.all.current"]
     gc.collect()
-    gc.disable()  # what it frees, it would free at another moment each time
+    gc.disable()  # the collector would free memory at a different moment each time
     try:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             step()

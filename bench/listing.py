@@ -49,6 +49,7 @@ def run_rows(records: Iterable[RunRecord]) -> list[dict[str, Any]]:
             "tasks": list(record.spec.tasks),
             "seed": record.spec.seed,
             "protocol": record.protocol_label or record.spec.protocol.name,
+            "role": record.provenance.role,
             "status": record.result.status,
             "reason": record.result.reason,
         }
@@ -66,6 +67,7 @@ def plan_rows(runs: Iterable[Planned]) -> list[dict[str, Any]]:
             "tasks": list(planned.spec.tasks),
             "seed": planned.spec.seed,
             "protocol": planned.protocol_label,
+            "role": planned.role,
             "to_do": planned.todo,
             "why": planned.why,
         }
@@ -82,7 +84,7 @@ def run_text(record: RunRecord) -> list[str]:
         f"run       {record.name}",
         f"task set  {row['task_set']} (tasks {', '.join(row['tasks'])})",
         f"method    {row['method']}",
-        f"seed      {row['seed']}",
+        f"seed      {row['seed']}{', a trial: it serves to choose, and is in no table' * (row['role'] == 'trial')}",
         f"protocol  {row['protocol']}: {', '.join(f'{name} {value}' for name, value in protocol.items())}",
         f"device    {record.parts.device}, {record.spec.precision}, {record.parts.threads} threads",
         f"status    {result.status}{': ' * bool(result.reason)}{result.reason}",

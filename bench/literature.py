@@ -1,6 +1,6 @@
-"""What papers printed: their tables as data, checked against themselves. Copied facts; nothing here is measured.
+"""Reads, checks and prints the published tables: numbers that papers printed. None of them is measured here.
 
-The data is in `results/published`, whose README says what each column is.
+The data is in `results/published`. The README of that folder explains each column.
 """
 
 import io
@@ -45,7 +45,7 @@ FACTS = "Copied from papers, not measured here; numbers of different papers are 
 
 @dataclass(frozen=True)
 class Literature:
-    """The three files; every cell is text, as printed."""
+    """The three files. Every cell is text, as the paper printed it."""
 
     tables: pd.DataFrame
     results: pd.DataFrame
@@ -54,10 +54,10 @@ class Literature:
 
 @cache
 def literature() -> Literature:
-    """Return the data that comes with the package.
+    """Return the published tables that come with the package.
 
     Raises:
-        DataError: it is not there, or is not what it should be.
+        DataError: the files are missing or wrong.
     """
     return read(FOLDER)
 
@@ -66,7 +66,7 @@ def read(folder: Traversable) -> Literature:
     """Read the three files of a folder and check them.
 
     Raises:
-        DataError: a file is missing or not what it should be; says which line.
+        DataError: a file is missing or wrong. The message names the line.
     """
     frames = {}
     for name, columns in COLUMNS.items():
@@ -86,14 +86,14 @@ def read(folder: Traversable) -> Literature:
 
 
 def published(task_set: str | None = None) -> pd.DataFrame:
-    """Return what papers printed, one row per number; of one task set, or of all.
+    """Return what papers printed about one task set, or about all. There is one row for each number.
 
     The columns of `results.csv`, `higher_is_better` as bool, and `number`: the printed `value` as a float. Aggregates
     (`delta_task`, `delta_metric`, `mean_rank`, …) have an empty `task`; their sign is the paper's.
 
     Raises:
-        UsageError: nothing is published about such a task set.
-        DataError: the data is not what it should be.
+        UsageError: there are no tables about this task set.
+        DataError: the files are missing or wrong.
     """
     rows = literature().results
     rows = rows.assign(number=rows["value"].astype(float), higher_is_better=rows["higher_is_better"] == "True")
@@ -108,9 +108,9 @@ def published(task_set: str | None = None) -> pd.DataFrame:
 def checks(found: Literature) -> pd.DataFrame:
     """Recompute every Δ, mean rank and average that is printed beside the numbers it is made of.
 
-    Returns the columns table, task_set, method, metric, printed (text), recomputed, lowest and highest (of what the
-    numbers could give, each within half a unit of its last digit) and agrees. All in the paper's sign. Ranks are
-    those of the printed digits, by the table's rule for ties.
+    Returns the columns table, task_set, method, metric, printed (text), recomputed, lowest, highest and agrees.
+    `lowest` and `highest` are what the printed numbers allow, each of which may be off by half a unit of its last
+    digit. Signs are the paper's. Ranks are computed from the printed digits, by the table's rule for ties.
     """
     rows = []
     for info in found.tables.to_dict("records"):
@@ -135,10 +135,10 @@ def half_unit(printed: str) -> float:
 
 
 def show(task_sets: str, console: Console) -> None:
-    """Print what is published about task sets, named with commas between; the list of tables if none is named.
+    """Print the published tables about some task sets (names with commas between), or the list of all tables.
 
     Raises:
-        UsageError: nothing is published about one of them.
+        UsageError: there are no tables about one of them.
     """
     if not task_sets:
         _show_tables(console)
@@ -148,7 +148,7 @@ def show(task_sets: str, console: Console) -> None:
 
 
 def _faults(found: Literature) -> Iterator[tuple[str, "pd.Series[bool]", str]]:
-    """What could be wrong: the file, which of its lines are `[lines]`, and what is to be said of them."""
+    """Yield each possible fault: the file, which of its lines have the fault `[lines]`, and the message."""
     tables, results, errata = found.tables, found.results, found.errata
     yield "tables", tables["table"].duplicated(), "this table is there twice"
     yield "tables", (tables["reference"] == "") | (tables["source"] == ""), "it has no source"
@@ -189,7 +189,7 @@ def _is_number(text: str) -> bool:
 
 
 def _recomputed(info: Mapping[Any, str], part: pd.DataFrame, of_stl: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """Recompute the aggregates of one table's rows on one task set; `of_stl` are the rows of its baseline, if any."""
+    """Recompute the aggregates of a table's rows on one task set. `of_stl` are the rows of its baseline, if any."""
     columns = part.loc[part["task"] != "", ["task", "metric", "higher_is_better"]].drop_duplicates()
     tasks, higher = list(columns["task"]), [text == "True" for text in columns["higher_is_better"]]
     cells = list(zip(tasks, columns["metric"], strict=True))
@@ -221,7 +221,7 @@ def _recomputed(info: Mapping[Any, str], part: pd.DataFrame, of_stl: pd.DataFram
 
 
 def _numbers(part: pd.DataFrame, cells: Sequence[tuple[str, str]]) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """By method, in the order of printing, the numbers `[M]` of some rows and half their last digits' units `[M]`."""
+    """Return, by method in printed order, the numbers `[M]` and half a unit of the last digit of each `[M]`."""
     own = part[part["task"] != ""]
     texts = dict(zip(zip(own["method"], own["task"], own["metric"], strict=True), own["value"], strict=True))
     printed = {method: [texts[method, *cell] for cell in cells] for method in own["method"].unique()}

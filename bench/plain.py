@@ -1,4 +1,4 @@
-"""Text from outside → text that a terminal or a page shows as it is.
+"""Makes text from outside safe to show on a terminal or a page.
 
 Names, reasons and logs come from files and plug-ins. Escape sequences in them would move the cursor, change colours or
 rename the window, U+202E would turn a line around, and a lone surrogate cannot be encoded.

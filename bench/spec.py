@@ -1,4 +1,4 @@
-"""What a training is asked and what it returns, as plain, frozen, validated data."""
+"""The input and the results of a training, as plain, frozen, validated data: RunSpec, Result, Score, Point, Cost."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ class RunSpec(Frozen):
 
     @property
     def name(self) -> str:
-        """The hash of what was asked."""
+        """The hash of the specification."""
         return digest(self.model_dump(mode="json"))
 
 
@@ -56,16 +56,16 @@ class Score(Frozen):
 
 
 class Point(Frozen):
-    """What is known after some steps; losses and weights are means since the last point."""
+    """What is known after some steps. Losses and weights are means since the last point."""
 
     step: int
     losses: dict[str, float | None]
     validation: dict[str, dict[str, float | None]]
     weights: dict[str, float | None] | None
     gradient_norms: dict[str, float | None] | None
-    """Of the task gradients with respect to the shared parameters, at this step's batch."""
+    """The lengths of the task gradients with respect to the shared parameters, on this step's batch."""
     cosines: list[list[float | None]] | None
-    """Between those gradients, in the order of the tasks."""
+    """The cosines between those gradients, in the order of the tasks."""
     update_ratio: float | None
     """‖update of the shared parameters‖ ÷ ‖Σ task gradients‖."""
 
@@ -83,11 +83,11 @@ class Result(Frozen):
     degenerate: int = 0
     """Steps at which the rule's definition had no solution."""
     weights_sha256: str | None = None
-    """Of the file with the trained network, which a baseline leaves beside its record."""
+    """The hash of the file with the trained network, which a baseline writes beside its record."""
 
 
 class Cost(Frozen):
-    """What the run took; measured, so never twice the same. Seconds are wall-clock."""
+    """What the run took. It is measured, so it differs each time. Seconds are wall-clock seconds."""
 
     step_seconds: float | None = None
     """Mean over the steps, without evaluation and probes."""

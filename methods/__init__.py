@@ -11,7 +11,7 @@
     >>> trunk.weight.grad.shape
     torch.Size([4, 3])
 
-The rules are this folder's files. Importing this package imports none of them, and no torch.
+Each file of this folder is one rule. Importing this package imports no rule, and it does not import torch.
 """
 
 import importlib
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from methods.core.names import UsageError
     from methods.core.rules import create, parse, reads_teachers, registry
 
-# Imported on use: what builds a rule imports torch, and what names one does not.
+# Each name is imported when it is used: building a rule needs torch, but naming one does not.
 _HOMES = {
     "DivergedError": "methods.core.base",
     "DoesNotFitError": "methods.core.base",

@@ -11,8 +11,8 @@ class DWA(Method):
     """Weigh a task by how slowly its loss fell between the last two epochs: w = K softmax(r / T).
 
     Paper: Liu, Johns & Davison, CVPR 2019 (MTAN), Eq. 7; r_k = L_k(t−1) / L_k(t−2), of the epochs' mean unweighted
-    losses; weights 1 in the first two epochs; T = 2. Scale: Σ w = K. A mean loss of zero, or one below zero, gives no
-    ratio: such a task counts as one that has not changed, r_k = 1, and the step as degenerate.
+    losses; weights 1 in the first two epochs; T = 2. Scale: Σ w = K. A mean loss of zero or less gives no ratio. Such a
+    task counts as one that has not changed (r_k = 1), and the step counts as degenerate.
 
     Example:
         >>> import torch

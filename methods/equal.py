@@ -1,4 +1,4 @@
-"""Equal weights: the reference."""
+"""Equal weights: the rule that all others are compared with."""
 
 import torch
 from torch import Tensor

@@ -11,12 +11,12 @@ class GradNorm(Method):
     """Learn weights by which the task gradients at the last shared layer get norms that follow training rates.
 
     Paper: Chen et al., ICML 2018, Eq. 2 and Algorithm 1: with n_k = ‖w_k ∇l_k‖ and r_k = l_k / l_k(0) over its mean,
-    minimise Σ |n_k − mean(n) r_k^α| over w alone, the target held fixed; then Σ w = K. l(0) is the first batch's;
-    α = 1.5, as the paper's NYUv2 runs. The weights apply to whole losses, heads included. They have their own Adam:
-    at a network's rate (1e-4) they stay at 1, as in public codes; 0.025 is the rate that Nash-MTL's code gives to what
-    a rule learns. The paper does not keep weights positive; here they are at least 1e-4. Scale: Σ w = K.
-    A loss of zero at first has no training rate, which counts as 1, and a rate below zero counts as 0; such steps are
-    degenerate.
+    minimise Σ |n_k − mean(n) r_k^α| over w alone, with the target held fixed; then rescale to Σ w = K. l(0) is the loss
+    of the first batch; α = 1.5, as in the paper's NYUv2 runs. The weights apply to whole losses, heads included. They
+    have their own Adam. At a network's rate (1e-4) they would stay at 1, as they do in public codes; 0.025 is the rate
+    that Nash-MTL's code gives to what a rule learns. The paper does not keep weights positive; here they are at least
+    1e-4. Scale: Σ w = K. A task whose first loss is zero has no training rate, which counts as 1. A rate below zero
+    counts as 0. Such steps count as degenerate.
 
     Example:
         >>> import torch
@@ -62,7 +62,7 @@ class GradNorm(Method):
         return used
 
     def _renormalise(self) -> None:
-        """Make what Adam's last step left weights again. (Not by a hook of the optimiser: a copy would lose it.)"""
+        """Make the result of Adam's last step positive, with the sum K. (A copy would lose a hook of the optimiser.)"""
         with torch.no_grad():
             self.weights.clamp_(min=1e-4)
             self.weights.mul_(self.num_tasks / self.weights.sum())

@@ -13,7 +13,7 @@ from methods.core.search import Choice, Log
 from methods.equal import Equal
 
 EPSILON = 1e-6
-"""Inside the root, so that an all-zero feature stays zero."""
+"""Added inside the square root, so that a feature of zeros stays zero."""
 
 
 class KD(Equal):
@@ -22,15 +22,16 @@ class KD(Equal):
     Paper: Li & Bilen, ECCV workshops 2020, with the details of their code: D_k sums over taps the mean over batch and
     locations of Σ_channels (n(A f) − n(t))², where n divides by √(Σ_channels z² + 1e-6) and A is a bias-free linear map
     of the channels (a 1×1 convolution), one per task and tap. The A start Xavier-normal, have their own Adam (rate 0.1,
-    weight decay 5e-4, constant) and are not used at test. Task losses weigh 1; `kd+X` leaves them to the rule X. Heads
-    get no gradient of it. `weight` is λ_k, one for all or one per task (the paper: 1:1:2 for segmentation, depth and
-    normals).
+    weight decay 5e-4, constant) and are not used at test. Task losses weigh 1; with `kd+X` the rule X weighs them. The
+    heads get no gradient of D_k. `weight` is λ_k, one for all tasks or one for each (the paper: 1:1:2 for segmentation,
+    depth and normals).
 
     Teachers are modules that turn the inputs into their taps: in a harness the single-task networks of seed
-    `teacher_seed`, by default the run's own, so that teacher and student start alike. They are put in eval mode before
-    each pass, or with `mode=train` see batch statistics, as in the authors' code. A distance needs no label, so that a
-    task without one in a batch is distilled all the same. What the K teachers cost to train comes on top. (On
-    `scenes` at `quick` teachers of one other seed served better than the run's own: starting alike does not flatter.)
+    `teacher_seed`, by default the run's own, so that teacher and student start from the same weights. They are put in
+    eval mode before each pass; with `mode=train` they use batch statistics, as in the authors' code. A distance needs
+    no label, so a task without a label in the batch is distilled, too. The cost of training the K teachers is added to
+    the cost of the run. (On `scenes` at `quick`, teachers of another seed gave better results than the run's own, so
+    the common start is not an unfair advantage.)
 
     Example:
         >>> import torch

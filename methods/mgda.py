@@ -12,12 +12,13 @@ from methods.core.solvers.min_norm import min_norm_point
 class MGDA(Method):
     """Step along the shortest vector in the convex hull of the task gradients.
 
-    Paper: Désidéri 2012; Sener & Koltun, NeurIPS 2018, Eq. 3; `at="features"` is their MGDA-UB. The hull may be
-    that of gradients divided by their norm (`l2`), their loss, or both (`loss+`, the official sample); the weights
-    then apply to the gradients as they are. Scale: weights on the simplex. A zero gradient is itself the shortest
-    vector, so the shared update is zero; a gradient that cannot be divided (norm or loss not positive) gets
-    weight 0, the rest is balanced without it, and the step counts as degenerate. Heads get their plain gradients, as in
-    the paper's Algorithm 2; the authors' code weighs whole losses, as a subclass with `heads = "weighted"` does.
+    Paper: Désidéri 2012; Sener & Koltun, NeurIPS 2018, Eq. 3; `at="features"` is their MGDA-UB. With `normalize` the
+    hull is that of the gradients divided by their norm (`l2`), their loss (`loss`), or both (`loss+`, the official
+    sample); the weights then apply to the gradients as they are. Scale: weights on the simplex. A zero gradient is
+    itself the shortest vector, so the shared update is zero. A gradient that cannot be divided (its norm or loss is not
+    positive) gets the weight 0, the others are balanced without it, and the step counts as degenerate. Heads get their
+    plain gradients, as in the paper's Algorithm 2. The authors' code weighs whole losses, which a subclass with
+    `heads = "weighted"` does, too.
 
     Example:
         >>> import torch

@@ -10,9 +10,9 @@ from methods.core.search import Simplex
 class Static(Method):
     """Minimise Σ w_k l_k for fixed weights: `static[weights=1:2:1]`.
 
-    The baseline that balancing has to beat (Xin et al., NeurIPS 2022; Kurin et al., NeurIPS 2022), with weights that
-    are chosen on the validation split. Without weights they are all 1; a harness that tunes draws them. Scale: the
-    weights are taken as they are.
+    This is linear scalarisation, the baseline that balancing has to beat (Xin et al., NeurIPS 2022; Kurin et al.,
+    NeurIPS 2022). Without weights they are all 1; a harness that tunes draws them, and chooses on the validation split.
+    Scale: the weights are used as they are.
 
     Example:
         >>> import torch

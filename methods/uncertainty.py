@@ -12,10 +12,10 @@ class Uncertainty(Method):
 
     Paper: Kendall, Gal & Cipolla, CVPR 2018, Eq. 7, with the Gaussian factor ½ for every task, cross-entropies
     included, as in the code of MTAN (Liu et al. 2019); Kendall's own form has no ½ on classification losses.
-    The s_k start at `init` and have their own Adam, at the rate of Nash-MTL's code, without weight decay: at a
-    network's rate they hardly move. At rest s_k = log l_k, where the update is ½ Σ g_k / l_k.
-    For a loss of zero or less (a log-likelihood, say) the objective has no minimum in s_k: the weight would grow
-    without bound. There s_k gets no gradient and stays about where it is, and the step counts as degenerate.
+    The s_k start at `init`. They have their own Adam without weight decay, at the rate of Nash-MTL's code, because at a
+    network's rate they hardly move. The minimum is at s_k = log l_k, where the update is ½ Σ g_k / l_k.
+    For a loss of zero or less (a log-likelihood, for example) the objective has no minimum in s_k, and the weight would
+    grow without bound. In such a step s_k gets no gradient and hardly moves, and the step counts as degenerate.
 
     Example:
         >>> import torch

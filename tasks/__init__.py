@@ -1,7 +1,7 @@
-'''Task sets: tasks learnt together, with their data and network. The sets are this folder's files.
+'''Task sets: tasks learnt together, with their data and network. Each file of this folder is one task set.
 
-A set of one's own is a class in any file, `mine.py`, and is named by its place: `--tasks mine.py:Diabetes`. This one is
-whole; `python -m bench check mine.py:Diabetes` tries whether it keeps its contract.
+A task set of your own is a class in any file, `mine.py`. You name it by its place: `--tasks mine.py:Diabetes`. The
+following one is complete. `python -m bench check mine.py:Diabetes` tests whether it keeps its contract.
 
     """A regression and a class from one table."""
 
@@ -55,8 +55,8 @@ whole; `python -m bench check mine.py:Diabetes` tries whether it keeps its contr
             outputs = {"progression": 1, "sex": 2}
             return MLP("person", (9, 32, 32), {task: outputs[task] for task in tasks})
 
-`tasks/core/base.py` says what each part means. There is one module for each kind of loss and metric, so that a run's
-key depends only on those that it uses. Importing this package imports none of them, and no torch.
+`tasks/core/base.py` says what each part means. Each kind of loss and metric has a module of its own, so that a run's
+key depends only on the kinds that it uses. Importing this package imports none of them, and it does not import torch.
 '''
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The adult census of 1994: income, marital status and education from the rest of what is known of a person."""
+"""The adult census of 1994: income, marital status and education of a person, predicted from the other columns."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -33,9 +33,9 @@ HEADERLESS = (
     *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation", "relationship"),
     *("race", "sex", "capital-gain", "capital-loss", "hours-per-week", "native-country", "income"),
 )
-"""The columns of the official files, which do not name them."""
+"""The columns of the official files, which have no header."""
 VALIDATION, TEST = 0.1, 0.2
-"""Shares of the rows: of the training file, and of all where there is no test file."""
+"""The shares of the rows in each split: of the training file or, without a test file, of the whole table."""
 DATA_SEED = 0
 
 

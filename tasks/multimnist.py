@@ -16,7 +16,7 @@ from tasks.networks.lenet import LeNet
 
 CLASSES, SIDE, CANVAS, SHIFT = 10, 28, 36, 6
 VALIDATION = 0.1
-"""The share of the training images that the validation split is made of."""
+"""The share of the training images that goes into the validation split."""
 DATA_SEED = 0
 PREPROCESSING = (
     "Canvases of 36×36 bytes: the left image at rows and columns 0 to 27, the right one at 6 to 33, blended by the "

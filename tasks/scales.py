@@ -1,4 +1,4 @@
-"""Regressions that differ in nothing but their scale."""
+"""Related regressions whose targets have very different scales."""
 
 import math
 from collections.abc import Sequence

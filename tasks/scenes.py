@@ -24,7 +24,7 @@ from tasks.rendering import raycast
 COUNTS = {"train": 1_300, "validation": 200, "test": 500}
 DATA_SEED = 0
 MOST_PIXELS = 288 * 384
-"""The size at which papers use NYUv2. The rooms take 8 GB there, and more would take more."""
+"""The size at which papers use NYUv2. At this size the rooms take 8 GB of memory."""
 
 
 class Scenes(TaskSet):

@@ -1,16 +1,23 @@
 """What the README says works as it stands there."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from bench.check import check
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+REFERENCE = ROOT / "results" / "reference"
+PAGES = [f"docs/{page.name}" for page in ROOT.glob("docs/*.md")]
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -37,9 +44,10 @@ def test_the_loop_trains_somebodys_own_network():
 def test_the_rule_of_ones_own_runs_as_it_is_called(tmp_path):
     [block] = [block for block in BLOCKS if block.startswith("# mine.py")]
     (tmp_path / "mine.py").write_text(block)
-    [command] = re.findall(r"\$ python -m bench (run --methods mine\.py:\w+)", README)
+    [command] = re.findall(r"\$ python -m bench (run --methods .*mine\.py:\w+.*)", README)
+    small = ["--tasks", "scales", "--seeds", "1", "--protocol", "smoke"]
     done = subprocess.run(
-        [sys.executable, "-m", "bench", *command.split(), "--tasks", "scales", "--seeds", "1", "--protocol", "smoke"],
+        [sys.executable, "-m", "bench", *shlex.split(command.replace("standard", "equal")), *small],
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -50,7 +58,53 @@ def test_the_rule_of_ones_own_runs_as_it_is_called(tmp_path):
     assert "mine.py:InverseNorm" in done.stdout
 
 
-@pytest.mark.parametrize("file", ["ARCHITECTURE.md", "README.md"])
+def test_the_rule_of_ones_own_keeps_its_contract(tmp_path, monkeypatch):
+    [block] = [block for block in BLOCKS if block.startswith("# mine.py")]
+    (tmp_path / "mine.py").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    findings = list(check("mine.py:InverseNorm"))
+    assert [(finding.what, finding.detail) for finding in findings if finding.outcome == "fails"] == []
+
+
+def test_the_readme_shows_the_reference_leaderboard():
+    table = pd.read_csv(REFERENCE / "leaderboard.csv").query("task_set == 'all'").set_index("method")
+    ratios = pd.read_csv(REFERENCE / "costs.csv").query("method != 'stl'").groupby("method")["step_ratio"]
+    steps = np.exp(ratios.agg(lambda own: np.log(own).mean()))  # over task sets, ratios have a geometric mean
+    lines = [line.strip("|").split("|") for line in README.splitlines() if re.match(r"\| \d", line)]
+    shown = {cells[1].strip(): [cell.strip() for cell in cells] for cells in lines}
+    assert list(shown) == list(table.index)
+    for method, (place, _, delta, versus, verdict, step, seeds, failed) in shown.items():
+        row = table.loc[method]
+        assert place == "–".join(dict.fromkeys([f"{row.best_place:g}", f"{row.worst_place:g}"]))
+        assert (seeds, failed) == (str(row.seeds), str(row.failed))
+        assert delta == interval(row, "delta_task")
+        assert versus == interval(row, "vs_equal")
+        if method in ("stl", "equal"):
+            assert verdict == ""
+        else:
+            sure = re.search(r"p (.*)\)", verdict)[1]
+            assert row.vs_equal_verdict in verdict
+            assert row.vs_equal_p < 0.001 if sure == "< .001" else abs(row.vs_equal_p - float(sure[2:])) <= 0.0005
+        assert step == ("" if method == "stl" else f"{steps[method]:.3g}")
+
+
+def interval(row, name):
+    """A mean and its interval, as a table writes them."""
+    if pd.isna(row[name]):
+        return ""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    ends = "" if pd.isna(low) else f" [{low:+.1f} to {high:+.1f}]"
+    return f"{row[name]:+.2f}{ends}".replace("-", "−")
+
+
+def test_the_readme_says_how_many_runs_the_first_command_makes():
+    runs = pd.read_csv(REFERENCE / "runs.csv")
+    joint = runs[runs.method != "stl"].groupby(["task_set", "method", "seed"]).ngroups
+    single = runs[runs.method == "stl"].groupby(["task_set", "seed", "task"]).ngroups
+    assert f"{joint + single} small networks" in README
+
+
+@pytest.mark.parametrize("file", ["ARCHITECTURE.md", "README.md", *PAGES])
 def test_files_that_are_named_exist(file):
     named = re.findall(r"`((?:bench|methods|tasks|tests|\.ci)/[\w./]+)`", (ROOT / file).read_text("utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []

@@ -64,8 +64,7 @@ def _require_free(name: str, folder: Path) -> None:
         right = re.sub(r"\W+", "_", name.removesuffix(".py")).strip("_")
         right = right if right.isidentifier() and not keyword.iskeyword(right) else f"my_{right or 'own'}"
         raise UsageError(f"'{name}' is no name for a Python file: use letters, digits and _, a letter first: {right}")
-    kinds = methods.registry, task_sets
-    if any(name in registry.taken or name in registry.built_in() for registry in kinds):
+    if any(name in registry.taken or name in registry.built_in() for registry in (methods.registry, task_sets)):
         raise UsageError(f"'{name}' is the name of something built in: choose another, my_{name} for one")
     if not (folder / f"{name}.py").exists() and _is_a_module(name):
         raise UsageError(f"{name}.py would hide the Python module '{name}': choose another name, my_{name} for one")

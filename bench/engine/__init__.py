@@ -1,1 +1,1 @@
-"""Where runs execute: `inline` in this process, `local` in isolated processes on this machine."""
+"""Where runs execute: engines, the schedule that gives them runs, and one run in a process of its own."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from bench.engine.base import Ended
 from bench.engine.process import Call, cause
-from bench.engine.runs import record_failure, record_since, shorten, train_run
+from bench.engine.runs import is_made, record_failure, record_since, shorten, train_run
 from bench.planning.plan import Planned
-from bench.records import FINAL, RunRecord
+from bench.records import RunRecord
 from bench.store import Store, StoreError
 
 
@@ -80,8 +80,7 @@ def _work(planned: Planned, folder: Path, gpus: str, checkpoint_every: int) -> N
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     store = Store(folder)
-    there = store.get(planned.spec.name)
-    if there is not None and there.key == planned.key and there.result.status in FINAL:
+    if is_made(planned, store):
         return  # another command on this folder has made it meanwhile
     log = store.log(planned.spec.name)
     with store.new_log(planned.spec.name) as stream:

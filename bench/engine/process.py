@@ -23,6 +23,8 @@ from bench.store import StoreError
 Argument = TypeVar("Argument")
 Returned = TypeVar("Returned")
 
+START = 120.0
+"""Seconds that a process may take until its call begins, as the first one waits for the server to import everything."""
 PRELOADED = ["bench.training.loop", "torch._dynamo", "sklearn.datasets", "bench.engine.child"]
 PACKAGES = Path(__file__).resolve().parents[2]
 """The folder that holds the package `bench`."""
@@ -50,7 +52,8 @@ class Call:
         self.server: int | None = None
         """The process that forked this one; None until the call has begun."""
         self._answered = False
-        self._deadline = time.monotonic() + timeout
+        self._timeout = timeout
+        self._deadline = time.monotonic() + START + timeout
         context = _context()
         reader, writer = context.Pipe(duplex=False)
         self._messages: Connection | None = reader
@@ -112,6 +115,7 @@ class Call:
                 kind, content = self._messages.recv()
                 if kind == "began":
                     self.server = content
+                    self._deadline = time.monotonic() + self._timeout  # starting is not the call's time
                 else:
                     self._answered = True
                     setattr(self, kind, content)

@@ -19,7 +19,7 @@ from bench.engine.interrupt import UserInterruptError
 from bench.engine.process import without_forks
 from bench.planning.plan import Planned
 from bench.records import FINAL, Provenance, RunRecord
-from bench.spec import Cost, Result, Status
+from bench.spec import STL, Cost, Result, Status
 from bench.store import Store, StoreError
 from methods.core.rules import plain_heads_at, reads_average
 from methods.frozen import Average
@@ -86,7 +86,17 @@ def record_since(before: tuple[int, int] | None, planned: Planned, store: Store)
     record = store.get(planned.spec.name)
     if record is None or record.key != planned.key:
         return None
-    return record if store.stamp(record.name) != before or record.result.status in FINAL else None
+    return record if store.stamp(record.name) != before or is_made(planned, store) else None
+
+
+def is_made(planned: Planned, store: Store) -> bool:
+    """Whether the store has a result of this run, complete, so that it need not be made again."""
+    record = store.get(planned.spec.name)
+    if record is None or record.key != planned.key or record.result.status not in FINAL:
+        return False
+    if record.result.status == "skipped":
+        return not planned.parts.upstream  # what it lacked may be there by now
+    return planned.spec.method != STL or record.result.status != "ok" or store.has_weights(record)
 
 
 def shorten(log: Path) -> None:

@@ -1,1 +1,1 @@
-"""Which runs a request needs and why, what they will take, and which code their numbers depend on."""
+"""Plans: the runs that a request needs and why, the time that they will take, and the code that they depend on."""

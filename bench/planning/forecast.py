@@ -1,4 +1,4 @@
-"""What a plan will take and what it can show, before it starts."""
+"""Says before a plan starts how long it will take, and which differences it can show."""
 
 import math
 from collections.abc import Mapping, Sequence, Set
@@ -10,12 +10,12 @@ from tasks.core.protocol import Protocol
 
 
 def forecast(runs: Sequence[Planned], known: Mapping[str, RunRecord], workers: int | None = None) -> list[str]:
-    """Say in a line each how many runs there are, how long they take, and which effect they can show.
+    """Say how many runs there are, how long they take, and which differences they can show. Each is one line.
 
     Args:
         runs: the plan.
-        known: records by name, of which the time is taken.
-        workers: at once; None leaves the time as one worker's.
+        known: stored records by name, from which the times are taken.
+        workers: how many runs are made at once; None means one.
     """
     todo = [planned for planned in runs if planned.todo]
     lines = [f"{len(runs)} runs: {len(todo)} to make, {len(runs) - len(todo)} there already"]
@@ -28,12 +28,12 @@ Likeness = tuple[str, str, tuple[str, ...], Protocol]
 
 
 def similar(spec: RunSpec) -> Likeness:
-    """Return what runs that take about as long have in common."""
+    """Return the key under which run times are pooled: runs with the same key take about as long."""
     return spec.task_set, spec.method, spec.tasks, spec.protocol
 
 
 def seconds_of_similar(known: Mapping[str, RunRecord]) -> dict[Likeness, float]:
-    """Return the seconds that a run of each likeness took, where one has ended by itself."""
+    """Return the seconds that a run took, by the key of `similar`. Runs that were killed do not count."""
     return {similar(r.spec): r.cost.total_seconds for r in known.values() if r.cost.total_seconds}
 
 
@@ -41,11 +41,11 @@ def _time(todo: Sequence[Planned], known: Mapping[str, RunRecord], workers: int)
     seconds = seconds_of_similar(known)
     found = [seconds[similar(planned.spec)] for planned in todo if similar(planned.spec) in seconds]
     if not found:
-        return "time: not known yet, as no run like these has been made here"
+        return "time: not known yet, because no similar run has been made here"
     spread = f" on {workers} workers" if workers > 1 else ""
     least = "at least " if len(found) < len(todo) else "about "
-    unknown = f"; {len(todo) - len(found)} of them have no like here yet" if len(found) < len(todo) else ""
-    return f"time: {least}{_minutes(sum(found) / workers)}{spread}, as runs like these took here{unknown}"
+    unknown = f"; no time is known yet for {len(todo) - len(found)} of them" if len(found) < len(todo) else ""
+    return f"time: {least}{_minutes(sum(found) / workers)}{spread}, from similar runs made here{unknown}"
 
 
 def _minutes(seconds: float) -> str:
@@ -55,12 +55,12 @@ def _minutes(seconds: float) -> str:
 
 
 def _effect(runs: Sequence[Planned], known: Mapping[str, RunRecord]) -> list[str]:
-    """Say what a family of methods against equal weights can show with so many seeds; in points where records tell."""
+    """Say which difference from equal weights the seeds can show; in points, if records tell how runs spread."""
     from bench.evidence.power import detectable
     from bench.evidence.significance import smallest_p
 
     methods = {planned.spec.method for planned in runs} - {STL, REFERENCE}
-    seeds = len({planned.seed_round for planned in runs})
+    seeds = len({planned.seed_round for planned in runs if planned.role == "run"})
     if not methods:
         return []
     compared = f"{seeds} seed{'s' * (seeds > 1)}, {len(methods)} method{'s' * (len(methods) > 1)} against equal weights"
@@ -79,7 +79,7 @@ def _effect(runs: Sequence[Planned], known: Mapping[str, RunRecord]) -> list[str
 
 
 def _spreads(known: Mapping[str, RunRecord], labels: Set[str]) -> dict[str, float]:
-    """The median over methods of the standard deviation of their differences from equal weights, by task set."""
+    """Return, by task set, the median over methods of the standard deviation of the differences from equal weights."""
     if not known:
         return {}
     from bench.evidence.power import detectable

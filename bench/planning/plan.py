@@ -1,10 +1,11 @@
-"""Which runs a request needs, baselines first; and why each is there already or not."""
+"""Makes the plan of a request: the runs that it needs, baselines first, and why each has to be made or not."""
 
 import importlib.metadata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from uuid import uuid4
 
 import methods
@@ -36,15 +37,12 @@ from methods.core.search import Simplex
 from tasks.core import hub
 from tasks.core.protocol import Protocol
 
-if TYPE_CHECKING:
-    pass
-
 TRAINING = "bench.training.loop"
-"""The module from which the source closure of every run starts."""
+"""The module where the source closure of every run starts."""
 COMPOSE = "methods.core.compose"
-"""What builds a rule; it is in the closure of every run that has one."""
+"""The module that builds rules. It is in the closure of every run that has a rule."""
 LIBRARIES = ("torch", "numpy", "scipy", "torchmetrics", "lightning-fabric")
-"""The distributions that make the numbers."""
+"""The distributions that compute the numbers. Their versions are part of every key."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,14 @@ class Planned:
     key: str
     task_set: Variant
     rule: Variant | None
-    """None: single-task learning."""
+    """None for single-task learning."""
     protocol_label: str
     todo: bool
     why: str
     seed_round: int
-    """The round of seeds in which it is made: its own seed's, and for a teacher of another seed its student's."""
+    """The seed round in which this run is scheduled. A teacher of another seed runs in its student's round."""
     seeds: tuple[int, ...]
-    """All that were asked for together."""
+    """All seeds that were asked for together."""
     asked_protocol: Protocol
     """The protocol as it was asked for: what was chosen by trials changes its learning rate."""
     role: Role = "run"
@@ -74,12 +72,12 @@ class Planned:
 
     @property
     def task_set_label(self) -> str:
-        """What to call the task set."""
+        """The name of the task set in tables."""
         return self.task_set.label
 
     @property
     def method_label(self) -> str:
-        """What to call the method."""
+        """The name of the method in tables."""
         return self.rule.label if self.rule is not None else STL
 
 
@@ -125,9 +123,9 @@ class Planner:
     """Plans the runs of a request, round by round: trials, then what is reported at the chosen rates, and at the own.
 
     Raises:
-        UsageError: a name, option or number of the request is wrong. All that can be known without importing torch
-            is checked first.
-        DataError: the data of a task set cannot be had, or is not what it declares.
+        UsageError: a name, option or number of the request is wrong. What can be checked without importing torch is
+            checked first.
+        DataError: the data of a task set cannot be read or fetched, or is not what the set declares.
     """
 
     def __init__(self, request: Request, store: Store) -> None:
@@ -196,6 +194,22 @@ class Planner:
         place = "shipped" if self.shipped.get(contestant.choice) == choice else "tried here"
         older = "" if choice.code == self._code(contestant) else ", by other code or versions"
         return f"{place}{older}"
+
+    def about(self, *, anew: bool = False) -> list[str]:
+        """Say where the learning rates come from, and how many trials come first.
+
+        Args:
+            anew: as `trials`.
+        """
+        if not self.tunes:
+            return []
+        origins = Counter("to be tried" if self._is_open(c, anew) else self.origin(c) for c in self.contestants())
+        lines = [f"learning rates: {', '.join(f'{count} {origin}' for origin, count in origins.items())}"]
+        if count := self.to_try(anew=anew):
+            seeds = " and ".join(map(str, TUNING_SEEDS))
+            later = "" if anew else "; what is reported is planned when they have chosen"
+            lines.append(f"trials: {count} in all, on seeds {seeds}, which are not reported{later}")
+        return lines
 
     def to_try(self, *, anew: bool = False) -> int:
         """Return how many trials contestants without a choice need, those that are there already among them."""
@@ -511,7 +525,7 @@ def sources_of(task_set: Variant, rule: Variant | None) -> dict[str, str]:
         [*roots, *(entry.module for entry in entries if entry.module)],
         [entry.file for entry in entries if entry.file],
     )
-    # Of a class without a file nobody can say whether it is still the same.
+    # If a class has no file, nobody can say whether it has changed. So it is never the same.
     return found | {entry.name: uuid4().hex for entry in entries if entry.given is not None}
 
 

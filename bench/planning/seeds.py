@@ -1,4 +1,4 @@
-"""Seeds as they are written on the command line: read, and written as a person would."""
+"""Reads seeds as they are written on the command line, and writes them as a person would."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ def parse_seeds(seeds: Seeds) -> list[int]:
     """Read seeds: `8` is 0 to 7; `100-107` and `3,5,8-9` are themselves, and so are the numbers of a list.
 
     Raises:
-        UsageError: it is not written so, or it is too much. Nothing is counted out before that is known.
+        UsageError: the text has another form, or it names too many seeds. Long ranges are refused without listing them.
     """
     text = str(seeds) if isinstance(seeds, int | str) else ",".join(f"{seed}-{seed}" for seed in seeds)
     items = [item.strip() for item in text.split(",")]

@@ -1,4 +1,4 @@
-"""The source closure: which modules define a run's numbers, and a digest of what each of them says."""
+"""The source closure: finds the modules that a run's numbers depend on, and hashes the code of each."""
 
 import ast
 import hashlib
@@ -13,7 +13,7 @@ from methods.core.importing import OURS, package
 
 
 class _Import(NamedTuple):
-    """A module that a file may import: with dots before it, relative to the package around the file."""
+    """A module that a file may import. With dots it is relative to the package around the file."""
 
     dots: int
     module: str
@@ -22,8 +22,8 @@ class _Import(NamedTuple):
 def closure(modules: Iterable[str] = (), files: Iterable[Path] = ()) -> dict[str, str]:
     """Return `{module: digest}` of these modules and files and of the project's modules that they import.
 
-    Imports are followed transitively, those inside functions too. Followed are the project's packages, a plug-in's own
-    package, and what lies next to a plug-in's file. A digest is of the syntax tree without docstrings: comments,
+    Imports are followed transitively, also those inside functions. They lead to the project's packages, to a plug-in's
+    own package, and to files next to a plug-in's file. A digest hashes the syntax tree without docstrings, so comments,
     layout and docstrings do not count.
     """
     packages = OURS | {module.partition(".")[0] for module in modules}
@@ -71,7 +71,7 @@ def _around(name: str, file: Path, dots: int) -> list[str]:
 
 
 def _located(module: str) -> list[tuple[str, Path]]:
-    """The module's file and those of the packages around it; nothing for what is not a module (an imported name)."""
+    """Return a module's file and those of the packages around it. A name that is not a module has no files."""
     pieces = module.split(".")
     located = []
     for depth in range(1, len(pieces) + 1):
@@ -89,7 +89,7 @@ def _located(module: str) -> list[tuple[str, Path]]:
 
 
 def _beside(file: Path, asked: _Import, folders: Iterable[Path]) -> list[Path]:
-    """The files next to a plug-in's file, or in its package, that an import reads."""
+    """Return the files next to a plug-in's file, or in its package, that an import reads."""
     pieces = asked.module.split(".") if asked.module else []
     if asked.dots > len(file.parents) or (not asked.dots and (not pieces or pieces[0] in OURS)):
         return []
@@ -103,7 +103,7 @@ def _beside(file: Path, asked: _Import, folders: Iterable[Path]) -> list[Path]:
 
 @cache
 def _read(file: Path, modified: int) -> tuple[str, frozenset[_Import]]:
-    """The digest of a file, and what it may import. `modified` lets an edited file be read again."""
+    """Return the digest of a file, and what it may import. `modified` makes the cache read an edited file again."""
     tree = ast.parse(file.read_bytes())
     imported: set[_Import] = set()
     # A package counts for what it imports on import, not for what its functions offer on use.

@@ -1,10 +1,9 @@
 """The table of scores → what may be compared: the runs on one task set under one protocol."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,17 +245,19 @@ def mixtures(found: Iterable[Group]) -> dict[str, list[str]]:
     notes: dict[str, list[str]] = {}
     for group in found:
         seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-        # Most runs of a method were made with the same: each is looked at once.
-        made: set[Any] = {
-            (run.method, *map(_frozen, (p.sources, p.versions)), p.data, p.device)
-            for run in group.members
-            if (p := run.parts) is not None
-        }
-        for method, sources, versions, data, device in made:
-            facts = {f"the code of {name}": value for name, value in sources}
-            facts |= {**dict(versions), "the data": data, "the device": device}
+        looked_at = set()
+        for run in group.members:
+            parts = run.parts
+            if parts is None:
+                continue
+            made = run.method, tuple(parts.sources.items()), tuple(parts.versions.items()), parts.data, parts.device
+            if made in looked_at:  # most runs of a method were made with the same
+                continue
+            looked_at.add(made)
+            facts = {f"the code of {name}": value for name, value in parts.sources.items()}
+            facts |= {**parts.versions, "the data": parts.data, "the device": parts.device}
             for name, value in facts.items():
-                seen[name][value].add(method)
+                seen[name][value].add(run.method)
         differing = sorted(name for name, values in seen.items() if len(values) > 1)
         if differing:
             notes[group.label] = [
@@ -264,7 +265,3 @@ def mixtures(found: Iterable[Group]) -> dict[str, list[str]]:
                 "and methods before comparing them"
             ]
     return notes
-
-
-def _frozen(facts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(facts.items())

@@ -1,1 +1,1 @@
-"""Trains and scores one run. What is here defines the numbers, so a change of it marks every stored run as changed."""
+"""Trains and scores one run. This code defines the numbers: a change of it marks every stored run as changed."""

@@ -56,17 +56,17 @@ def train(
     """Train a run and score it.
 
     Args:
-        spec: what is asked.
-        task_set: builds the task set. It is called in every process that trains.
+        spec: what is to be trained.
+        task_set: a function that builds the task set. It is called in every process that trains.
         rule: builds the method, or None for single-task learning.
         teachers: states of the single-task networks that the method distils from, in the order of its tasks.
         accelerator: "cpu" or "cuda".
         devices: how many, within this run.
-        checkpoint: where the run leaves its state every so many steps, and goes on from (on one device).
+        checkpoint: where the run keeps its state every so many steps, to continue from there (on one device only).
 
     Returns:
-        The result, the cost, and the network's state if the run is a baseline. A run that diverges, or whose method
-        does not fit its task set, is a result. Other failures are raised.
+        The result, the cost, and the network's state if the run is a baseline. A run that diverges has a result, too,
+        and so has one whose method does not fit the task set. Other failures are raised.
     """
     strategy = "auto" if devices == 1 else "ddp_spawn"
     fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=spec.precision)  # type: ignore[arg-type]
@@ -88,14 +88,14 @@ class Run:
             for task, state in zip(spec.tasks, teachers, strict=False)
         ]
         noise = stream(spec.seed, "method", spec.task_set, spec.method)
-        # It goes by itself to the losses' device, or stays where Gramians are: on the host.
+        # A method moves to the device of the losses by itself. One that reads Gramians stays on the CPU, as they do.
         self.method = rule and rule(num_tasks=len(spec.tasks), seed=noise, teachers=networks or None)
         self.optimiser = build_optimiser(self.protocol, self.model.network.parameters())
         self.schedule = build_schedule(self.protocol, self.optimiser)
         self.passes, self.clock = Passes(self.model.network, networks), Clock(fabric.device)
         self.steps = 0
         self.points: list[Point] = []
-        # Kept as they come and averaged when asked for: no arithmetic between points.
+        # The tensors are kept and averaged only when they are needed: no arithmetic between points.
         self.losses_since: dict[str, list[Tensor]] = {"point": [], "epoch": []}
         self.weights_since: list[Tensor] = []
         self.weights = MeanWeights()
@@ -118,7 +118,7 @@ class Run:
         self.clock.turn("training")
 
     def step(self, chosen: Tensor, *, point: bool = False) -> None:
-        """Take one step on the `chosen` training examples; with `point`, probe it and write down what is known then."""
+        """Take one step on the `chosen` training examples. With `point`, record diagnostics and a point after it."""
         batch = self.model.batch("train", chosen)
         problem = StepProblem(self.model, self.spec, self.optimiser, batch, self.steps)
         gramian = self._probe(problem) if point else None
@@ -143,7 +143,7 @@ class Run:
             self._point(gramian, ratio)
 
     def end_epoch(self) -> None:
-        """Tell the method of the steps since the last epoch."""
+        """Tell the method that an epoch has ended."""
         assert self.method is not None
         since = self.losses_since["epoch"]
         # The validation losses are on the clock and in the counts: the rule asks for them.
@@ -153,12 +153,12 @@ class Run:
         since.clear()
 
     def evaluate(self, split: str) -> Scores:
-        """Return every metric on a whole split, by task, off the clock and the counts."""
+        """Return every metric on a whole split, by task. Neither the clock nor the counts of passes include this."""
         with self.clock.of("evaluation"), self.passes.paused():
             return self.model.score(split)[0]
 
     def state(self) -> dict[str, Any]:
-        """Return all that later steps depend on. Batches and dropout follow from seed and step."""
+        """Return everything that later steps depend on, except batches and dropout, which follow from seed and step."""
         return {
             "steps": self.steps,
             "network": self.model.network.state_dict(),
@@ -174,7 +174,7 @@ class Run:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave."""
+        """Restore what `state` returned."""
         device = self.model.fabric.device
         self.steps = state["steps"]
         self.model.network.load_state_dict(state["network"])
@@ -216,7 +216,7 @@ class Run:
         )
 
     def failed(self, status: str, reason: str) -> Result:
-        """Return what is left of a run that ended early."""
+        """Return the result of a run that ended early."""
         return Result(status=status, reason=reason, points=self.points)  # type: ignore[arg-type]
 
     def cost(self) -> Cost:
@@ -251,7 +251,7 @@ class Run:
             return self.model.values(self.model.forward(batch, self.model.buffers()).losses)
 
     def _probe(self, problem: StepProblem) -> Tensor | None:
-        """The Gramian `[K, K]` of the task gradients, off the clock and the counts; None for a baseline."""
+        """Return the Gramian `[K, K]` of the task gradients, off the clock and the counts, or None for a baseline."""
         if self.method is None:
             return None
         with self.clock.of("probe"), self.passes.paused():
@@ -263,7 +263,7 @@ class Run:
             return probe.update_ratio([parameter for _, parameter in self.model.shared], gramian)
 
     def _point(self, gramian: Tensor | None, ratio: float | None) -> None:
-        """Score the validation split and write down what is known after this step."""
+        """Score the validation split, and record what is known after this step."""
         losses, weights = self.losses_since["point"], self.weights_since
         mean_weights = torch.stack(weights).mean(0) if weights else None
         if weights:

@@ -1,4 +1,4 @@
-"""What a run takes, measured from outside: seconds by part, and passes through the network."""
+"""Measures a run from outside: the seconds that its parts take, and the passes through the network."""
 
 import math
 import time
@@ -18,13 +18,13 @@ PARTS = ("training", "probe", "evaluation", "checkpoint")
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done what it was told, so that a clock sees it."""
+    """Wait until the device has finished its work, so that a clock includes it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin to measure the peak anew: an earlier run of this process had its own."""
+    """Reset the peak memory, because an earlier run of this process had its own peak."""
     if device.type == "cuda":
         torch.cuda.init()  # without it there is nothing to reset, which torch calls an error
         torch.cuda.reset_peak_memory_stats(device)
@@ -63,10 +63,10 @@ class Clock:
 
 
 class Passes:
-    """Counts passes from outside, by hooks, whatever a method does and whatever parameters it puts in.
+    """Counts passes by hooks, so that the counts are right whatever a method does.
 
-    A backward pass counts once for each forward pass whose graph it goes through: for the heads if it meets a
-    prediction, for the trunk if it meets what the first shared layer that learns has returned.
+    A backward pass counts once for each forward pass whose graph it goes through. It counts for the heads if it reaches
+    a prediction, and for the trunk if it reaches the output of the first shared layer that learns.
     """
 
     def __init__(self, network: Network, teachers: Sequence[nn.Module]) -> None:
@@ -75,7 +75,7 @@ class Passes:
         self._forwards = 0
         self._backward = -1
         self._met: set[tuple[str, int]] = set()
-        """What the current backward pass has met: heads or trunk, of which forward pass."""
+        """What the current backward pass has reached: pairs of "heads" or "trunk" and the number of a forward pass."""
         network.register_forward_hook(self._forward)
         first = next((parameter for _, parameter in network.shared if parameter.requires_grad), None)
         if first is not None:
@@ -86,7 +86,7 @@ class Passes:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Count nothing of what is done inside."""
+        """Count nothing inside the block."""
         before, self.counting = self.counting, False
         try:
             yield

@@ -1,4 +1,4 @@
-"""What a run trains: its network on its device, and the tasks' losses and scores on a batch or a split."""
+"""The network of a run on its device, with the losses of its tasks on a batch and their scores on a split."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -22,11 +22,12 @@ Batch = Mapping[str, Tensor]
 
 
 class Forward(NamedTuple):
-    """What a batch's pass through the network gives."""
+    """The result of passing a batch through the network."""
 
     outputs: Outputs
     losses: list[Tensor]
-    """K scalars in float32, with their graph; on R ranks R · total / Σ count, whose mean is the whole batch's loss."""
+    """K scalars in float32, with their graph. On R ranks they are R · total / Σ count, so that their mean over ranks is
+    the loss of the whole batch."""
     present: list[bool]
     """Which of the K tasks have a label in the batch, on any rank."""
 
@@ -52,7 +53,7 @@ class Model:
         return self.network.last
 
     def order(self, spec: RunSpec, split: str, *names: str) -> Tensor:
-        """Return this rank's examples of every batch of a split `[steps, examples]`, where its columns are."""
+        """Return this rank's examples of every batch of a split `[steps, examples]`, on the device of its columns."""
         first = next(iter(self.columns[split].values()))
         whole = batch_order(spec, len(first), *names).to(first.device)
         return whole[:, self.fabric.global_rank :: self.ranks]
@@ -66,7 +67,7 @@ class Model:
         return {name: batch[name] for name in self.task_set.inputs}
 
     def forward(self, batch: Batch, tensors: Mapping[str, Tensor] | None = None) -> Forward:
-        """Pass a batch through the network; `tensors` take the place of its parameters and buffers of their names."""
+        """Pass a batch through the network. `tensors` replace the parameters and buffers of the same names."""
         with self.fabric.autocast():
             inputs = self.inputs(batch)
             outputs: Outputs = (
@@ -93,7 +94,7 @@ class Model:
         return {name: buffer.clone() for name, buffer in self.network.named_buffers()}
 
     def score(self, split: str) -> tuple[Scores, Tensor]:
-        """Return every metric on a whole split, by task, and the mean losses `[K]`; on every rank alike."""
+        """Return every metric on a whole split, by task, and the mean losses `[K]`. All ranks return the same."""
         return score(
             self.network,
             self.task_set,
@@ -106,7 +107,7 @@ class Model:
 
 
 def _at_hand(columns: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Return the columns where batches are taken from them: on the device, unless they take too much of its memory."""
+    """Return the columns on the device, or as they are if they would take too much of its memory."""
     if device.type != "cuda":
         return columns
     free, _ = torch.cuda.mem_get_info(device)

@@ -1,4 +1,4 @@
-"""Diagnostics of one step, taken off the clock: the geometry of the task gradients, and what a point keeps of it."""
+"""Diagnostics of one step: the lengths and angles of the task gradients, as a point records them."""
 
 from collections.abc import Sequence
 
@@ -20,9 +20,9 @@ def gradient_gramian(losses: Sequence[Tensor], shared: Sequence[Tensor], reduce:
 
 
 def update_ratio(shared: Sequence[nn.Parameter], gramian: Tensor) -> float | None:
-    """Return ‖update of the shared parameters‖ ÷ ‖Σ task gradients‖, the update being what is in `.grad`.
+    """Return ‖update of the shared parameters‖ ÷ ‖Σ task gradients‖, where the update is what `.grad` contains.
 
-    None where there is nothing: a whole training rule may have updated the parameters itself.
+    Returns None if no parameter has a gradient: a whole training rule may have updated them itself.
     """
     update = [parameter.grad.reshape(-1) for parameter in shared if parameter.grad is not None]
     if not update:

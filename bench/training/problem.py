@@ -1,4 +1,4 @@
-"""One step of a run as a rule sees it: the harness's `methods.core.problem.Problem`."""
+"""The harness's `methods.core.problem.Problem`: one step of a run, as a whole training rule sees it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ class StepProblem:
         self._model, self._spec, self._optimiser, self._step = model, spec, optimiser, step
         self._batches: dict[str, Batch] = {"batch 0": batch}
         self._further = 0
-        # Dropout takes no generator, so the global one is its alone, and the same at this step for every method.
+        # Dropout uses the global generator. It is seeded alike for every method at this step.
         seed_global(dropout_seed(spec, step), model.fabric.device)
         self.forward = model.forward(batch)
 

@@ -1,4 +1,4 @@
-"""Scores a network on a whole split, as many examples at once as a fixed memory allows."""
+"""Scores a network on a whole split, with as many examples at once as fit into a fixed amount of memory."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from tasks.core.base import Network, Outputs, Task, TaskSet
 MEMORY = 1 << 30
 """Bytes that the tensors of one forward pass may take while a split is scored."""
 MOST = 1024
-"""Examples that are scored at once at most. More is no faster."""
+"""The most examples that are scored at once. More would not be faster."""
 
 Scores = dict[str, dict[str, float | None]]
 """Values by task and metric; None stands for a value that is not finite."""
@@ -34,7 +34,7 @@ def score(
 ) -> tuple[Scores, Tensor]:
     """Return every metric on the whole split, by task, and the tasks' mean losses `[K]`.
 
-    The network is in eval mode meanwhile, and in train mode afterwards. The number of examples that are scored
+    The network is in eval mode while it is scored, and in train mode afterwards. The number of examples that are scored
     `at_once` changes the scores by rounding only.
     """
     columns = task_set.splits[split]
@@ -63,8 +63,8 @@ def examples_at_once(
 ) -> int:
     """Return how many examples may be scored at once, so that the tensors of their forward pass fit into `memory`.
 
-    One example is passed through the network. All that its operations return is added up, in bytes: what lives at the
-    same time is less.
+    One example is passed through the network, and the bytes of all tensors that its operations return are added up. The
+    tensors that exist at the same time take less.
     """
     example = {name: task_set.splits["test"][name][:1].to(device) for name in task_set.inputs}
     network.eval()

@@ -21,11 +21,11 @@ def stream(seed: int, *names: str) -> int:
 def build_network(spec: RunSpec, task_set: TaskSet) -> Network:
     """Build the network of a run and draw its initial weights.
 
-    Every module draws from a stream that is named after it. So a module starts alike whatever the method and whatever
-    the other heads.
+    Every module draws from a stream that is named after it. So a module starts with the same weights for every method,
+    whatever other heads the network has.
 
     Raises:
-        TypeError: a module has parameters but no `reset_parameters`, by which they could be drawn.
+        TypeError: a module has parameters but no `reset_parameters` to draw them.
     """
     network = task_set.network(spec.tasks)
     for name, module in modules_with_parameters(network):
@@ -39,7 +39,8 @@ def build_network(spec: RunSpec, task_set: TaskSet) -> Network:
 def batch_order(spec: RunSpec, examples: int, *names: str) -> Tensor:
     """Return the examples of every batch `[steps, batch_size]`: shuffled passes over the data, end to end.
 
-    `names` name a further stream, for rules that take more than one batch a step. It is remembered: do not write to it.
+    `names` name a further stream, for rules that take more than one batch a step. The result is cached, so do not write
+    to it.
     """
     wanted = spec.protocol.steps * spec.protocol.batch_size
     generator = torch.Generator().manual_seed(stream(spec.seed, "order", spec.task_set, *names))
@@ -55,7 +56,7 @@ def dropout_seed(spec: RunSpec, step: int) -> int:
 def seed_global(seed: int, device: torch.device) -> None:
     """Seed the generators that dropout on this device draws from.
 
-    `torch.manual_seed` seeds every backend there might be, each with a stack trace: a sixth of a small step.
+    `torch.manual_seed` seeds all backends, and takes a stack trace for each: a sixth of the time of a small step.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
@@ -74,5 +75,5 @@ def make_repeatable(device: torch.device) -> None:
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
         torch.use_deterministic_algorithms(True, warn_only=True)
-        # Nothing here reads what it has not written.
+        # No code here reads memory that it has not written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # the module has it

@@ -1,1 +1,1 @@
-"""What balancing rules are made of."""
+"""The contract of a balancing rule, the code that measures and applies gradients, and the registry of rules by name."""

@@ -10,7 +10,7 @@ names of its arguments say what it needs, and so what it costs:
 `features`  the tensor through which everything shared reaches the heads, with the batch axis
 ==========  ======================================================================================
 
-All are detached and already reduced over ranks. They are only to be read: a rule changes none of them in place.
+All are detached, and already reduced over ranks. A rule reads them and must not change them in place.
 
 With the losses alone a step is one backward. A Gramian or Jacobian costs K backwards to the shared parameters
 (`at="shared"`, exact), or K cheap ones through the heads and one through the trunk (`at="features"`), or K short ones
@@ -55,14 +55,14 @@ SEED: ContextVar[int] = ContextVar("SEED", default=0)
 
 @dataclass
 class Memory:
-    """What one step leaves for the next. It belongs to the network in use, and is no part of the rule's state."""
+    """What one step leaves for the next. It belongs to the network in use. It is not part of the rule's state."""
 
     took_part: list[int]
     """The tasks that were present at the last step."""
     written: list[ref[Tensor]] = field(default_factory=list)
     """The parameters that got a gradient at the last step."""
     accumulated: Accumulated | None = None
-    """What micro-batches have left for the last one."""
+    """The sums over the micro-batches before the last one of a batch, if there are any."""
 
 
 class Method(nn.Module):
@@ -81,19 +81,19 @@ class Method(nn.Module):
     norm = "own"
     """The update's length at "shared": the rule's "own", or that of the "sum" of the gradients."""
     zero_gradients = "kept"
-    """What becomes of a present task whose measured gradient is zero. "kept": the rule's definition has a solution.
-    "left out": the definition divides by the gradient's length, so that the task weighs 0, the others are balanced
-    without it, and the step counts as degenerate."""
+    """How the rule treats a present task whose measured gradient is zero. "kept": the rule's definition has a solution,
+    so the task takes part. "left out": the definition divides by the gradient's length. The task then weighs 0, the
+    others are balanced without it, and the step counts as degenerate."""
     per_task: tuple[str, ...] = ()
     """Names of the parameters, buffers and other tensors `[…, K]` in which the rule keeps something of each task. While
     a task is absent the rule sees them without its entries, which stay what they were."""
     invariant: frozenset[str] = frozenset()
-    """What the update does not depend on, as the rule claims, and `check` tries: "permutation", the tasks' order."""
+    """The rule's claims, which `check` tests. "permutation": the order of the tasks does not change the update."""
     search: Mapping[str, Space] = {}
     """Where its options may be searched, by name: two at most."""
 
     rule: str = ""
-    """Which of the four functions the class overrides."""
+    """The one of the four functions that the class overrides."""
     needs: tuple[str, ...] = ()
     """The arguments of that function."""
 
@@ -145,15 +145,15 @@ class Method(nn.Module):
     # What a rule may override ------------------------------------------------------------------------------
 
     def objective(self, *args: Any, **kwargs: Any) -> Tensor:
-        """`losses [K]` -> the scalar to minimise; the weights are its derivatives."""
+        """Return the scalar to minimise, from `losses [K]`. The weights are its derivatives."""
         raise NotImplementedError
 
     def weigh(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Any of the arguments above -> the weights `[K]`."""
+        """Return the weights `[K]`, from any of the arguments at the head of this file."""
         raise NotImplementedError
 
     def combine(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Any of the arguments above -> the update `[P]` itself."""
+        """Return the update `[P]` itself, from any of the arguments at the head of this file."""
         raise NotImplementedError
 
     def step(self, problem: Problem) -> Tensor | None:
@@ -170,10 +170,10 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def after_step(self, losses: Tensor) -> None:
-        """Hear the same batch's `losses [K]` after the optimiser's step. Overriding it costs a forward pass."""
+        """Called after the optimiser's step with the batch's new `losses [K]`. Overriding it costs a forward pass."""
 
     def after_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """Hear, of an epoch, any of `losses [K]` (means over its steps) and `validation [K]` (validation losses)."""
+        """Called after each epoch with those that it names: `losses [K]` (means over the epoch), `validation [K]`."""
 
     # What a training loop calls ----------------------------------------------------------------------------
 
@@ -192,18 +192,18 @@ class Method(nn.Module):
     ) -> Tensor | None:
         """Turn K losses into this step's `.grad` of every parameter, and step the rule's own optimiser.
 
-        Every parameter that the losses of present tasks reach gets this step's gradient, in the place of what was
-        there. What the method wrote at its last step and is not reached now has `.grad` None, as after
-        `zero_grad(set_to_none=True)`. So parts of the network may be frozen, replaced or added between steps.
+        Every parameter that the losses of present tasks reach gets this step's gradient, which replaces the gradient
+        that was there. A parameter that the method wrote at its last step and that is not reached now has `.grad` None,
+        as after `zero_grad(set_to_none=True)`. So parts of the network may be frozen, replaced or added between steps.
 
         Args:
             losses: K scalars, one a task, best in float32. The loss of a task without a label in this batch is None,
                 or a zero that needs no gradient: the task is absent, weighs 0, and the others are balanced alone.
             shared: the trunk's parameters, or `named_parameters()` for errors that name them.
-            private: K lists of the parameters of each task's own part. Those of them, and of `shared`, that nothing
-                reaches at this step then get a gradient of zero, for example the head of an absent task. What else the
-                losses reach is found in their graphs, with these lists and without.
-            present: `[K]` booleans, which tasks have a label in this batch (on any rank). Without it the losses tell.
+            private: K lists of the parameters of each task's own part. With these lists, the parameters in them and in
+                `shared` that no loss reaches at this step get a gradient of zero, for example the head of an absent
+                task. All other parameters that the losses reach are found in the graphs, with or without the lists.
+            present: `[K]` booleans, which tasks have a label in this batch (on any rank). Without it the losses decide.
             features: the tensor through which everything shared reaches the heads, for rules at "features".
             last: the last shared layer's weight, for rules at "last".
             inputs: the batch's inputs by name, for rules with `extra` terms.
@@ -215,8 +215,8 @@ class Method(nn.Module):
             The weights `[K]` that were used, or None if the rule gives the update itself.
 
         Raises:
-            DivergedError: a loss is NaN or infinite; so is a task's gradient, where gradients are measured; or so is
-                what the rule returned (on a GPU the latter is seen at the next loss).
+            DivergedError: a loss, or a measured gradient, or what the rule returned is NaN or infinite. On a GPU a bad
+                result of the rule is noticed at the next loss.
             DoesNotFitError: something that the rule needs was not passed, or is not what it should be.
             ValueError: the losses are not K scalars, or what the rule returned is not what it should return.
         """
@@ -240,12 +240,12 @@ class Method(nn.Module):
     ) -> None:
         """Measure one micro-batch and free its graph; `backward` at the last one of a batch weighs the sum of all.
 
-        The K gradients are added to those of the micro-batches before, and the losses to theirs, so that each loss
-        should be its share of the batch's (a mean, divided by the number of micro-batches). This takes K backwards
-        for every rule: the weights of a rule of losses, too, are known at the last micro-batch only. The result is
-        that of the whole batch, but for layers that see the batch (batch normalisation). What was measured waits for
-        the next `backward`, whenever that comes. `features` and all that follow may be passed, as to `backward`, and
-        are not used.
+        The K gradients and the losses are added to those of earlier micro-batches. Each loss should therefore be its
+        share of the batch's loss: a mean, divided by the number of micro-batches. This takes K backward passes for
+        every rule, because even the weights of a rule of losses are known at the last micro-batch only. The result is
+        that of the whole batch, except for layers that look at the batch (batch normalisation). What was measured waits
+        for the next `backward`, whenever that comes. The arguments from `features` on are accepted, as in `backward`,
+        and not used.
 
         Raises:
             DoesNotFitError: the rule measures at the features or reads them, or has added terms.
@@ -276,7 +276,7 @@ class Method(nn.Module):
         return [self, *self.added]
 
     def has(self, name: str) -> bool:
-        """Whether this method itself overrides `extra`, `after_step` or `after_epoch`."""
+        """Whether this method itself overrides the hook of this name: `extra`, `after_step` or `after_epoch`."""
         return getattr(type(self), name) is not getattr(Method, name)
 
     def overrides(self, name: str) -> bool:
@@ -291,14 +291,14 @@ class Method(nn.Module):
                 part.after_step(losses[took_part] if len(took_part) < self.num_tasks else losses)
 
     def end_epoch(self, **available: Callable[[], Tensor]) -> None:
-        """Call `after_epoch` of every part with what it names; only that is computed.
+        """Call `after_epoch` of every part with the values that it names. Other values are not computed.
 
         Args:
             available: `losses` and `validation`, functions without arguments that return values `[K]`. A NaN stands for
-                a task without a label in the epoch: the rule does not hear of that task.
+                a task without a label in the epoch. The rule is not told about that task.
 
         Raises:
-            ValueError: what a part names is not there, or is not what it should be.
+            ValueError: a part names a value that was not passed, or a value is not a tensor `[K]`.
         """
         for part in self.parts():
             names = _arguments(type(part), "after_epoch", EPOCH_ARGUMENTS)
@@ -319,13 +319,13 @@ class Method(nn.Module):
     # What travels ------------------------------------------------------------------------------------------
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What travels in `state_dict` beside parameters and buffers."""
+        """Return the part of `state_dict` that is neither a parameter nor a buffer."""
         optimizer = None if self.optimizer is None else self.optimizer.state_dict()
         counters = {"steps": self.steps, "degenerate": self.degenerate, "absent": self.absent}
         return {"generator": self.generator.get_state(), "optimizer": optimizer, **counters}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take over what `get_extra_state` gave."""
+        """Restore what `get_extra_state` returned."""
         self.generator.set_state(state["generator"])
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state["optimizer"])
@@ -339,7 +339,7 @@ class Method(nn.Module):
         return " + ".join([*map(repr, self.added), rule])
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy belongs to another network: it knows nothing of what this one wrote there."""
+        """Leave the memory out of copies: a copy works on another network, where this method has written nothing."""
         return {**self.__dict__, "memory": Memory(list(range(self.num_tasks)))}
 
 

@@ -19,7 +19,7 @@ class Part(Protocol):
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """By name: arguments of `__init__`, and what is set on any rule (`at`, `norm`)."""
+        """Option values by name: arguments of `__init__`, and the settings that every rule has (`at`, `norm`)."""
 
     def load(self) -> type:
         """Return the class."""
@@ -33,7 +33,7 @@ def compose(
     teachers: Sequence[nn.Module] | None = None,
     average: Any = None,
 ) -> Method:
-    """Build a method from its parts: those that add terms first, the rule that balances last.
+    """Build a method from its parts. The parts that add terms come first; the rule that balances comes last.
 
     Args:
         parts: at least one.

@@ -1,8 +1,8 @@
-"""What a method refuses, and how it says so."""
+"""The errors that a method raises in a training loop."""
 
 
 class DivergedError(RuntimeError):
-    """A loss, a task's gradient, its weight or the update is not finite; says at which step, and of which task."""
+    """A loss, a task's gradient, its weight or the update is not finite. The message names the step and the task."""
 
     def __init__(self, what: str, task: int | None, step: int, hint: str = "") -> None:
         super().__init__(what, task, step, hint)
@@ -14,4 +14,4 @@ class DivergedError(RuntimeError):
 
 
 class DoesNotFitError(ValueError):
-    """The rule cannot work on this network or number of tasks; says what it would need."""
+    """The rule cannot work on this network or number of tasks. The message says what it would need."""

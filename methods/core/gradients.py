@@ -1,4 +1,4 @@
-"""Gradients of K losses: which parameters they reach, measured one backward per task, compared, averaged over ranks."""
+"""Gradients of K losses: finds the parameters they reach, measures one gradient per task, and averages over ranks."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -17,14 +17,14 @@ _LEAF = type(get_gradient_edge(torch.zeros((), requires_grad=True)).node)
 """The type of the node that stands for a leaf in a graph."""
 
 _HIDING = ("CheckpointFunctionBackward", "CheckpointFunction")
-"""Nodes of re-entrant checkpoints: they build the graph of what they run only when they are differentiated."""
+"""Nodes of re-entrant checkpoints. The graph behind such a node is built only when it is differentiated."""
 HIDDEN = "a re-entrant checkpoint hides parameters: use `use_reentrant=False`"
 
 
 def leaves(roots: Iterable[Tensor]) -> dict[Tensor, int]:
     """Find the leaf tensors (parameters) that the graphs of some scalars reach, as keys, in the order of the graphs.
 
-    This is `reached` without its bits, at half the time, for rules that need not know which loss reaches what.
+    It does the same as `reached`, but does not tell which loss reaches which leaf. It takes half the time.
 
     Raises:
         DoesNotFitError: as `reached`.
@@ -125,9 +125,9 @@ def rows(
     """Differentiate each loss with one backward of its own.
 
     Returns the matrix `[K, P]` whose row k is ∂losses[k]/∂`at`, flattened in the order of `at`, and for each
-    task the gradients of its `private` parameters, which the same backward yields. The matrix has the widest type of
-    what is differentiated, at least float32. A loss that needs no gradient (a batch without a label of that task) has
-    a row of zeros. The graph is kept for a later pass if `keep_graph`.
+    task the gradients of its `private` parameters, which come from the same backward pass. The matrix has the widest
+    type of the tensors in `at`, and at least float32. A loss that needs no gradient (its task has no label in the
+    batch) has a row of zeros. With `keep_graph` the graph stays for a later pass.
 
     Raises:
         DoesNotFitError: a gradient is sparse or complex.
@@ -220,7 +220,7 @@ def add(parameters: Sequence[Tensor], found: Sequence[Tensor]) -> None:
 
 
 def average(parameters: Iterable[Tensor], reduce: Reduce | None) -> None:
-    """Average `.grad` of the parameters over ranks, in one collective. One that is missing is so on every rank."""
+    """Average `.grad` of the parameters over ranks, in one collective. A missing one must be missing on every rank."""
     if reduce is None:
         return
     present = [parameter for parameter in parameters if parameter.grad is not None]

@@ -12,10 +12,10 @@ from types import ModuleType, TracebackType
 from methods.core.names import UsageError
 
 OURS = frozenset({"bench", "methods", "tasks"})
-"""The project's own packages, which are no part of a plug-in that lies next to them."""
+"""The project's own packages. They never count as part of a plug-in that lies next to them."""
 
 _loaded: dict[Path, tuple[ModuleType, dict[Path, int]]] = {}
-"""By file: its module, and of each file that it was made of the time of its last change."""
+"""The imported modules by file, each with the files that it was made of and the times of their last changes."""
 _loading: set[Path] = set()
 _numbers = itertools.count()
 
@@ -24,16 +24,16 @@ def by_name(module: str) -> ModuleType:
     """Import a module.
 
     Raises:
-        UsageError: it cannot be imported; says in one line what went wrong, and where.
+        UsageError: it cannot be imported. The message says in one line what went wrong, and where.
     """
     with _explained(module):
         return importlib.import_module(module)
 
 
 def by_path(file: Path) -> ModuleType:
-    """Import a file as it is now: once, as long as it and what it imports from its folder stay the same.
+    """Import a file in its present state: again only if it, or a file that it imports from its folder, has changed.
 
-    What lies next to it can be imported with and without a dot, whether its folder is a package or not.
+    The file can import its neighbours with and without a dot, whether its folder is a package or not.
 
     Raises:
         UsageError: as `by_name`.

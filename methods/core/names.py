@@ -1,4 +1,4 @@
-"""How variants are written: `name[key=value,…]+name`, with quotes around what holds such signs itself."""
+"""Reads and writes variants, `name[key=value,…]+name`. A name or value that contains such signs stands in quotes."""
 
 import difflib
 import itertools
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 IN_NAMES = ',+[]"'
 IN_VALUES = ',[]"'
 IN_ITEMS = ':,[]"'
-"""The signs for which a name, the value of an option or an item of a list is written in quotes."""
+"""A name, an option's value or an item of a list is written in quotes if it contains one of these signs."""
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|.', re.DOTALL)
-"""A text in quotes, in which a backslash takes the next sign as it is; or one sign."""
+"""One token: a single sign, or a text in quotes, in which a backslash makes the next sign a plain one."""
 
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class UsageError(ValueError):
-    """A name or an option is wrong; the message says what would be right."""
+    """A name, an option or a number is wrong. The message says what would be right."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def read(text: str) -> Written:
     """Read one part, `name[key=value,…]`.
 
     Raises:
-        UsageError: it is not written like that.
+        UsageError: the text does not have this form.
     """
     tokens = _tokens(text.strip())
     end = tokens.index("[") if "[" in tokens else len(tokens)
@@ -95,7 +95,7 @@ def written(name: str, options: dict[str, str]) -> str:
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
-    """Return `: did you mean 'x'?`, or what there is."""
+    """Return `: did you mean 'x'?` if a known name is similar, else the list of the known names."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f": did you mean '{near[0]}'?" if near else f": there is {', '.join(known)}"
 

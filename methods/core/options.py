@@ -1,4 +1,4 @@
-"""Options of plug-ins: what the arguments of a class take, and how their values are read and written."""
+"""Options of plug-ins: finds them in a class's arguments, and reads and writes their values as text."""
 
 import inspect
 import typing
@@ -16,7 +16,7 @@ REQUIRED = object()
 """The default of an option that must be given."""
 
 WORDS = {"int": int, "float": float, "str": str, "bool": bool, "path": Path}
-"""The types that a description in JSON is made of, by their words."""
+"""The basic types of options, by the words that stand for them in `described.json`."""
 
 TYPES = "int, float, str, bool, Path, Literal[…], a list or tuple of one of them, or one of them | None"
 """The types of options."""
@@ -33,7 +33,7 @@ class Option:
         """Turn what was written into a value of the type.
 
         Raises:
-            ValueError: there is no such value; says what the option takes.
+            ValueError: the type has no such value. The message says what the option takes.
         """
         if text == "none" and NoneType in _members(self.type):
             return None
@@ -94,7 +94,7 @@ class Option:
 
 
 def arguments(cls: type) -> dict[str, inspect.Parameter]:
-    """Return the named arguments of a class's `__init__`; where it passes `**others` on, those of its base, too."""
+    """Return the named arguments of a class's `__init__`, and those of its base class if it passes `**others` on."""
     found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
@@ -110,13 +110,13 @@ def arguments(cls: type) -> dict[str, inspect.Parameter]:
 
 
 def option(argument: inspect.Parameter) -> Option | None:
-    """Return the option that an argument is; None for one that has a default and takes what text cannot say.
+    """Turn an argument into an option. Return None if no text can express its values, but it has a default.
 
     Raises:
-        TypeError: it takes what text cannot say, and has no default.
+        TypeError: no text can express its values, and it has no default.
     """
     kind, default = argument.annotation, argument.default
-    if kind is argument.empty:  # as its default is, or else text
+    if kind is argument.empty:  # its default tells the type; without one it is text
         plainly = default is not argument.empty and type(default) in WORDS.values()
         kind = type(default) if plainly else str | None if default is None else str
     if _is_written(kind):
@@ -167,7 +167,7 @@ def _type_from_json(described: Any) -> Any:
 
 
 def _annotation(argument: inspect.Parameter, function: Any) -> Any:
-    """The annotation, looked up where the function was defined if it is text; as it is if nothing is found there."""
+    """Return the annotation as a type. A text is looked up where the function was defined, and kept if that fails."""
     if not isinstance(argument.annotation, str):
         return argument.annotation
     asked = SimpleNamespace(__annotations__={argument.name: argument.annotation})
@@ -178,7 +178,7 @@ def _annotation(argument: inspect.Parameter, function: Any) -> Any:
 
 
 def _members(kind: Any) -> tuple[Any, ...]:
-    """The types of a union; a type that is none alone."""
+    """Return the types of a union. Any other type is returned alone."""
     if get_origin(kind) is Annotated:
         return _members(get_args(kind)[0])
     if get_origin(kind) in (Union, UnionType):
@@ -187,7 +187,7 @@ def _members(kind: Any) -> tuple[Any, ...]:
 
 
 def _is_written(kind: Any) -> bool:
-    """Whether text can say a value of a type, in any process: a type that a plug-in defines is known in one alone."""
+    """Whether text can express the values of a type in every process. A plug-in's own types are known in one only."""
     if len(members := _members(kind)) > 1:
         return all(map(_is_written, members))
     [member] = members

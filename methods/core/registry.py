@@ -1,8 +1,8 @@
-"""Which plug-ins there are, by name, by path or as a class; and variants of them.
+"""Finds plug-ins by name, by path or by class, and reads variants of them.
 
-Built-in plug-ins are a folder's files, one public class each. The package ships a description of them
-(`described.json`), so that a listing or a wrong name costs no import of torch. Files named by path and what other
-distributions add by entry point are imported when somebody names them, and not before.
+Each built-in plug-in is a file with one public class. The package contains a description of them (`described.json`), so
+that a listing or a wrong name does not import torch. Plug-ins by path, and those that other distributions add by entry
+point, are imported only when somebody names them.
 """
 
 import importlib.util
@@ -23,9 +23,9 @@ from methods.core.names import IN_NAMES, UsageError, did_you_mean, quoted, split
 from methods.core.options import REQUIRED, Option
 
 DESCRIBED = "described.json"
-"""In a package: what its plug-ins say of themselves. `python -m bench.catalogue` writes it."""
+"""The file in a package that describes its plug-ins. `python -m bench.catalogue` writes it."""
 STABLE = "stable.json"
-"""In a package: the options of its plug-ins that the stable form writes even at their default."""
+"""The file in a package that lists the options which the stable form writes even at their default."""
 STL = "stl"
 """The name of single-task learning, which no plug-in can have."""
 
@@ -54,15 +54,15 @@ class Entry:
     file: Path | None = None
     """The file of a plug-in by path."""
     distribution: str = ""
-    """Who adds it by entry point."""
+    """The distribution that adds it by an entry point; empty for a built-in plug-in."""
     given: type | None = None
-    """The class itself, if no file says what it is."""
+    """The class itself, if it was not defined in a file (in a notebook, for example)."""
 
     def load(self) -> type:
         """Import the class.
 
         Raises:
-            UsageError: it cannot be imported; says in one line what went wrong, and where.
+            UsageError: it cannot be imported. The message says in one line what went wrong, and where.
         """
         if self.given is not None:
             return self.given
@@ -82,7 +82,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Description:
-    """What a plug-in says of itself."""
+    """The description of a plug-in: its summary, its options, and facts for the plan."""
 
     summary: str
     """The first line of its docstring."""
@@ -90,7 +90,7 @@ class Description:
     facts: Mapping[str, Any]
     """What a plan needs to know of it; plain values."""
     untold: frozenset[str] = frozenset()
-    """Arguments with a default that take what text cannot say, and so are no options."""
+    """Arguments that have a default and whose values no text can express. They are not options."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,17 @@ class Part:
 
     entry: Entry
     values: Mapping[str, Any]
-    """By option; without the place of the data."""
+    """The value of each option, except the place of the data."""
     place: Any
-    """Where the data lies on this machine, if somebody says so. It is no part of any name."""
+    """The folder of the data on this machine, if one was given. It is part of no name."""
     facts: Mapping[str, Any] = field(compare=False)
     full: str
     """Every option written out: what people read."""
     label: str
-    """As short as it can be read: without what is at its default, and of a file without its folder."""
+    """The short form: without options that have their default value, and without the folder of a file."""
     stable: str
-    """What is hashed and seeds streams: an option that was added after its plug-in is left out at its default."""
+    """The form that is hashed and that seeds random streams. An option that was added later than its plug-in is left
+    out while it has its default."""
 
     def __hash__(self) -> int:
         return hash((self.entry, self.full, str(self.place)))
@@ -131,12 +132,12 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """As short as it can be read."""
+        """The short form, for tables."""
         return "+".join(part.label for part in self.parts)
 
     @property
     def stable(self) -> str:
-        """What is hashed and seeds streams."""
+        """The form that is hashed and that seeds random streams."""
         return "+".join(part.stable for part in self.parts)
 
 
@@ -149,15 +150,15 @@ class Registry:
     base: str
     """The base class, as `module:Class`."""
     group: str
-    """The entry-point group by which other distributions add theirs."""
+    """The group of entry points by which other distributions add plug-ins."""
     facts: Callable[[type], dict[str, Any]]
-    """What a plan needs to know of a class, in plain values."""
+    """Returns what a plan needs to know about a class, in plain values."""
     common: Callable[[Mapping[str, Any]], Mapping[str, Option]] = field(default=lambda facts: {})
-    """The options that a plug-in of such facts has beside its own."""
+    """Returns the options that a plug-in with these facts has in addition to its own."""
     provided: frozenset[str] = frozenset()
     """Arguments of `__init__` that are not options: whoever creates the object provides them."""
     place: str = ""
-    """The option that says where on this machine the data lies."""
+    """The name of the option that gives the folder of the data on this machine."""
     groups: frozenset[str] = frozenset({"all"})
     """Names that stand for several plug-ins."""
 
@@ -168,13 +169,13 @@ class Registry:
 
     @property
     def folder(self) -> Path:
-        """Where the built-in ones are."""
+        """The folder of the built-in plug-ins."""
         spec = importlib.util.find_spec(self.package)
         assert spec is not None and spec.origin is not None
         return Path(spec.origin).parent
 
     def built_in(self) -> dict[str, Entry]:
-        """Return the project's own. A file that cannot be imported is left out with a warning."""
+        """Return the built-in plug-ins by name. A file that cannot be imported is left out with a warning."""
         found = {}
         for file in sorted(self.folder.glob("[a-z]*.py")):
             if file.stem in self.taken:
@@ -188,7 +189,7 @@ class Registry:
         return found
 
     def entries(self) -> dict[str, Entry]:
-        """Return all that can be named by a word: the built-in ones, and those of other distributions unimported."""
+        """Return all plug-ins that have a name: built-in ones, and (not imported) those of other distributions."""
         found = self.built_in()
         for point in entry_points(group=self.group):
             distribution = point.dist.name if point.dist else ""
@@ -205,10 +206,10 @@ class Registry:
         return found
 
     def find(self, name: "str | type") -> Entry:
-        """Return the plug-in called `name`, at `path.py:Class`, or that is this class.
+        """Return the plug-in with this name, at this `path.py:Class`, or of this class.
 
         Raises:
-            UsageError: there is none, or its file cannot be imported.
+            UsageError: there is no such plug-in, or its file cannot be imported.
         """
         if isinstance(name, type):
             return self._of_class(name)
@@ -225,10 +226,10 @@ class Registry:
         return found
 
     def describe(self, entry: Entry) -> Description:
-        """Return what a plug-in says of itself. It is imported unless the package ships its description.
+        """Return the description of a plug-in. The plug-in is imported unless the package contains its description.
 
         Raises:
-            UsageError: it cannot be imported, or is no plug-in of this kind.
+            UsageError: it cannot be imported, or it is not a plug-in of this kind.
         """
         shipped = self._shipped(entry.name) if entry.module == f"{self.package}.{entry.name}" else None
         if shipped is not None:
@@ -247,7 +248,7 @@ class Registry:
         return self.describe(entry).options
 
     def parse(self, variant: "str | type", **given: Any) -> Variant:
-        """Read a variant, `name[key=value,…]+name[…]`; `given` are options of a variant of one part.
+        """Read a variant, `name[key=value,…]+name[…]`. A variant of one part may get its options as `given`.
 
         Raises:
             UsageError: a name, an option or a value is wrong.
@@ -272,7 +273,7 @@ class Registry:
         return self._part(part.entry, {**written, **texts}, given)
 
     def ship(self) -> str:
-        """Return the text of `described.json`: what the classes of the built-in plug-ins say of themselves."""
+        """Return the text of `described.json`, made from the classes of the built-in plug-ins."""
         found = {}
         for entry in self.built_in().values():
             cls = entry.load()
@@ -384,11 +385,11 @@ class Registry:
         return replace(described, options=every)
 
     def _defines(self, module: str) -> bool:
-        """Whether a module is one of the built-in plug-ins'."""
+        """Whether a module belongs to a built-in plug-in."""
         return module.startswith(f"{self.package}.") and not module.startswith(f"{self.package}.core")
 
     def _shipped(self, name: str) -> Any:
-        """What the package says of a built-in plug-in, if the files that define it are still those it was read from."""
+        """Return the stored description of a built-in plug-in, or None if one of its files has changed since."""
         found = _json(self.folder / DESCRIBED).get(name)
         fits = found and all(_sha256(self.folder / file) == digest for file, digest in found["sha256"].items())
         return found if fits else None
@@ -399,10 +400,10 @@ class Registry:
 
 
 def source(cls: type) -> str | None:
-    """Return the file that defines a class; None if there is none, as in a notebook.
+    """Return the file that defines a class, or None if it was not defined in a file (in a notebook, for example).
 
     Raises:
-        UsageError: it is defined inside a function or another class, where no other process finds it.
+        UsageError: it is defined inside a function or another class, where another process cannot find it.
     """
     try:
         file = inspect.getfile(cls)

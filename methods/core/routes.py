@@ -47,8 +47,8 @@ def backward(
         apart = False
         if terms is not None:
             behind = gradients.reached([terms])[0].keys()
-            # They ride on the last pass through the trunk, unless there is none, they also pass through a head, or
-            # that pass calls no hooks of the features.
+            # Extra terms join the last backward through the trunk. They get a backward of their own where the route
+            # has no such pass, where they also reach a head, or where that pass calls no hooks of the features.
             hooked = step.features is not None and bool(step.features._backward_hooks)
             apart = exact or hooked or not behind <= {*step.names, *learnt}
             taught = [parameter for parameter in learnt if parameter in behind]
@@ -298,7 +298,7 @@ def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: T
 
 
 def _update(rule: "Method", matrix: Tensor, result: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the update `[P]` of the trunk and the weights, at the length that `norm` asks for."""
+    """Return the update `[P]` of the trunk and the weights, scaled to the length that `norm` asks for."""
     weights = None if rule.rule == "combine" else result
     update = result if weights is None else weights.to(matrix) @ matrix
     if rule.norm == "sum" and rule.measures and rule.at == "shared":
@@ -328,7 +328,7 @@ def _give_heads(step: Step, own: list[list[Tensor]], weights: Tensor | None) -> 
 def _terms(
     parts: Sequence["Method"], inputs: Mapping[str, Tensor] | None, taps: Sequence[Sequence[Tensor]] | None
 ) -> Tensor | None:
-    """The sum of the added terms, or None if there is none that anything could learn from."""
+    """Return the sum of the added terms, or None if there are no terms or nothing can learn from them."""
     terms = []
     for part in parts:
         if not part.has("extra"):
@@ -343,7 +343,7 @@ def _terms(
 
 
 def _clear(rule: "Method", parameters: Iterable[Tensor]) -> None:
-    """Take away the gradients of a step before: of these parameters, and of all that the rule wrote last."""
+    """Remove the gradients of the step before: those of these parameters, and all that the rule wrote then."""
     for reference in rule.memory.written:
         if (parameter := reference()) is not None:
             parameter.grad = None
@@ -371,7 +371,7 @@ def _columns(step: Step, matrix: Tensor) -> Tensor:
 def _require_result(
     rule: "Method", function: str, result: object, shape: list[int | None], tasks: int | None = None
 ) -> None:
-    """Raise ValueError if what a rule returned is no tensor of real numbers of this shape."""
+    """Raise ValueError unless a rule returned a tensor of real numbers with this shape."""
     if isinstance(result, Tensor) and list(result.shape) == shape and not result.is_complex():
         return
     expected = f"{shape}" if shape else "a scalar"
@@ -390,7 +390,7 @@ def _require_result(
 def _require_finite_result(rule: "Method", result: Tensor, tasks: Sequence[int]) -> None:
     """Raise DivergedError if a rule returned weights or an update that are not finite."""
     if result.device.type != "cpu":
-        return  # to ask would be one more wait for the GPU; the next loss is asked in any case
+        return  # a look would be one more wait for the GPU, and the next loss is looked at in any case
     hint = f": {type(rule).__name__}.{rule.rule} returned it"
     if rule.rule == "combine":
         if not gradients.is_finite(result):
@@ -400,7 +400,7 @@ def _require_finite_result(rule: "Method", result: Tensor, tasks: Sequence[int])
 
 
 def _move(parts: Sequence["Method"], device: torch.device) -> None:
-    """Bring what nobody moved to the losses' device. A rule that reads a Gramian stays: that lies on the CPU."""
+    """Move parts to the device of the losses. A rule that reads a Gramian stays on the CPU, where Gramians are."""
     for part in reversed(parts):  # the first part has the others as children
         if part.measures or all(tensor.device == device for tensor in (*part.parameters(), *part.buffers())):
             continue
@@ -411,7 +411,7 @@ def _move(parts: Sequence["Method"], device: torch.device) -> None:
 
 @contextmanager
 def _without(hooks: dict[int, Any]) -> Iterator[None]:
-    """Let none of a tensor's hooks be called."""
+    """Switch the hooks of a tensor off inside the block."""
     kept = dict(hooks)
     hooks.clear()
     try:
@@ -421,7 +421,7 @@ def _without(hooks: dict[int, Any]) -> Iterator[None]:
 
 
 def _plain_autograd() -> AbstractContextManager[object]:
-    """Autograd as it is outside of `autocast` and `no_grad`."""
+    """Return a context in which autograd works as it does outside of `autocast` and `no_grad`."""
     if torch.is_inference_mode_enabled():
         raise RuntimeError("inside torch.inference_mode() there are no gradients: call the method outside of it")
     devices = [device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)]

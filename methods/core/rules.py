@@ -1,4 +1,4 @@
-"""Balancing rules by name: which there are, what they ask for, and how a variant of them is built."""
+"""Balancing rules by name: the registry of rules, and functions that read a variant and build a method from it."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ GROUPS = ("standard", "all", "loss", "gradient", "distillation")
 
 
 def facts(rule: Any) -> dict[str, Any]:
-    """Return what a plan needs to know of a rule: what it overrides and asks for, and its settings."""
+    """Return what a plan needs to know about a rule: the function it overrides, its arguments, and its settings."""
     from methods.core.base import RULES, SETTINGS, Method
     from methods.core.compose import takes
     from methods.core.search import as_json
@@ -43,7 +43,7 @@ def facts(rule: Any) -> dict[str, Any]:
 
 
 def _common(facts: Mapping[str, Any]) -> Mapping[str, Option]:
-    """`at` and `norm`, of every rule that measures gradients."""
+    """Return the options `at` and `norm`, which every rule that measures gradients has."""
     if not {"gramian", "jacobian"} & set(facts["asks"]):
         return {}
     combines = facts["overrides"] == "combine"

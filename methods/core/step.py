@@ -1,4 +1,4 @@
-"""What a training loop passes at one step, read and checked: the losses, whose parameters they reach, who is absent."""
+"""Reads and checks what a training loop passes at one step: the losses, the parameters they reach, absent tasks."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ Parameters = Iterable[Tensor | tuple[str, Tensor]]
 
 @dataclass
 class Accumulated:
-    """What micro-batches have left for the last one: sums over them."""
+    """Sums over the micro-batches of a batch, kept until the last one."""
 
     values: Tensor
     """The losses `[K]`, zero where a task was absent."""
@@ -38,7 +38,7 @@ class Accumulated:
 
 @dataclass
 class Step:
-    """What the routes work on. K′ is the number of tasks that are present; all lists have their order."""
+    """The checked input of a route. K′ is the number of present tasks; all lists are in the order of these tasks."""
 
     of: int
     """K, the number of all tasks."""
@@ -49,7 +49,7 @@ class Step:
     values: Tensor
     """Their losses `[K′]`, detached and reduced over ranks, at least in float32."""
     told: Tensor
-    """The same losses as the rule is told them: in float64 on the CPU if gradients are measured."""
+    """The same losses as the rule gets them: in float64 on the CPU if gradients are measured."""
     trunk: list[Tensor]
     """The shared parameters that get a gradient at this step."""
     names: dict[Tensor, str]
@@ -93,9 +93,9 @@ def read(
     accumulated: Accumulated | None = None,
     place: bool = True,
 ) -> Step:
-    """Check what a loop passes and find out what the losses reach. Raises what `Method.backward` says.
+    """Check what a loop passes, and find the parameters that the losses reach. Raises the errors of `Method.backward`.
 
-    Without `place` it does not look at the features and the last layer.
+    With `place=False` the features and the last layer are not checked.
     """
     given = scalars(losses, rule.num_tasks)
     for name, tensor in (("features", features), ("last", last)):
@@ -227,7 +227,7 @@ def _kind(value: object) -> str:
 def _presence(
     losses: Sequence[Tensor | None], present: Sequence[bool] | Tensor | None, tasks: int, *, on_ranks: bool
 ) -> list[bool]:
-    """Whether each task is present here, as the loop says, or as the losses show."""
+    """Return whether each task is present on this rank: as the loop says or, if it does not say, as the losses show."""
     if present is None:
         return [loss is not None and (loss.requires_grad or bool(loss.detach() != 0)) for loss in losses]
     if isinstance(present, Tensor) and present.dim() == 1:
@@ -261,11 +261,11 @@ def _over_ranks(
     reduce: Reduce | None,
     accumulated: Accumulated | None,
 ) -> tuple[Tensor, list[bool]]:
-    """Return the losses `[K]`, zero for absent tasks, and who is present, over all ranks and micro-batches.
+    """Return the losses `[K]`, zero for absent tasks, and which tasks are present, over all ranks and micro-batches.
 
     Raises:
-        DoesNotFitError: a loss has a value and no gradient; or a rank cannot know what a task's loss reaches. All ranks
-            say so together: one that went alone would leave the others waiting.
+        DoesNotFitError: a loss has a value and no gradient, or a rank cannot know which parameters a task's loss
+            reaches. All ranks raise it together: if one raised it alone, the others would wait forever.
     """
     constant = [
         k
@@ -306,7 +306,7 @@ def _over_ranks(
 def _check_features(
     rule: "Method", step: Step, leaves: Mapping[Tensor, int], met: int, with_graph: Sequence[int]
 ) -> None:
-    """Refuse features through which not everything shared reaches the heads; note what lies behind them."""
+    """Refuse features that some shared parameter bypasses, and note the parameters behind the features."""
     features, otherwise = step.features, "or measure at=shared"
     if features is None:
         raise DoesNotFitError(f"{type(rule).__name__} needs the features: pass features=…, {otherwise}")
@@ -339,7 +339,7 @@ def _check_features(
 
 
 def _check_last(rule: "Method", step: Step, leaves: Mapping[Tensor, int], with_graph: Sequence[int]) -> None:
-    """Refuse a last layer that is frozen, or that a loss does not reach."""
+    """Refuse a last layer that is missing, frozen or computed, or that some loss does not reach."""
     last = step.last
     if last is None:
         raise DoesNotFitError(

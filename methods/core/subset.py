@@ -1,4 +1,4 @@
-"""A rule works on some of its tasks, as if the others were not there.
+"""Lets a rule work on some of its tasks, as if the others did not exist.
 
 At a step where a task takes no part, the rule is given the smaller problem. What it keeps per task (`per_task`) is cut
 down to the tasks that take part, with the moments of its optimiser. Afterwards it is put back, and the entries of the
@@ -29,7 +29,7 @@ def only(rule: "Method", tasks: Sequence[int]) -> AbstractContextManager[None]:
 def _cut_down(rule: "Method", tasks: Sequence[int]) -> Iterator[None]:
     count = rule.num_tasks
     whole = {name: _checked(rule, name) for name in rule.per_task}
-    # An optimiser knows a parameter by its identity, so that this stays and what it holds is exchanged.
+    # An optimiser knows a parameter by its identity. So the object stays, and its data is exchanged.
     held = {name: value.data for name, value in whole.items()}
     moments = {name: _moments(rule, value) for name, value in whole.items()}
     chosen = torch.tensor(tasks, dtype=torch.int64)
@@ -70,7 +70,7 @@ def _checked(rule: "Method", name: str) -> Tensor:
 
 
 def _moments(rule: "Method", value: Tensor) -> dict[Any, Tensor]:
-    """What the rule's optimiser keeps of a parameter, entry by entry."""
+    """Return the tensors that the rule's optimiser keeps for each entry of a parameter."""
     if rule.optimizer is None or value not in rule.optimizer.state:
         return {}
     state: dict[Any, Any] = rule.optimizer.state[value]

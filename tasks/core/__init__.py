@@ -1,1 +1,1 @@
-"""What task sets are made of."""
+"""The contract of a task set, losses, metrics, protocols, and the code that finds, checks and keeps data."""

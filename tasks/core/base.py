@@ -23,7 +23,7 @@ Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | float]]
 number, which is a tensor or a plain number."""
 
 MetricInputs = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
-"""`(prediction, target)` -> what a task's metrics accumulate. It is computed once for all of them."""
+"""`(prediction, target)` -> the tensors that a task's metrics accumulate, computed once for all its metrics."""
 
 Factory = Callable[[], torchmetrics.Metric]
 """Makes an accumulator with `update(*metric_inputs)` and `compute()`."""
@@ -116,7 +116,7 @@ class Network(nn.Module, ABC):
 
     @property
     def shared(self) -> list[tuple[str, nn.Parameter]]:
-        """The trunk's parameters with their names, frozen ones too."""
+        """The trunk's parameters with their names, including frozen ones."""
         return list(self._part("trunk").named_parameters(prefix="trunk"))
 
     @property
@@ -128,7 +128,7 @@ class Network(nn.Module, ABC):
         return next((parameter for parameter in reversed(learning) if parameter.dim() > 1), learning[-1])
 
     def private(self, task: str) -> list[nn.Parameter]:
-        """The parameters that only this task's head has, frozen ones too."""
+        """Return the parameters that belong to this task's head alone, including frozen ones."""
         heads = dict(self._part("heads").named_children())
         if task not in heads:
             raise TypeError(f"{type(self).__name__}.heads should have a head '{task}', or override private")
@@ -162,7 +162,7 @@ def modules_with_parameters(network: nn.Module) -> list[tuple[str, nn.Module]]:
 
 @dataclass(frozen=True)
 class Card:
-    """What a reader must know of a task set. Sizes, metrics and untrained scores are read from the set itself."""
+    """What a reader must know about a task set. Its sizes and metrics are read from the set itself."""
 
     origin: str
     licence: str
@@ -176,19 +176,19 @@ class TaskSet(ABC):
     inputs: tuple[str, ...]
     """The columns that a network may see."""
     embedded: bool = True
-    """Whether the install brings the data. A set of which it does not says `embedded = False`, literally, as a plan
-    reads it without importing the set; and is not in `--tasks all`."""
+    """Whether the data comes with the package. A set whose data must be downloaded sets this to False. It is then left
+    out of `--tasks all`."""
     hub: str | None = None
-    """The data's `id@commit` on the Hugging Face hub, literally; such a set has an option `path` for a local folder."""
+    """The `id@commit` of the data on the Hugging Face hub. Such a set has an option `path` for a local folder."""
     card: Card
     protocols: Mapping[str, Protocol]
 
     @abstractmethod
     def load(self) -> dict[str, dict[str, Tensor]]:
-        """Return the columns of each split: `{split: {column: [N, …]}}`. The same data whatever a run's seed.
+        """Return the columns of each split: `{split: {column: [N, …]}}`. The data is the same for every seed.
 
         Raises:
-            DataError: it cannot be had.
+            DataError: the data cannot be read or fetched.
         """
 
     @property
@@ -198,11 +198,11 @@ class TaskSet(ABC):
 
     @abstractmethod
     def network(self, tasks: Sequence[str]) -> Network:
-        """Return the network for these tasks; with one, that of a single-task run."""
+        """Return a network for these tasks. It is called with one task for single-task runs."""
 
     @cached_property
     def splits(self) -> dict[str, dict[str, Tensor]]:
-        """The loaded data, checked: three splits, each with the inputs, all columns of one length above 0."""
+        """The loaded and checked data: three splits, each with the inputs, and with columns of the same length."""
         named = isinstance(self.inputs, tuple | list) and all(isinstance(name, str) for name in self.inputs)
         _require(named, "inputs", "a tuple of the names of columns", self.inputs)
         splits = self.load()
@@ -223,7 +223,7 @@ class TaskSet(ABC):
     def check(self) -> None:
         """Raise DataError unless every task finds its target in every split, and every input is finite.
 
-        Whether the targets suit the losses is seen with a network: `tasks.core.trial`.
+        Whether the targets fit the losses needs a network: `tasks.core.trial` tests that.
         """
         for split, columns in self.splits.items():
             self._need(split, columns, [task.target for task in self.tasks])
@@ -252,7 +252,7 @@ class TaskSet(ABC):
 
 
 def rows_not_finite(column: Tensor) -> Tensor:
-    """The numbers `[n]` of the rows of a column `[N, …]` with a NaN or an infinity."""
+    """Return the numbers `[n]` of those rows of a column `[N, …]` that have a NaN or an infinity."""
     if column.sum().isfinite():  # the usual case, at a tenth of the time
         return torch.empty(0, dtype=torch.long)
     return (~column.isfinite()).reshape(len(column), -1).any(1).nonzero()[:, 0]
@@ -268,7 +268,7 @@ def require_finite(split: str, name: str, column: Tensor) -> None:
 
 
 def _require(holds: bool, what: str, right: str, given: object) -> None:
-    """Raise TypeError unless something is what it should be."""
+    """Raise TypeError unless `holds`. The message says what should be `right`, and what was `given`."""
     if holds:
         return
     if given is None:

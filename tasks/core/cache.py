@@ -1,4 +1,4 @@
-"""Prepared data, kept between runs: memory-mapped, shared by processes, written whole or not at all."""
+"""Keeps prepared data on disk between runs. Files are memory-mapped, so that processes share them."""
 
 import contextlib
 import hashlib
@@ -23,10 +23,11 @@ def folder() -> Path:
 
 
 def cached(identity: str, build: Callable[[], Splits]) -> Splits:
-    """Return what `build` made the last time for this identity, or build it now.
+    """Return what `build` returned for this identity before, or call it now.
 
-    `identity` must say all that the data depends on: source, revision, preprocessing and its version. A file that is
-    not the one that was written for it is made again; a folder that cannot be written costs only the time.
+    `identity` must name everything that the data depends on: source, revision, preprocessing and its version. A file
+    that is damaged, or was written for another identity, is made again. If the folder cannot be written, the data is
+    built each time.
     """
     file = folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
     if (flat := _read(file, identity)) is None:
@@ -41,7 +42,7 @@ def cached(identity: str, build: Callable[[], Splits]) -> Splits:
 
 
 def _read(file: Path, identity: str) -> dict[str, Tensor] | None:
-    """Return a file's columns; None if it is not there, or is not what was written for this identity."""
+    """Return a file's columns, or None if it is missing, damaged or written for another identity."""
     try:
         if not file.is_file():  # a pipe in its place would be waited for
             return None

@@ -1,6 +1,6 @@
-"""Depth and surface normals per pixel: losses, and what their metrics read. Invalid pixels have a target of zero.
+"""Losses and metric inputs for depth and surface normals of pixels. Invalid pixels have a target of zero.
 
-All of them raise ValueError if prediction and target have unlike shapes.
+All functions raise ValueError if prediction and target have different shapes.
 """
 
 import torch

@@ -1,14 +1,14 @@
-"""Errors of task sets, in a place of their own: they can be raised, and told apart, without importing torch."""
+"""Errors of task sets. They have a file of their own, so that raising and catching them does not import torch."""
 
 import textwrap
 
 
 class DataError(ValueError):
-    """The data is not what the task set declares, or cannot be had; says what would help."""
+    """The data cannot be read or fetched, or is not what the task set declares. The message says what would help."""
 
 
 def in_words(problem: BaseException) -> str:
-    """Say an exception in one line of bounded length. Where its message is a sentence, its type is left out."""
+    """Describe an exception in one line of bounded length. Its type is left out if its message is a sentence."""
     if isinstance(problem, ValueError | TypeError):
         message = textwrap.shorten(str(problem), 500, placeholder=" …")
         return message or type(problem).__name__

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what writers leave that were killed."""
+"""Temporary files, under whose names files are written before they are renamed, and removal of old ones."""
 
 import contextlib
 import os
@@ -8,21 +8,21 @@ import time
 from pathlib import Path
 
 OLD = 3600.0
-"""Seconds after which nobody writes a file any more that is still not in its place."""
+"""A temporary file that is older than this many seconds has no writer any more."""
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def temporary(file: Path) -> Path:
-    """Return the name under which a file is written before it is renamed; no two writers get the same.
+    """Return a name under which a file is written before it is renamed. Two writers never get the same name.
 
-    (Not a process's number: containers that share a volume have the same ones.)
+    (A process number would not do: containers that share a volume may have the same numbers.)
     """
     name = file.name.encode()[:200].decode(errors="ignore")  # a name has at most 255 bytes
     return file.with_name(f".{name}.{secrets.token_hex(8)}.tmp")
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files in a folder whose writers were killed: those that are old."""
+    """Remove old temporary files from a folder: their writers were killed."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if TEMPORARY.fullmatch(entry.name):

@@ -1,8 +1,9 @@
-"""Data sets of the Hugging Face hub, or local folders laid out alike: found, checked, made into tensors once.
+"""Finds data sets on the Hugging Face hub or in local folders of the same layout, checks them, and prepares them once.
 
-The only file that imports `datasets`, and only to read what is not prepared yet. The network is asked for what is in
-no cache, and never under `HF_HUB_OFFLINE=1`. Nothing that was fetched is run or unpickled: data is Parquet or CSV.
-Importing this imports no torch, so that where data cannot be had, that is said at once.
+This is the only file that imports `datasets`, and it does so only to read data that is not prepared yet. It uses the
+network only for data that is in no cache, and never under `HF_HUB_OFFLINE=1`. Nothing that was fetched is executed or
+unpickled: the data is Parquet or CSV. Importing this file does not import torch, so that missing data is reported at
+once.
 """
 
 import hashlib
@@ -29,22 +30,22 @@ if TYPE_CHECKING:
     from tasks.core.cache import Splits
 
 PATIENCE = 2.5
-"""Seconds in which the hub must answer at all. Its own client would try for 23 s, or for 6 minutes."""
+"""Seconds within which the hub must answer. Its own client would try for 23 s, or even for 6 minutes."""
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set on the hub, and what it must be like."""
+    """A data set on the hub, with the columns and the numbers of rows that it must have."""
 
     hub: str
-    """Where: `id@commit`."""
+    """Its `id@commit`."""
     rows: Mapping[str, int]
-    """Of each split. A local folder may hold the first of them only."""
+    """The number of rows of each split. A local folder may contain fewer: the first ones."""
     columns: Mapping[str, str]
     """The features of the columns that are read: "Image", "ClassLabel(10)", "int64", "string"."""
     files: tuple[str, ...] = ("*.parquet", "README.md")
-    """Patterns of what is fetched; nothing else is."""
+    """Patterns of the files that are fetched."""
 
     @property
     def id(self) -> str:
@@ -53,7 +54,7 @@ class Source:
 
     @property
     def commit(self) -> str:
-        """The one commit that is taken, fetched or cached."""
+        """The commit that is used. Other commits in the cache are ignored."""
         return self.hub.partition("@")[2]
 
 
@@ -64,7 +65,7 @@ class Copy:
     source: Source
     folder: Path
     fetched: bool
-    """Whether from the hub, so that every row must be there."""
+    """Whether it was fetched from the hub. Then it must have every row."""
 
     def problem(self, text: str) -> DataError:
         """Say in one line what is wrong with it."""
@@ -126,7 +127,7 @@ class Copy:
 
 
 def require(hub: str, path: str) -> None:
-    """Raise DataError, before anything slow is imported, if the data surely cannot be had.
+    """Raise DataError if the data certainly cannot be read or fetched. Nothing slow is imported for that.
 
     Args:
         hub: `id@commit`.
@@ -144,7 +145,7 @@ def require(hub: str, path: str) -> None:
 
 
 def prepared(source: Source, path: str, build: "Callable[[Copy], Splits]") -> "Splits":
-    """Return what `build` makes of the data, from the cache unless data or code have changed.
+    """Return the data as `build` prepares it. It comes from the cache unless the data or the code has changed.
 
     Args:
         source: what is declared.
@@ -188,12 +189,12 @@ def _snapshot(source: Source) -> Copy:
     _ask(source)
     try:
         return Copy(source, Path(take()), fetched=True)
-    except Exception as problem:  # those of its client's client too, which change from release to release
+    except Exception as problem:  # also errors of the HTTP library below, whose types change between releases
         raise _out_of_reach(source, _first_line(problem)) from problem
 
 
 def _ask(source: Source) -> None:
-    """Raise DataError unless the hub may be asked, and answers."""
+    """Raise DataError if we are offline by request, or if the hub does not answer."""
     flag = next((flag for flag in OFFLINE if os.environ.get(flag, "").upper() in ("1", "ON", "YES", "TRUE")), None)
     if flag is not None:
         raise _out_of_reach(source, f"{flag} is set")
@@ -210,7 +211,7 @@ def _out_of_reach(source: Source, reason: str) -> DataError:
 
 
 def _answers() -> bool:
-    """Whether the hub, or the proxy before it, takes a connection. Asking its client costs minutes if not."""
+    """Whether the hub, or the proxy before it, accepts a connection. Its client would try for minutes."""
     hub = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     proxy = None if urllib.request.proxy_bypass(hub.hostname or "") else urllib.request.getproxies().get(hub.scheme)
     target = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else hub
@@ -230,7 +231,7 @@ def _answers() -> bool:
 
 
 def _files(copy: Copy) -> list[Path]:
-    """What a folder holds of the source's files, at any depth."""
+    """Return the source's files in a folder, at any depth."""
     return sorted({file for pattern in copy.source.files for file in copy.folder.rglob(pattern)})
 
 
@@ -248,7 +249,7 @@ def _digest(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def _describe(feature: Any) -> str:
-    """A feature as a source declares it."""
+    """Write a feature in the way in which a source declares it."""
     kind = type(feature).__name__
     if kind == "ClassLabel":
         return f"{kind}({feature.num_classes})"
@@ -256,7 +257,7 @@ def _describe(feature: Any) -> str:
 
 
 def _first_line(problem: BaseException) -> str:
-    """What went wrong in the first place."""
+    """Return the first line of the error that caused this one."""
     while problem.__cause__ is not None:
         problem = problem.__cause__
     return str(problem).partition("\n")[0] or type(problem).__name__

@@ -1,10 +1,10 @@
-"""Losses as `(prediction, target) -> (total, count)`, so that a mean is exact over ranks and micro-batches."""
+"""Losses, `(prediction, target) -> (total, count)`, so that means are exact over ranks and micro-batches."""
 
 from torch import Tensor
 from torch.nn import functional
 
 IGNORE = -1
-"""The class of what is unlabelled."""
+"""The class of elements without a label."""
 
 
 def cross_entropy(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

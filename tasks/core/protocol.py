@@ -10,7 +10,7 @@ TRIALS = 7
 class Protocol(BaseModel):
     """Steps, batch, optimiser and schedule of a run. What is reported is the test split after the last step."""
 
-    # Names of records keep the fields as they were first written; what is added later is left out at its default.
+    # The names of records hash these fields. A field that was added later is left out while it has its default.
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     name: str
@@ -20,12 +20,12 @@ class Protocol(BaseModel):
     steps_per_epoch: int = Field(
         ge=1, validation_alias=AliasChoices("steps_per_epoch", "epoch_steps"), serialization_alias="epoch_steps"
     )
-    """The length of what epoch-wise rules call an epoch."""
+    """The number of steps in an epoch, for rules that look at epochs."""
     points: int = Field(default=10, ge=1, le=20)
     """At how many evenly spaced steps the validation split is scored and diagnostics are taken."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     momentum: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda value: value == 0)
-    """Of "sgd"."""
+    """The momentum of the optimiser "sgd"."""
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     """"cosine" anneals the learning rate to zero at the last step."""

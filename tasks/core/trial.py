@@ -1,4 +1,4 @@
-"""Tries a task set's parts on each other, on a few examples: what does not fit is found before anything is trained."""
+"""Tries the parts of a task set together on a few examples, so that what does not fit is found before training."""
 
 import math
 import warnings
@@ -25,23 +25,23 @@ from tasks.core.errors import DataError, in_words
 from tasks.core.protocol import Protocol
 
 EXAMPLES = 2
-"""So many examples go through each network."""
+"""How many examples go through each network."""
 CHUNK = 16
-"""So many examples at once are given to a loss."""
+"""How many examples are given to a loss at once."""
 ENOUGH = 16
-"""Labels, after which no more are looked for: metrics need some."""
+"""After this many labels the search for labels ends. Metrics need some."""
 
 
 def try_out(task_set: TaskSet) -> None:
-    """Look at what is declared, build the networks of all tasks and of one, and try losses and metrics on them.
+    """Check the declarations, build the networks of all tasks and of one, and try losses and metrics on them.
 
-    Targets are tried where they are likeliest to be wrong: the smallest, the largest and those that are not finite.
-    A split is searched for labels until there are some. The global generator of torch is left as it was.
+    The targets that are tried are the likeliest to be wrong: the smallest, the largest, and those that are not finite.
+    Each split is searched until some labels are found. The global generator of torch is left as it was.
 
     Raises:
         DataError: a split has no label of a task, or a target is not finite and its loss does not leave it out.
-        TypeError, ValueError: something is not what it should be, or does not fit the rest.
-        Exception: whatever the set's own code raises.
+        TypeError, ValueError: a part has the wrong type or value, or does not fit the others.
+        Exception: the set's own code raised it.
     """
     _declared(task_set)
     task_set.check()
@@ -172,7 +172,7 @@ def _try_metrics(task: Task, prediction: Tensor, target: Tensor) -> None:
 
 @contextmanager
 def _named(what: str) -> Iterator[None]:
-    """Say in the message of an error which part of the set it is about."""
+    """Add to the message of an error which part of the set it is about."""
     try:
         yield
     except DataError:

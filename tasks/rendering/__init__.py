@@ -1,1 +1,1 @@
-"""What draws the pictures of generated task sets."""
+"""Renderers of the pictures of generated task sets."""

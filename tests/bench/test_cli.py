@@ -639,7 +639,7 @@ def test_after_an_edit_of_a_rules_code_only_its_runs_are_to_be_made_and_the_plan
     rule.write_text(rule.read_text("utf-8") + "\nHALF = 0.5\n", "utf-8")
     *lines, total, time, _ = checkout.call("plan").stdout.splitlines()
     assert total == "8 runs: 1 to make, 7 there already"
-    assert re.fullmatch(r"time: about \d+ s, as runs like these took here", time)
+    assert re.fullmatch(r"time: about \d+ s, from similar runs made here", time)
     for line in lines[1:]:
         edited = "to run: changed: the code of methods.uncertainty"
         assert line.rstrip().endswith(edited if " uncertainty " in line else "present")

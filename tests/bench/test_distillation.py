@@ -7,6 +7,7 @@ from trained import train
 from bench.catalogue import task_set
 from bench.engine.base import Setting
 from bench.engine.inline import InlineEngine
+from bench.engine.local import LocalEngine
 from bench.engine.schedule import execute
 from bench.planning.plan import make_plan
 from bench.planning.request import Request
@@ -25,9 +26,9 @@ def plan(store, **changed):
     return make_plan(Request(**{**ASKED.__dict__, **changed}), store)
 
 
-def make(runs, store, debug=False):
-    """Execute runs in this process."""
-    with InlineEngine(Setting(store, runs, debug=debug)) as engine:
+def make(runs, store, engine=InlineEngine, debug=False):
+    """Execute runs, in this process if no other engine is named."""
+    with engine(Setting(store, runs, debug=debug)) as engine:
         execute(runs, engine, store, lambda planned, record: None)
 
 
@@ -83,15 +84,26 @@ def test_other_teachers_give_another_student(store):
     assert taught_by(0) != taught_by(1)
 
 
-def test_without_its_teacher_a_run_is_skipped_and_made_when_there_is_one(store):
+@pytest.mark.parametrize("engine", [InlineEngine, LocalEngine])
+def test_without_its_teacher_a_run_is_skipped_and_made_when_there_is_one(store, engine):
     runs = plan(store)
-    make(runs[1:], store)
+    make(runs[1:], store, engine)
     skipped = store.get(runs[-1].spec.name)
     assert (skipped.result.status, skipped.result.reason) == ("skipped", "its teacher is missing")
     again = plan(store)
     assert [run.todo for run in again] == [True, False, False, True]
-    make([run for run in again if run.todo], store)
+    make([run for run in again if run.todo], store, engine)
     assert store.get(runs[-1].spec.name).result.status == "ok"
+
+
+@pytest.mark.parametrize("engine", [InlineEngine, LocalEngine])
+def test_a_teacher_whose_weights_are_lost_is_made_again(store, engine):
+    teacher = plan(store)[0]
+    make([teacher], store, engine)
+    (store.folder / "runs" / f"{teacher.spec.name}.safetensors").unlink()
+    [again] = [run for run in plan(store)[:1] if run.todo]
+    make([again], store, engine)
+    assert store.has_weights(store.get(teacher.spec.name))
 
 
 def weights(method, protocol, name="scales[ratio=100,tasks=5]", steps=None):

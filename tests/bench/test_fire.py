@@ -200,6 +200,13 @@ def test_a_call_returns_raises_or_says_how_its_process_ended():
         outcome(time.sleep, 60, timeout=0.5)
 
 
+def test_the_time_limit_of_a_call_does_not_count_the_start_of_the_server(environment):
+    """A fresh process has no server yet, and to start it takes more than a second."""
+    line = "from bench.engine.process import outcome; print(outcome(abs, -3, timeout=0.5))"
+    done = subprocess.run([sys.executable, "-c", line], env=environment(), capture_output=True, text=True, check=False)
+    assert done.stdout == "3\n", done.stderr
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.002, 0.01, 0.05])
 def test_a_process_that_is_killed_at_its_birth_is_lost_and_known_to_be(delay):
     outcome(_double, 1, timeout=60)  # the server is there

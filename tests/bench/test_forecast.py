@@ -46,16 +46,16 @@ def took(made, **seconds):
 def test_without_any_run_like_these_the_time_is_not_known(plan):
     first, time, _ = forecast(plan(present=3), {})
     assert first == "32 runs: 29 to make, 3 there already"
-    assert time == "time: not known yet, as no run like these has been made here"
+    assert time == "time: not known yet, because no similar run has been made here"
 
 
 def test_the_time_is_that_of_runs_like_these_over_the_workers(plan, made):
     known = took(made, stl=10.0, equal=20.0, mgda=30.0, uncertainty=60.0)
-    assert forecast(plan(), known, 2)[1] == "time: about 8 min on 2 workers, as runs like these took here"
-    assert forecast(plan(seeds=6, present=23), known)[1] == "time: about 60 s, as runs like these took here"
+    assert forecast(plan(), known, 2)[1] == "time: about 8 min on 2 workers, from similar runs made here"
+    assert forecast(plan(seeds=6, present=23), known)[1] == "time: about 60 s, from similar runs made here"
     del known[next(name for name, record in known.items() if record.spec.method == "mgda")]
     said = forecast(plan(), known, 2)[1]
-    assert said == "time: at least 6 min on 2 workers, as runs like these took here; 8 of them have no like here yet"
+    assert said == "time: at least 6 min on 2 workers, from similar runs made here; no time is known yet for 8 of them"
 
 
 def test_nothing_to_make_takes_no_time(plan):

@@ -1,13 +1,18 @@
-"""From a thousand records to all pages, and from a folder to a thousand records."""
+"""From ten thousand records to a report, from a thousand to all pages, and a thousand methods on one task set."""
+
+import resource
 
 import numpy as np
 import pytest
+from made_folder import made_folder
 from made_records import METRICS, make_runs
 from made_report import points
 
 from bench.records import REFERENCE
+from bench.report.analyse import analyse
+from bench.report.costs import costs, timings
 from bench.report.pages.write import write_pages
-from bench.report.scores import from_records
+from bench.report.scores import from_records, tidy
 from bench.spec import STL
 from bench.store import Store
 
@@ -15,7 +20,20 @@ SETS, SEEDS, METHODS = 5, 8, 23
 
 
 @pytest.fixture(scope="module")
-def records():
+def folder(tmp_path_factory):
+    """The records of 40 rules on 12 task sets with 20 seeds."""
+    made = tmp_path_factory.mktemp("made") / "results"
+    assert made_folder(made) == 10_080
+    return made
+
+
+@pytest.fixture(scope="module")
+def scores(folder):
+    return from_records(Store(folder).records().values())
+
+
+@pytest.fixture(scope="module")
+def thousand():
     """So many task sets, seeds and methods with what they wrote down while training, and the single-task runs."""
     generator = np.random.default_rng(0)
     names = [REFERENCE, *(f"method{i}" for i in range(1, METHODS))]
@@ -26,17 +44,31 @@ def records():
             written = points(generator, METRICS, level, steps=10)
             made += make_runs(method, dict(enumerate(values.tolist())), task_set=f"set{place}", points=written)
     assert len(made) == 1000
-    return made
+    return from_records(made)
 
 
-def test_writing_all_pages(benchmark, records, tmp_path):
+def test_reading_a_folder(benchmark, folder):
+    benchmark.group = "10 000 records"
+    assert len(benchmark.pedantic(Store(folder).records, rounds=3)) == 10_080
+    benchmark.extra_info["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@pytest.mark.parametrize("table", [analyse, tidy, costs, timings])
+def test_from_the_scores_to_a_table(benchmark, scores, table):
+    benchmark.group = "10 000 records"
+    benchmark.pedantic(table, args=(scores,), rounds=3)
+
+
+def test_writing_all_pages(benchmark, thousand, tmp_path):
     benchmark.group = "1000 records"
-    benchmark.pedantic(write_pages, args=(from_records(records), tmp_path), rounds=3, warmup_rounds=1)
+    benchmark.pedantic(write_pages, args=(thousand, tmp_path), rounds=3, warmup_rounds=1)
 
 
-def test_reading_a_folder(benchmark, records, tmp_path):
-    store = Store(tmp_path)
-    for record in records:
-        store.put(record, None)
-    benchmark.group = "1000 records"
-    assert len(benchmark.pedantic(store.records, rounds=5, warmup_rounds=1)) == 1000
+@pytest.mark.parametrize("methods", [100, 1000])
+def test_many_methods_on_one_set(benchmark, methods):
+    generator = np.random.default_rng(0)
+    made = make_runs(STL, dict(enumerate(generator.normal(1, 0.1, (20, 3)).tolist())))
+    for method in [REFERENCE, *(f"method{i}" for i in range(1, methods))]:
+        made += make_runs(method, dict(enumerate(generator.normal(1, 0.1, (20, 3)).tolist())))
+    benchmark.group = "many methods"
+    benchmark.pedantic(analyse, args=(from_records(made),), rounds=1)

@@ -21,8 +21,6 @@ from bench.report.figures import STEPS, Drawing, drawings, largest_shown, shade
 from bench.report.findings import MARKS, Name, Sentence, conditions, findings, number, p_value, signed, title
 
 FORBIDDEN = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
-
-
 MOST_PAIRED = 60
 """With more methods than this the page has no table of all pairs: it would be too large to read, and slow to open."""
 

@@ -1,8 +1,8 @@
 """The shortest vector in the convex hull of K gradients, solved exactly, in float64, on the host.
 
-Rows of very different lengths are the normal case, so the problem is solved for unit rows and the weights are scaled
-back: no absolute epsilon meets a problem that has no scale. The arithmetic is NumPy's and, for two tasks, Python's: on
-so few numbers the call of a function is what takes time.
+Rows of very different lengths are the normal case. So the problem is solved for rows of unit length, and the weights
+are scaled back. It needs no absolute epsilon. The arithmetic is NumPy's and, for two tasks, Python's: with so few
+numbers most of the time goes into calling functions.
 """
 
 import numpy as np

@@ -1,1 +1,1 @@
-"""Metrics, one file a kind: what a task set does not use is no part of what its numbers depend on."""
+"""Metrics, one file for each kind, so that a run's key depends only on the kinds that its task set uses."""

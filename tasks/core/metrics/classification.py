@@ -45,7 +45,7 @@ def _require_shapes(prediction: Tensor, target: Tensor) -> None:
 
 
 def accuracy(classes: int, train: Tensor, test: Tensor) -> Metric:
-    """Share of right classes among the labelled; untrained: the share in `test` of the commonest class in `train`.
+    """Share of labelled elements whose class is right. A constant predictor names the commonest class in `train`.
 
     Example:
         >>> import torch
@@ -60,7 +60,7 @@ def accuracy(classes: int, train: Tensor, test: Tensor) -> Metric:
 
 
 def macro_recall(classes: int, train: Tensor, test: Tensor) -> Metric:
-    """Mean over classes of the share of each that is found; untrained: only the commonest in `train` is."""
+    """Mean over classes of the share that is recognised. A constant predictor names the commonest class in `train`."""
     commonest = train[train != IGNORE].bincount(minlength=classes).argmax()
     build = partial(Recall, num_classes=classes, average="macro", ignore_index=IGNORE, validate_args=False)
     return against_constant(build, True, functional.one_hot(commonest, classes).float(), test)

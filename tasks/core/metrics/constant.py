@@ -12,7 +12,7 @@ def against_constant(
     target: Tensor,
     metric_inputs: MetricInputs = as_they_are,
 ) -> Metric:
-    """A metric whose untrained score is that of predicting `constant` for every example of `target` `[N, …]`."""
+    """Return a metric whose constant score is that of predicting `constant` for every example of `target` `[N, …]`."""
     accumulator = factory()
     accumulator.update(*metric_inputs(constant.expand(len(target), *constant.shape), target))
     return Metric(factory, higher_is_better, constant_score=float(accumulator.compute()))

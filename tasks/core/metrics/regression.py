@@ -43,7 +43,7 @@ class NormalizedRMSE(torchmetrics.Metric):
 
 
 def normalized_rmse(train: Tensor) -> Metric:
-    """RMSE ÷ RMSE of the training targets' mean (`train`: `[N, …]`). Lower is better; untrained: 1.
+    """RMSE ÷ RMSE of the training targets' mean (`train`: `[N, …]`). Lower is better; a constant predictor has 1.
 
     Example:
         >>> metric = normalized_rmse(train=torch.tensor([[1.0], [3.0]]))

@@ -1,0 +1,174 @@
+"""The README and the pages of docs/ keep to the code: their links, commands, blocks of code and numbers."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import bench
+import methods
+from bench import cli
+from bench.catalogue import parse_task_set
+from bench.planning.seeds import parse_seeds
+from methods.core.names import split
+
+ROOT = Path(__file__).parents[1]
+FILES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+PAGES = {page.relative_to(ROOT).as_posix(): page.read_text("utf-8") for page in FILES}
+GROUPS = {"standard", "all", "loss", "gradient", "distillation"}
+REFERENCE = ROOT / "results" / "reference"
+COMMAND = re.compile(r"(?:python -m bench|mtl-bench) +([^`&|)\n]+)")
+INLINE = re.compile(r"`((?:python -m bench|mtl-bench) [^`]+)`")
+
+
+def code(page, language):
+    """The blocks of a page in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], re.DOTALL)
+
+
+def commands():
+    """Every command line of ours in the pages, in blocks and in sentences: the page, and the arguments."""
+    for page, text in PAGES.items():
+        lines = [line for block in code(page, "console") for line in block.replace("\\\n", " ").splitlines()]
+        found = [arguments for line in lines for arguments in COMMAND.findall(line)]
+        sentences = [
+            COMMAND.findall(line)[0] for line in INLINE.findall(re.sub("```.*?```", "", text, flags=re.DOTALL))
+        ]
+        # A sentence may name a command without its arguments.
+        found += [words if " " in words else f"{words} --help" for words in sentences]
+        yield from ((page, arguments.strip()) for arguments in dict.fromkeys(found))
+
+
+def parsed(arguments):
+    """The values of a command line's options, as the command would be called with them."""
+    command, rest, context = typer.main.get_command(cli.app), list(arguments), None
+    while True:
+        context = command.make_context("bench", rest, parent=context)
+        if not hasattr(command, "resolve_command"):
+            return context.params
+        _, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+
+
+def test_the_table_of_contents_names_every_page():
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", PAGES["docs/index.md"]))
+    assert {page.name for page in ROOT.glob("docs/*.md")} - {"index.md"} <= linked
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_a_page_leads_to_a_file(page):
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", PAGES[page]) if "://" not in link]
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+@pytest.mark.parametrize(("page", "arguments"), list(commands()))
+def test_a_command_of_a_page_can_be_typed(page, arguments):
+    try:
+        options = parsed(shlex.split(arguments, comments=True))
+    except typer.Exit:  # of --version and --help, which print and end
+        return
+    for name in split(options.get("methods") or "", ","):
+        if name and name not in GROUPS and ".py" not in name:
+            methods.parse(name)
+    if "seeds" in options:  # of `run` and `plan`: the tasks of `literature` are names that papers use
+        parse_seeds(options["seeds"])
+        for name in split(options["tasks"], ","):
+            if name != "all" and ".py" not in name and "…" not in name:
+                parse_task_set(name)
+
+
+def test_commands_are_found_in_blocks_and_sentences():
+    found = set(commands())
+    assert {("README.md", "run"), ("README.md", "list tasks"), ("docs/evidence.md", "power")} <= found
+    assert ("docs/reading-the-page.md", "power --help") in found  # in a sentence
+
+
+@pytest.fixture
+def plugins(tmp_path, monkeypatch):
+    """A folder with the files of docs/plug-ins.md, as the working folder."""
+    for block in code("docs/plug-ins.md", "python"):
+        if named := re.match(r"# (\w+\.py)\n", block):
+            (tmp_path / named[1]).write_text(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_the_plug_ins_of_the_page_pass_the_tests_of_the_page(plugins):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "test_plugins.py"],
+        cwd=plugins,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 30
+
+
+RUNNABLE = [
+    (page, block)
+    for page in PAGES
+    if page.startswith("docs/") and page != "docs/own-loop.md"  # of which every block is run, too, by its own test
+    for block in code(page, "python")
+    if not re.match(r"# \w+\.py\n", block)
+]
+
+
+@pytest.mark.parametrize(("page", "block"), RUNNABLE, ids=[page for page, _ in RUNNABLE])
+def test_a_block_of_a_page_runs(page, block, plugins, monkeypatch, capsys):
+    given, real = {}, bench.run
+
+    def short_run(**options):
+        given.update(options)
+        small = {"seeds": 1, "protocol": "smoke", "engine": "inline", "figures": False, "out": plugins / "results"}
+        return real(**{**options, **small})
+
+    monkeypatch.setattr(bench, "run", short_run)
+    exec(compile(block, page, "exec"), {"__name__": "__main__"})
+    if "bench.run" in block:
+        assert given
+    if "print" in block:
+        assert "smooth" in capsys.readouterr().out
+
+
+def test_the_page_about_the_page_names_its_columns_verdicts_and_figures():
+    explained = PAGES["docs/reading-the-page.md"]
+    page = (REFERENCE / "leaderboard.html").read_text("utf-8")
+    how = page[page.index('id="how"') :]
+    heads = re.findall(r"<dt>([^<]+)</dt>", how)
+    figures = set(re.findall(r"<title[^>]*>([^<]+)</title>", page)) - {"Multi-task learning leaderboard"}
+    verdicts = [f"{mark} {word}" for mark, word in re.findall(r'aria-hidden="true">(.)</span> ([a-z ]+)</span>', how)]
+    assert len(heads) > 10
+    assert len(figures) > 5
+    assert len(verdicts) == 6
+    assert [head for head in heads if f"| {head} |" not in explained and head != "Method"] == []
+    assert [figure for figure in figures if f"**{figure}**" not in explained] == []
+    assert [verdict for verdict in verdicts if verdict not in explained] == []
+
+
+def test_the_page_about_evidence_quotes_the_simulations():
+    lines = [
+        [cell.strip(" *") for cell in line.strip("|").split("|")]
+        for line in (ROOT / "results" / "calibration" / "calibration.md").read_text("utf-8").splitlines()
+    ]
+
+    def rates(procedure, setting, seeds):
+        found = [line for line in lines if line[0] == procedure and line[1].startswith(setting) and line[3] in seeds]
+        cells = [cell for line in found for cell in line[4:]]
+        return [float(cell.split(" ")[0]) for cell in cells if cell != "–"]
+
+    family = rates("max_t", "no effect", ("8", "10"))
+    assert len(family) == 24
+    assert f"{min(family):.1f} to {max(family):.1f} %" in PAGES["docs/evidence.md"]
+    tasks = rates("tasks as replicates ✗", "7 tasks", ("3", "5", "8", "10"))
+    assert f"{min(tasks):.0f} to {max(tasks):.0f} %" in PAGES["docs/evidence.md"]
+    [constant] = rates("STL as a constant, of as many seeds ✗", "Δ = 0", ("8",))
+    assert f"in {constant:.1f} % of cases" in PAGES["docs/evidence.md"]
+    collapsing = rates("t_interval", "one run against a constant", ("3", "5", "8", "10"))
+    assert f"up to {max(collapsing):.0f} % of cases" in PAGES["docs/evidence.md"]
