@@ -56,7 +56,24 @@ def test_the_head_of_a_pull_request_reuses_its_base_and_the_night_reuses_nothing
     assert f"--reuse {out}" in head
     without = [re.sub(r" --(out|reuse) \S+| --no-figures", "", line) for line in (base.replace(' "$@"', ""), head)]
     assert without[0] == without[1]
-    assert "--reuse" not in "".join(commands(steps_of("nightly")))
+    [night, *later] = [line for line in commands(steps_of("nightly")) if line.startswith("python -m bench run")]
+    assert "--reuse" not in night
+    assert all("--out results/retried" in line for line in later)
+
+
+def test_a_pull_request_trains_the_tuned_board_only_and_the_night_trains_both():
+    runs = {name: [line for line in commands(steps_of(name)) if " run " in line] for name in ("benchmark", "nightly")}
+    assert all("--no-untuned" in line for line in runs["benchmark"])
+    assert "--no-untuned" not in runs["nightly"][0]
+
+
+def test_the_night_compares_with_the_baselines_before_it_tells_whose_choice_would_change():
+    """What trials choose anew must not take part in the comparison with the baselines, and is no alarm."""
+    lines = [line for line in commands(steps_of("nightly")) if line.startswith("python -m bench")]
+    verbs = [line.split()[3] for line in lines]
+    assert verbs == ["run", "compare", "tune", "run", "baseline", "compare"]
+    assert "--out" not in lines[0] and "results/retried" in lines[2] and "results/retried" in lines[5]
+    assert lines[5].endswith("|| true") and "|| true" not in lines[1]
 
 
 def test_the_records_that_are_kept_are_those_of_the_base_alone():

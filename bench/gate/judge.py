@@ -3,6 +3,9 @@
 Each method is compared with its own stored scores, paired by run, not with its Δ: otherwise an improved single-task
 network would flag every method as worse. An alarm needs both a significant fall (Holm, over all methods) and a fall
 beyond the tolerance. Passes and allocated bytes are counted, not sampled, so that they are compared without statistics.
+
+Runs are paired at the choices that trials have made. A method with another choice is not compared: that would mix the
+effect of the code with that of the rate.
 """
 
 import math
@@ -28,8 +31,8 @@ SLOWER_IN_TURN = 1.2
 SLOWER = 1.5
 """The same where its time relative to equal weights is compared, on the same hardware only: such ratios vary more."""
 
-State = Literal["identical", "ok", "improved", "suspect", "regressed", "stale", "missing"]
-NOT_COMPARED: frozenset[State] = frozenset({"stale", "missing"})
+State = Literal["identical", "ok", "improved", "suspect", "regressed", "rechosen", "stale", "missing"]
+NOT_COMPARED: frozenset[State] = frozenset({"rechosen", "stale", "missing"})
 Timing = Literal["in turn", "relative to equal weights", "not compared"]
 """How the times of steps were compared."""
 
@@ -97,7 +100,7 @@ def judge(
     current = {cell.key: cell for cell in now.cells}
     changes = {cell.key: _change(cell, current.get(cell.key)) for cell in before.cells}
     compared = {key: change for key, change in changes.items() if change.state not in NOT_COMPARED}
-    if not compared:
+    if not compared and not any(change.state == "rechosen" for change in changes.values()):
         raise NothingToCompareError(
             "no run here is also in the baseline: the protocol or the seeds are others. The baseline's runs: "
             f"{' && '.join(commands(before.cells))}"
@@ -168,6 +171,8 @@ def _change(stored: Cell, now: Cell | None) -> _Change:
     paired = [s for s, own in stored.seeds.items() if s in now.seeds and own.names == now.seeds[s].names]
     if not paired:
         overlap = set(stored.seeds) & set(now.seeds)
+        if overlap and stored.chosen != now.chosen:
+            return _Change(stored, "rechosen", nothing, _other_choice(stored, now))
         why = (
             "its runs are asked for differently now"
             if overlap
@@ -191,6 +196,19 @@ def _change(stored: Cell, now: Cell | None) -> _Change:
     without = int((~has_relative_gain(after, before)).sum())
     note = f"{without} of its {len(stored.metrics)} metrics left out: a stored mean is 0" if without else ""
     return _Change(stored, None, change, note)
+
+
+def _other_choice(stored: Cell, now: Cell) -> str:
+    """Say how the choice of a cell's runs, or of the runs that they read, differs."""
+    before, after = ([chosen for chosen in cell.chosen if chosen.method == cell.method] for cell in (stored, now))
+    if before == after:
+        return "its choice is the same, and that of a run that it reads would change"
+    if not before or not after:
+        return f"its choice would change: the protocol's own rate {'before' if after else 'now'}"
+    rates = [", ".join(f"×{chosen.factor:g}" for chosen in own) for own in (before, after)]
+    said = f"learning rate {rates[0]} → {rates[1]}" if rates[0] != rates[1] else "the same learning rate"
+    other = [chosen.options for chosen in before] != [chosen.options for chosen in after]
+    return f"its choice would change: {said}{', other options' if other else ''}"
 
 
 def _tested(tests: Sequence[_Test], tolerance: float) -> list[Finding]:

@@ -8,16 +8,23 @@ from dataclasses import asdict
 from xml.etree import ElementTree
 
 from bench.gate.baseline import commands
-from bench.gate.judge import Finding, Outcome, State
+from bench.gate.judge import NOT_COMPARED, Finding, Outcome, State
 from bench.plain import one_line
 from bench.report.findings import number, p_value, signed
 from bench.report.pages.text import escape_markdown
 
 MARKS: dict[State, str] = {
-    **{"regressed": "▼", "suspect": "?", "improved": "▲", "stale": "–", "missing": "✕", "ok": "·", "identical": "="},
+    "regressed": "▼",
+    "suspect": "?",
+    "improved": "▲",
+    "rechosen": "↻",
+    "stale": "–",
+    "missing": "✕",
+    "ok": "·",
+    "identical": "=",
 }
 """A sign for each state. The states that a person should look at come first."""
-OPEN: tuple[State, ...] = ("regressed", "suspect", "improved", "stale", "missing")
+OPEN: tuple[State, ...] = ("regressed", "suspect", "improved", "rechosen", "stale", "missing")
 """States that a person should look at."""
 
 
@@ -45,8 +52,11 @@ def markdown(outcome: Outcome) -> bytes:
 
 
 def junit(outcome: Outcome) -> bytes:
-    """Write JUnit XML with a test case for each finding: regressed is a failure, stale is skipped, missing an error."""
-    kinds = {"regressed": "failure", "stale": "skipped", "missing": "error"}
+    """Write JUnit XML with a test case for each finding.
+
+    Regressed is a failure, missing is an error. Rechosen and stale are skipped.
+    """
+    kinds = {"regressed": "failure", "rechosen": "skipped", "stale": "skipped", "missing": "error"}
     totals = Counter(kinds.get(finding.state, "") for finding in outcome.findings)
     suite = ElementTree.Element(
         "testsuite",
@@ -94,14 +104,18 @@ def _headline(outcome: Outcome) -> str:
         return "Some of what the baseline has is missing"
     if all(finding.state == "identical" for finding in outcome.findings if finding.what == "quality"):
         return "Every result is the same"
-    moved = ", ".join(escape_markdown(method) for method in _moved(outcome))
-    return f"No regression; results of {moved} have changed" if moved else "No regression"
+    said = "No regression"
+    if moved := _moved(outcome):
+        said += f"; results of {', '.join(map(escape_markdown, moved))} have changed"
+    if rechosen := sorted({finding.method for finding in outcome.having("rechosen")}):
+        said += f"; the choice of {', '.join(map(escape_markdown, rechosen))} would change"
+    return said
 
 
 def _moved(outcome: Outcome) -> list[str]:
     """The methods whose results have changed, if those of others have not: they show what was touched."""
     everywhere = [f for f in outcome.findings if f.what == "quality" and not f.task_set]
-    moved = [f.method for f in everywhere if f.state not in ("identical", "missing", "stale")]
+    moved = [f.method for f in everywhere if f.state != "identical" and f.state not in NOT_COMPARED]
     return moved if any(f.state == "identical" for f in everywhere) else []
 
 

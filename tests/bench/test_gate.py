@@ -20,6 +20,11 @@ from bench import cli
 from bench.gate.baseline import (
     DEFAULTS,
     Baseline,
+    Cell,
+    Chosen,
+    SeedValues,
+    Snapshot,
+    commands,
     make_baseline,
     read_baseline,
     snapshot,
@@ -31,6 +36,7 @@ from bench.planning.seeds import parse_seeds, write_seeds
 from bench.records import CostRecord, StepCost
 from bench.spec import STL, Cost
 from bench.store import NothingToCompareError, Store
+from bench.tuning.choose import Choice, scaled
 from tasks.core.protocol import Protocol
 
 METRICS = [("one", "accuracy", True), ("two", "error", False)]
@@ -303,6 +309,168 @@ def test_single_task_learning_has_a_cost_too(play):
 
 def judged_costs(before, measured_before, after, measured_after):
     return judge(make_baseline(before, measured_before, "a test"), snapshot(after, measured_after))
+
+
+# Choices -----------------------------------------------------------------------------------------------------
+
+OWN = Protocol(name="quick", steps=100, batch_size=8, lr=0.1, steps_per_epoch=10)
+
+
+def at(records, factors):
+    """The records as if they had been trained at these multiples of the protocol's rate, by method."""
+    found = []
+    for record in records:
+        factor = factors.get(record.spec.method, 1)
+        spec = record.spec.model_copy(update={"protocol": scaled(record.spec.protocol, factor)})
+        found.append(
+            record.model_copy(update={"spec": spec, "name": spec.name, "key": record.parts.key(spec.name)}),
+        )
+    return found
+
+
+def choices(factors, budget=7):
+    """What trials chose on each task set: these multiples of the rate, by method."""
+    found = []
+    for task_set in SETS:
+        for method in (STL, *METHODS):
+            for tasks in [("one",), ("two",)] if method == STL else [("one", "two")]:
+                factor = factors.get(method, 1)
+                found.append(
+                    Choice(
+                        **{"task_set": task_set, "task_set_label": task_set, "method": method, "method_label": method},
+                        **{"variant": method, "tasks": tasks, "protocol": OWN, "protocol_label": "quick"},
+                        **{"precision": "32-true", "budget": budget, "factor": factor, "gains": [0.0], "edge": False},
+                        **{"by_seed": {1000: factor, 1001: factor}, "attempts": []},
+                        **{"data": "d", "code": "c", "commit": ""},
+                    )
+                )
+    return found
+
+
+CHOSEN = {"mgda": 2, STL: 4}
+
+
+def judged_at(before, after, factors):
+    """Compare a board that was tuned to CHOSEN with one that was tuned to other factors."""
+    baseline = make_baseline(at(before, CHOSEN), [], "a test", choices(CHOSEN))
+    return judge(baseline, snapshot(at(after, factors), [], choices(factors)))
+
+
+def test_a_tuned_board_is_compared_at_its_choices(play):
+    assert set(states(judged_at(play(), play(), CHOSEN)).values()) == {"identical"}
+    fallen = states(judged_at(play(), play(shift={"mgda": -5}, noise=1), CHOSEN))
+    assert fallen.pop("mgda") == "regressed"
+    assert set(fallen.values()) == {"ok"}
+
+
+def test_a_method_whose_choice_would_change_is_told_and_not_compared(play):
+    outcome = judged_at(play(), play(shift={"mgda": -50}), {**CHOSEN, "mgda": 0.5})
+    found = {(f.task_set, f.state, f.note) for f in outcome.findings if f.method == "mgda"}
+    assert found == {(name, "rechosen", "its choice would change: learning rate ×2 → ×0.5") for name in SETS}
+    assert {f.state for f in outcome.findings if f.method != "mgda" and f.what == "quality"} == {"identical"}
+    text = markdown(outcome).decode()
+    assert text.startswith("## No regression; the choice of mgda would change\n")
+    assert "| ↻ rechosen | digits | mgda | " in text
+    assert len(ElementTree.fromstring(junit(outcome)).findall("testcase/skipped")) == 3
+    assert not outcome.having("regressed", "suspect", "missing")
+
+
+def test_single_task_learning_names_the_rate_of_each_task(play):
+    outcome = judged_at(play(), play(), {**CHOSEN, STL: 1})
+    assert {f.note for f in outcome.having("rechosen")} == {"its choice would change: learning rate ×4, ×4 → ×1, ×1"}
+
+
+def test_where_every_choice_would_change_that_is_what_is_said(play):
+    everyone = dict.fromkeys((STL, *METHODS), 8)
+    outcome = judged_at(play(), play(), everyone)
+    assert {f.state for f in outcome.findings} == {"rechosen"}
+    assert markdown(outcome).startswith(b"## No regression; the choice of equal, mgda, stl, uncertainty would change")
+
+
+def test_options_that_were_chosen_count_and_so_do_choices_of_runs_that_are_read():
+    def cell(*chosen, name="a"):
+        return Cell(
+            **{"task_set": "toy", "method": "kd", "asked": {}, "metrics": ()},
+            **{"seeds": {0: SeedValues(names=(name,), ok=True)}, "chosen": chosen},
+        )
+
+    def said(before, after):
+        with_runs = [Snapshot(cells=(cell(*own, name=name),)) for own, name in ((before, "a"), (after, "b"))]
+        [finding] = judge(*with_runs).findings
+        assert finding.state == "rechosen"
+        return finding.note
+
+    own = Chosen(method="kd", tasks=("one",), factor=2)
+    read = Chosen(method=STL, tasks=("one",), factor=2)
+    other = own.model_copy(update={"options": {"weights": "1:2"}})
+    assert said([own], [other]) == "its choice would change: the same learning rate, other options"
+    assert said([own, read], [own, read.model_copy(update={"factor": 4})]) == (
+        "its choice is the same, and that of a run that it reads would change"
+    )
+    assert said([own], []) == "its choice would change: the protocol's own rate now"
+    assert said([], [own]) == "its choice would change: the protocol's own rate before"
+
+
+def test_a_baseline_without_choices_is_compared_with_the_runs_at_the_protocols_own_rate(play, tmp_path, capsys):
+    write_baseline(make_baseline(play(), [], "before tuning"), tmp_path / "baseline.json")
+    store = Store(tmp_path / "now")
+    for record in [*play(), *at(play(shift={"mgda": -50}), CHOSEN)]:
+        store.put(record, None)
+    for choice in choices(CHOSEN):
+        store.put_choice(choice)
+    assert compared(store.folder, tmp_path / "baseline.json") == 0
+    assert "## Every result is the same" in capsys.readouterr().out
+    write_baseline(
+        make_baseline(at(play(), CHOSEN), [], "tuned", choices(CHOSEN)),
+        tmp_path / "tuned.json",
+    )
+    assert compared(store.folder, tmp_path / "tuned.json") == 1
+    assert "1 of 4 methods regressed" in capsys.readouterr().out
+
+
+def compared(folder, baseline):
+    """The exit code of `compare`."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["compare", str(folder), "--baseline", str(baseline)])
+    return caught.value.code
+
+
+def test_what_was_chosen_is_read_back(play, tmp_path):
+    made = make_baseline(at(play(), CHOSEN), [], "tuned", choices(CHOSEN))
+    write_baseline(made, tmp_path / "baseline.json")
+    assert read_baseline(tmp_path / "baseline.json") == made
+    assert made.tuned
+    found = {(cell.method, tuple((chosen.tasks, chosen.factor) for chosen in cell.chosen)) for cell in made.cells}
+    assert found == {
+        *((method, ((("one", "two"), CHOSEN.get(method, 1)),)) for method in METHODS),
+        (STL, ((("one",), 4), (("two",), 4))),
+    }
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("baseline*.json")), ids=lambda file: file.stem)
+def test_the_stored_baselines_are_read_and_say_whether_they_were_tuned(file):
+    assert read_baseline(file).cells
+    assert read_baseline(file).tuned == ("factor" in file.read_text("utf-8"))
+
+
+def test_trials_are_in_no_baseline(play):
+    def trial(record):
+        spec = record.spec.model_copy(update={"seed": 1000})
+        provenance = record.provenance.model_copy(update={"role": "trial", "seeds": (1000, 1001)})
+        changed = {"spec": spec, "name": spec.name, "key": record.parts.key(spec.name), "provenance": provenance}
+        return record.model_copy(update=changed)
+
+    trials = [trial(record) for record in play(seeds=1)]
+    for chosen in ([], choices({})):
+        with_trials = make_baseline([*play(), *trials], [], "a test", chosen)
+        assert with_trials.cells == make_baseline(play(), [], "a test", chosen).cells
+
+
+@pytest.mark.parametrize(("budget", "more"), [(7, "--no-untuned"), (20, "--tuning 20 --no-untuned")])
+def test_the_commands_of_a_tuned_board_make_its_runs(play, budget, more):
+    found = snapshot(at(play(), CHOSEN), [], choices(CHOSEN, budget))
+    [line] = commands(found.cells)
+    assert line == f"python -m bench run --methods mgda,uncertainty --tasks digits,scales,scenes --seeds 8 {more}"
 
 
 # The file ----------------------------------------------------------------------------------------------------

@@ -125,6 +125,34 @@ def test_a_baseline_whose_weights_are_damaged_is_trained(smoke, tmp_path):
     assert watcher.trained == [("digits", "stl")]
 
 
+TUNED = {"methods": "equal", "tasks": "scales[tasks=2]", "seeds": 1, "protocol": "smoke", "tuning": 2, **HERE}
+
+
+def test_trials_are_reused_and_decide_anew(tmp_path):
+    first, again = Watcher(), Watcher()
+    bench.run(**TUNED, untuned=False, out=tmp_path / "first", watcher=first)
+    bench.run(**TUNED, untuned=False, out=tmp_path / "again", reuse=tmp_path / "first", watcher=again)
+    assert len(first.trained) == 3 * 2 * 2 + 3
+    assert (again.trained, again.measured) == ([], [])
+    assert len(again.choices) == len(first.choices) == 3
+    there, here = Store(tmp_path / "first"), Store(tmp_path / "again")
+    assert (here.choices(), files(here, "json")) == (there.choices(), files(there, "json"))
+
+
+def test_without_untuned_only_the_tuned_board_is_trained(tmp_path):
+    rounds, more = Watcher(), Watcher()
+    bench.run(**TUNED, untuned=False, out=tmp_path, watcher=rounds)
+    assert list(rounds.todo_by_round) == ["trials", "runs at the tuned rates"]
+    bench.run(**TUNED, out=tmp_path, watcher=more)
+    assert list(more.todo_by_round) == ["runs at the tuned rates", "runs at the own rates"]
+
+
+def test_without_untuned_and_without_tuning_the_runs_are_those_of_the_protocol(tmp_path):
+    watcher = Watcher()
+    bench.run(**{**TUNED, "tuning": "none"}, untuned=False, out=tmp_path, watcher=watcher)
+    assert watcher.todo_by_round == {"runs": 3}
+
+
 def test_a_folder_without_records_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["run", "--tasks", "scales", "--out", str(tmp_path / "out"), "--reuse", str(tmp_path / "none")])
