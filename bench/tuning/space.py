@@ -42,7 +42,7 @@ def settings(budget: int, spaces: Mapping[str, Space], num_tasks: int, start: fl
         rates = (start * AROUND[i % len(AROUND)] for i in range(budget - 1))
         return [Setting(start), *(Setting(rate, own) for rate, own in zip(rates, drawn, strict=True))][:budget]
     more = max(0, budget - len(GRID))
-    rates = (RATES.value(share) for share in _shares("learning rate", more))
+    rates = _rates(more)
     drawn = _drawn(more, spaces, num_tasks)
     return [
         *(Setting(factor) for factor in GRID[:budget]),
@@ -76,6 +76,15 @@ def changed(rule: Variant, options: Mapping[str, str]) -> Variant:
         }
         parts.append(methods.registry.change(part, mine) if mine else part)
     return Variant(tuple(parts))
+
+
+def _rates(count: int) -> list[float]:
+    """Draw so many multiples of the rate, different ones: with more digits where three are of one tried before."""
+    found: list[float] = []
+    for share in _shares("learning rate", count):
+        rate = RATES.value(share)
+        found.append(RATES.value(share, digits=9) if rate in GRID or rate in found else rate)
+    return found
 
 
 def _drawn(count: int, spaces: Mapping[str, Space], num_tasks: int) -> list[dict[str, str]]:
