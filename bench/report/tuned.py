@@ -1,7 +1,7 @@
 """Records and choices → the table of scores: runs at the chosen rates, and beside them those at the protocol's own."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
 from bench.records import RunRecord

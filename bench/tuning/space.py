@@ -83,7 +83,8 @@ def _rates(count: int) -> list[float]:
     found: list[float] = []
     for share in _shares("learning rate", count):
         rate = RATES.value(share)
-        found.append(RATES.value(share, digits=9) if rate in GRID or rate in found else rate)
+        exact = RATES.low * (RATES.high / RATES.low) ** share
+        found.append(float(f"{exact:.9g}") if rate in GRID or rate in found else rate)
     return found
 
 
@@ -93,7 +94,7 @@ def _drawn(count: int, spaces: Mapping[str, Space], num_tasks: int) -> list[dict
     for name, space in spaces.items():
         if isinstance(space, Simplex):
             shares = zip(*(_shares(f"{name} {k}", count) for k in range(num_tasks)), strict=True)
-            columns[name] = [_text(space.value(own)) for own in shares]
+            columns[name] = [_text([max(weight, 1e-4) for weight in space.value(own)]) for own in shares]
         else:
             columns[name] = [_text(space.value(share)) for share in _shares(name, count)]
     return [{name: column[i] for name, column in columns.items()} for i in range(count)]

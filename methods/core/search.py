@@ -20,9 +20,9 @@ class Log:
         if not 0 < self.low < self.high < math.inf:
             raise ValueError(f"Log({self.low}, {self.high}): write two numbers above 0, the smaller one first")
 
-    def value(self, share: float, digits: int = 3) -> float:
-        """Return the value at a share of the way, in `[0, 1]`, rounded to so many digits."""
-        return float(f"{self.low * (self.high / self.low) ** share:.{digits}g}")
+    def value(self, share: float) -> float:
+        """Return the value at a share of the way, in `[0, 1]`, rounded to three digits."""
+        return float(f"{self.low * (self.high / self.low) ** share:.3g}")
 
 
 @dataclass(frozen=True, init=False)
@@ -49,9 +49,9 @@ class Simplex:
     """
 
     def value(self, shares: Sequence[float]) -> tuple[float, ...]:
-        """Turn K numbers in `(0, 1)` into K weights, rounded to four digits after the point; none becomes 0."""
+        """Turn K numbers in `(0, 1)` into K weights, rounded to four digits after the point."""
         lengths = [-math.log(share) for share in shares]  # exponential variables, whose shares are uniform
-        return tuple(max(round(len(shares) * length / sum(lengths), 4), 1e-4) for length in lengths)
+        return tuple(round(len(shares) * length / sum(lengths), 4) for length in lengths)
 
 
 Space = Log | Choice | Simplex

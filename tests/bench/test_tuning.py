@@ -337,7 +337,7 @@ def test_an_attempt_has_no_place_for_test_scores():
 
 @pytest.fixture
 def shipped_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, "files", lambda package: tmp_path)
+    monkeypatch.setattr(shipped, "FILE", tmp_path / "choices.json")
     return tmp_path / "choices.json"
 
 
