@@ -228,10 +228,13 @@ def plan_command(request: Request, json: Json = False) -> int:
 @app.command("tune")
 @_takes_request()
 def tune_command(request: Request, choices: Choices = None) -> int:
-    """Make the trials alone, anew where the code has changed, and show what they choose."""
+    """Make the trials alone, anew where the code has changed, and show what they choose.
+
+    A choice that differs from the one that the package ships is named.
+    """
     from bench.campaign import Campaign
     from bench.store import Store, write
-    from bench.tuning.shipped import as_text
+    from bench.tuning.shipped import as_text, shipped_choices
 
     watcher = _Watcher()
     _end_as_by_ctrl_c()
@@ -260,6 +263,13 @@ def tune_command(request: Request, choices: Choices = None) -> int:
             " ".join(f"{seed}: ×{factor:g}" for seed, factor in choice.by_seed.items()),
         )
     _out().print(table)
+    shipped = shipped_choices()
+    for choice in found:
+        other = shipped.get(choice.name)
+        if other is not None and other.setting != choice.setting:
+            which = f" {choice.tasks[0]}" if choice.method == STL else ""
+            line = f"{choice.task_set_label} {choice.method_label}{which}: the shipped choice is {other.setting}"
+            _out().print(printable(line), markup=False, highlight=False, soft_wrap=True)
     if choices is not None:
         write(choices, as_text(found))
         _out().print(f"written: {printable(str(choices))}", markup=False, highlight=False, soft_wrap=True)
