@@ -1,12 +1,13 @@
 """Figure: what the best of so many trials can be expected to be worth."""
 
+import math
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.report.board import Board
 from bench.report.figures.axes import panel
-from bench.report.figures.costs import name_points
-from bench.report.figures.look import WIDTH, line_style, room_for
+from bench.report.figures.look import WIDTH, line_style, room_for, short
 from bench.report.figures.rows import best
 from bench.report.figures.svg import Plot
 from bench.report.findings import signed
@@ -23,20 +24,19 @@ def search(board: Board) -> Plot | None:
     if not found:
         return None
     chosen, note = best(list(found), LINES)
-    most = max(map(len, found.values()))
-    figure = Figure(figsize=(WIDTH, 3.6))
-    axes = panel(figure, 0.7, 0.5, WIDTH - 0.1, 3.5)
+    columns = max(1, min(len(chosen), int((WIDTH - 0.8) / (room_for(chosen) + 0.6))))
+    top = 3.2
+    figure = Figure(figsize=(WIDTH, top + 0.2 * math.ceil(len(chosen) / columns) + 0.15))
+    axes = panel(figure, 0.7, 0.5, WIDTH - 0.1, top)
     for place, method in enumerate(chosen):
         values = found[method]
-        axes.plot(range(1, len(values) + 1), values, **line_style(place))
-    free = WIDTH - 0.9 - room_for(chosen) - 0.2
-    axes.set_xlim(1, 1 + (most - 1) * (WIDTH - 0.8) / free)
+        axes.plot(range(1, len(values) + 1), values, label=short(method), **line_style(place))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, handlelength=3)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.set_xticks([tick for tick in axes.get_xticks() if 1 <= tick <= most] + [1])
     axes.grid()
     axes.set_xlabel("trials")
     axes.set_ylabel("expected Δ task on test, pp")
-    name_points(axes, {method: (len(found[method]), float(found[method][-1])) for method in chosen})
+    most = max(map(len, found.values()))
     told = [count for count in TOLD if count < most] + [most]
     table = [
         [method, *(signed(float(values[count - 1])) if count <= len(values) else "" for count in told)]
