@@ -79,7 +79,9 @@ def leaders(board: Board) -> tuple[Row | None, list[str]]:
 
 def findings(board: Board) -> list[Sentence]:
     """Return the sentences about a board, the most important first."""
-    return [sentence for part in (_lead, _stl, _equal, _untuned, _metrics, _failures, _power) for sentence in part(board)]
+    return [
+        sentence for part in (_lead, _stl, _equal, _untuned, _metrics, _failures, _power) for sentence in part(board)
+    ]
 
 
 def conditions(board: Board) -> str:

@@ -61,7 +61,7 @@ def expected(board: Board, trials: Sequence[Run]) -> dict[str, Floats]:
 
     Δ task of a trial is its gain on test over the tuned single-task networks of the same tuning seed, the mean over
     the tuning seeds. A trial that failed counts with the scores of the untrained predictor. A method is left out if a
-    record of one of its trials is not there.
+    record of one of its trials is not there, and all are if one of those networks is not.
 
     Args:
         board: of one task set, with the choices of its rows.
@@ -81,7 +81,9 @@ def expected(board: Board, trials: Sequence[Run]) -> dict[str, Floats]:
         known = {metric: value for run in runs if run is not None for metric, value in run.values.items()}
         baseline[seed] = np.array([known.get(metric, np.nan) for metric in board.metrics])
     whole = np.array([*baseline.values()])
-    has_gain = has_relative_gain(whole, whole)  # of a metric whose score is not known it is false
+    if not np.isfinite(whole).all():
+        return {}
+    has_gain = has_relative_gain(whole, whole)
     if not has_gain.any():
         return {}
     higher = [up for up, has in zip(board.higher_is_better, has_gain, strict=True) if has]

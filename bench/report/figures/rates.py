@@ -62,7 +62,7 @@ def rates(board: Board) -> Plot | None:
     down = math.ceil(len(places) / ACROSS)
     figure, axes = paper(2 * WIDTH, high * down)
     x_limits = limits([math.log2(trial.factor) for own in places.values() for trial in own.trials])
-    y_limits = [_limits([trial.gain for own in some for trial in own.trials]) for some in shown]
+    y_limits = [near_the_best([trial.gain for own in some for trial in own.trials]) for some in shown]
     panels = []
     for place, own in places.items():
         x, y = wide * (place % ACROSS), high * (down - 1 - place // ACROSS)
@@ -75,12 +75,13 @@ def rates(board: Board) -> Plot | None:
     return Plot(figure, ["Contestant", "Rate ×", "Options", "Gain, %", "Failed", "Chosen"], table, note, wide=True)
 
 
-def _limits(gains: Sequence[float]) -> tuple[float, float]:
+def near_the_best(gains: Sequence[float]) -> tuple[float, float]:
+    """Return the limits of an axis that shows the best gains, and others that are not far below."""
     known = np.array([gain for gain in gains if not math.isnan(gain)])
     if not len(known):
         return 0.0, 1.0
     top = known.max()
-    return limits(np.maximum(known, top - FAR * (top - np.quantile(known, 0.25))))
+    return limits(np.maximum(known, top - FAR * (top - np.quantile(known, 0.25, method="higher"))))
 
 
 def _draw(axes: Axes, panels: Sequence[tuple[_Tried, Panel]], reference: _Tried | None) -> None:
