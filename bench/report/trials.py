@@ -1,4 +1,4 @@
-"""What trials found: each setting with its gain on validation, and what the best of so many can be expected to be worth.
+"""What trials found: each setting with its gain on validation, and what the best of so many is expected to be worth.
 
 Test scores of trials serve for that expectation alone: choices never see them, and no table of results has them.
 """

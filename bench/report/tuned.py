@@ -25,7 +25,8 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
 
     A run belongs to a tuned board if its contestant's choice says so: the chosen rate and options, and a seed that was
     not tuned on. What it reads (the networks that it distils, say) has to belong to the same board, so that a student
-    of untuned teachers is not taken for one of tuned teachers. Trials are kept apart.
+    of untuned teachers is not taken for one of tuned teachers. A run with options that trials chose is no run at the
+    protocol's own rate, even where the chosen rate is that one: nobody asked for these options. Trials are kept apart.
     """
     everything = sorted(records, key=lambda record: record.name)
     asked: dict[Question, list[Choice]] = defaultdict(list)
@@ -42,6 +43,7 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     trials: list[Run] = []
     claimed: set[str] = set()
     own_rates: set[tuple[str, str, str]] = set()
+    drawn = {(c.task_set, c.precision, c.variant) for own in asked.values() for c in own if c.options}
     often: dict[str, int] = defaultdict(int)
     for question, own in asked.items():
         often[_label(question, own[0])] += 1
@@ -54,7 +56,8 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
         there = [r for r in by_set[task_set] if r.spec.precision == precision]
         trained = {(c.variant, c.tasks, _text(c.chosen)): c for c in own}
         at_choice = _closed(r for r in there if (r.spec.method, r.spec.tasks, _text(r.spec.protocol)) in trained)
-        at_own = _closed(r for r in there if _text(r.spec.protocol) == protocol)
+        as_asked = (r for r in there if (task_set, precision, r.spec.method) not in drawn)
+        at_own = _closed(r for r in as_asked if _text(r.spec.protocol) == protocol)
         at_choice, at_own = ([r for r in found if r.spec.seed not in seeds] for found in (at_choice, at_own))
         called = _called({r.spec.method: r.method_label for r in at_own} | {c.method: c.method_label for c in own})
         for record in at_choice:

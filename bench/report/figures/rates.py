@@ -57,7 +57,7 @@ def rates(board: Board) -> Plot | None:
     if len(single) > PANELS:
         note = f"{note} Of {len(single)} single-task networks, {PANELS} are drawn.".strip()
     shown = [[rules[method] for method in chosen], single[:PANELS]]
-    places = {i: own for i, own in enumerate(own for some in shown for own in some)}
+    places = dict(enumerate(own for some in shown for own in some))
     wide, high = 2 * WIDTH / ACROSS, 1.9
     down = math.ceil(len(places) / ACROSS)
     figure, axes = paper(2 * WIDTH, high * down)
