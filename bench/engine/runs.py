@@ -21,8 +21,8 @@ from bench.planning.plan import Planned
 from bench.records import FINAL, Provenance, RunRecord
 from bench.spec import STL, Cost, Result, Status
 from bench.store import Store, StoreError
+from methods.core.average import Average
 from methods.core.rules import plain_heads_at, reads_average
-from methods.frozen import Average
 
 LOG_LINES = 60
 """How much of a failed run's log its record keeps: a dump of the stack is about 40 lines."""

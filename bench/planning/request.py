@@ -289,6 +289,8 @@ WANTED = {
     "methods": "text, or a list of texts (in Python also classes)",
     "tasks": "text, or a list of texts (in Python also classes)",
     "seeds": "how many (8), text such as '100-107', or a list of whole numbers",
+    "workers": "auto, or how many",
+    "tuning": "how many trials each contestant gets, or none",
     int: "a whole number",
     float: "a number",
     bool: "true or false",
@@ -305,5 +307,6 @@ def _in_words(problem: ValidationError) -> UsageError:
     option = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return UsageError(f"there is no option '{option}'{did_you_mean(option, Request.model_fields)}")
-    wanted = WANTED.get(option) or WANTED.get(Request.model_fields[option].annotation, "text")
+    kinds = {Request.model_fields[option].annotation, *get_args(Request.model_fields[option].annotation)}
+    wanted = WANTED.get(option) or next((words for kind, words in WANTED.items() if kind in kinds), "text")
     return OptionError(option, f"{one_line(repr(error['input']), 80)}: write {wanted}")
