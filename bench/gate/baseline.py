@@ -143,33 +143,20 @@ def snapshot(
     chosen = {run.name: _chosen(run, run.choice) for run in scores.runs if run.choice is not None}
     cells = []
     for group in found:
-        rows = {
-            method: {seed: [run] for seed, run in runs.items() if not _lacks_a_metric(run, group)}
-            for method, runs in group.runs.items()
-        }
-        whole = {seed: own for seed, own in group.baselines.items() if set(own) >= set(group.all_tasks)}
-        rows[STL] = {seed: [own[task] for task in group.all_tasks] for seed, own in whole.items()}
-        for method, by_seed in rows.items():
-            if not by_seed:
-                continue
+        for method, runs in _by_method(group).items():
+            some = next(iter(runs.values()))
             ratio = ratios.get((group.label, method))
-            step = _rounded(ratio.step) if ratio is not None and np.isfinite(ratio.step) else None
-            in_order = dict(sorted(by_seed.items()))
-            some = next(iter(in_order.values()))
-            names = [run.name for run in some]
-            names += [name for run in some if run.parts is not None for name in run.parts.upstream]
+            names = [run.name for run in some] + [name for run in some for name in by_name[run.name].parts.upstream]
             cells.append(
                 Cell(
                     task_set=group.label,
                     method=method,
                     asked=_asked(some[0], by_name[some[0].name]),
-                    metrics=tuple(
-                        (*metric, up) for metric, up in zip(group.metrics, group.higher_is_better, strict=True)
-                    ),
-                    seeds={seed: _seed_values(own, group) for seed, own in in_order.items()},
-                    passes=_passes(in_order),
+                    metrics=_metrics(group),
+                    seeds={seed: _seed_values(own, group) for seed, own in runs.items()},
+                    passes=_passes(runs),
                     allocated_bytes=_allocated(some, allocated),
-                    step_ratio=step,
+                    step_ratio=_rounded(ratio.step) if ratio is not None and np.isfinite(ratio.step) else None,
                     chosen=tuple(chosen[name] for name in dict.fromkeys(names) if name in chosen),
                 )
             )
@@ -187,6 +174,24 @@ def compared(scores: Scores, *, tuned: bool) -> Scores:
     if tuned or scores.untuned is None:
         return scores
     return Scores((*scores.untuned.runs, *(run for run in scores.runs if run.choice is None)))
+
+
+def _by_method(group: Group) -> dict[str, dict[int, list[Run]]]:
+    """Return the runs of each method by seed, in the order of the seeds: one, or one a task for single-task learning.
+
+    Runs that lack a metric, and seeds without every single-task run, are left out.
+    """
+    rows = {
+        method: {seed: [run] for seed, run in runs.items() if not _lacks_a_metric(run, group)}
+        for method, runs in group.runs.items()
+    }
+    whole = {seed: own for seed, own in group.baselines.items() if set(own) >= set(group.all_tasks)}
+    rows[STL] = {seed: [own[task] for task in group.all_tasks] for seed, own in whole.items()}
+    return {method: dict(sorted(own.items())) for method, own in rows.items() if own}
+
+
+def _metrics(group: Group) -> tuple[tuple[str, str, bool], ...]:
+    return tuple((*metric, up) for metric, up in zip(group.metrics, group.higher_is_better, strict=True))
 
 
 def _chosen(run: Run, choice: Choice) -> Chosen:
