@@ -25,8 +25,8 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
 
     A run belongs to a tuned board if its contestant's choice says so: the chosen rate and options, and a seed that was
     not tuned on. What it reads (the networks that it distils, say) has to belong to the same board, so that a student
-    of untuned teachers is not taken for one of tuned teachers. A run with options that trials chose is not untuned,
-    also where the chosen rate is the protocol's own. Trials are in no table.
+    of untuned teachers is not taken for one of tuned teachers. A run with options that trials chose is no run at the
+    protocol's own rate, even where the chosen rate is that one: nobody asked for these options. Trials are kept apart.
     """
     everything = sorted(records, key=lambda record: record.name)
     asked: dict[Question, list[Choice]] = defaultdict(list)
@@ -35,10 +35,12 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     if not asked:
         return from_records(record for record in everything if record.provenance.role == "run")
     by_set: dict[str, list[RunRecord]] = defaultdict(list)
+    by_name = {record.name: record for record in everything}
     for record in everything:
         by_set[record.spec.task_set].append(record)
     tuned: list[Run] = []
     untuned: list[Run] = []
+    trials: list[Run] = []
     claimed: set[str] = set()
     own_rates: set[tuple[str, str, str]] = set()
     drawn = {(c.task_set, c.precision, c.variant) for own in asked.values() for c in own if c.options}
@@ -63,6 +65,10 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
             tuned.append(make_run(record, label, called(choice.method), _suffix(question, own[0]), choice))
         for record in at_own:
             untuned.append(make_run(record, label, called(record.spec.method), _suffix(question, own[0])))
+        for choice in own:
+            tried = [by_name[attempt.run] for attempt in choice.attempts if attempt.run in by_name]
+            name, marked = called(choice.method), _suffix(question, choice)
+            trials += [make_run(record, label, name, marked, choice, "trial") for record in tried]
         claimed |= {record.name for record in (*at_choice, *at_own)}
         claimed |= {a.run for c in own for a in c.attempts}
         own_rates.add((task_set, protocol, precision))
@@ -70,7 +76,7 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     rest = _compared(r for r in rest if (r.spec.task_set, _text(r.spec.protocol), r.spec.precision) not in own_rates)
     plain = from_records(rest).runs
     used = tuple(choice for own in asked.values() for choice in own)
-    return Scores((*tuned, *plain), used, Scores(tuple(untuned)))
+    return Scores((*tuned, *plain), used, Scores(tuple(untuned)), tuple(trials))
 
 
 def _question(choice: Choice) -> Question:

@@ -17,9 +17,6 @@ RATES = Log(min(GRID), max(GRID))
 AROUND = (0.5, 1.0, 2.0)
 """The multiples of the chosen rate of equal weights at which fixed weights are drawn, in turn."""
 
-LEAST = 1e-4
-"""The smallest weight that is drawn. With 0 a task would not be trained at all."""
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -42,7 +39,7 @@ def settings(budget: int, spaces: Mapping[str, Space], num_tasks: int, start: fl
     """
     if any(isinstance(space, Simplex) for space in spaces.values()):
         drawn = _drawn(budget - 1, spaces, num_tasks)
-        rates = [start * AROUND[i % len(AROUND)] for i in range(budget - 1)]
+        rates = (start * AROUND[i % len(AROUND)] for i in range(budget - 1))
         return [Setting(start), *(Setting(rate, own) for rate, own in zip(rates, drawn, strict=True))][:budget]
     more = max(0, budget - len(GRID))
     rates = _rates(more)
@@ -82,11 +79,12 @@ def changed(rule: Variant, options: Mapping[str, str]) -> Variant:
 
 
 def _rates(count: int) -> list[float]:
-    """Draw so many multiples of the rate, different ones: one that three digits do not tell apart is not rounded."""
+    """Draw so many multiples of the rate, different ones: with more digits where three are of one tried before."""
     found: list[float] = []
     for share in _shares("learning rate", count):
         rate = RATES.value(share)
-        found.append(RATES.low * (RATES.high / RATES.low) ** share if rate in GRID or rate in found else rate)
+        exact = RATES.low * (RATES.high / RATES.low) ** share
+        found.append(float(f"{exact:.9g}") if rate in GRID or rate in found else rate)
     return found
 
 
@@ -96,7 +94,7 @@ def _drawn(count: int, spaces: Mapping[str, Space], num_tasks: int) -> list[dict
     for name, space in spaces.items():
         if isinstance(space, Simplex):
             shares = zip(*(_shares(f"{name} {k}", count) for k in range(num_tasks)), strict=True)
-            columns[name] = [_text([max(weight, LEAST) for weight in space.value(own)]) for own in shares]
+            columns[name] = [_text([max(weight, 1e-4) for weight in space.value(own)]) for own in shares]
         else:
             columns[name] = [_text(space.value(share)) for share in _shares(name, count)]
     return [{name: column[i] for name, column in columns.items()} for i in range(count)]

@@ -1,4 +1,4 @@
-"""A rule that is equal weights times a factor, which a learning rate makes up for, ends as equal weights do."""
+"""A rule that differs from equal weights by a factor, which a learning rate makes up for, ends as they do."""
 
 import json
 from pathlib import Path

@@ -270,8 +270,8 @@ def test_the_untuned_column_is_the_board_without_tuning(tuned, tmp_path):
 def test_the_tuned_board_is_the_runs_at_the_chosen_rates(tuned):
     scores = from_store(Store(tuned.out))
     found = {(run.method, run.seed, run.tasks) for run in scores.runs}
-    rules = {(method, ("size", "kind")) for method in ("equal", "kd", "mgda", "static", FROZEN)}
-    everyone = rules | {(STL, ("size",)), (STL, ("kind",))}
+    joint = [(method, ("size", "kind")) for method in ("equal", "kd", "mgda", "static", FROZEN)]
+    everyone = [*joint, (STL, ("size",)), (STL, ("kind",))]
     assert found == {(method, seed, tasks) for method, tasks in everyone for seed in (0, 1)}
     for one in scores.runs:
         assert one.spec.protocol == one.choice.chosen

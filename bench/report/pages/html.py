@@ -41,6 +41,7 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         _resource("page.js"),
         boards=boards,
         columns=columns,
+        tuned=any(board.choices for board in report.boards),
         method_heading=next(column.heading for column in columns if column.name == "method"),
         groups=GROUPS,
         marks=MARKS,
