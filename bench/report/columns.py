@@ -515,6 +515,15 @@ def shown_on(page: Page, columns: Iterable[Column] | None = None, *, tuned: bool
     return sorted(shown, key=lambda column: column.order)
 
 
+def shown_of(page: Page, board: Board) -> list[Column]:
+    """Return the columns that a page shows of a board. What trials have chosen is left out where there is nothing.
+
+    Over several task sets there is no learning rate, say.
+    """
+    columns = shown_on(page, tuned=bool(board.choices))
+    return [column for column in columns if not column.tuned or any(column.cell(row).line() for row in board.rows)]
+
+
 def in_csv(boards: Iterable[Board]) -> list[str]:
     """Return the names of the columns of `leaderboard.csv`, in the order of the file."""
     columns = [*COLUMNS, *(column for board in boards for column in metric_columns(board))]

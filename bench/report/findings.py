@@ -96,7 +96,8 @@ def conditions(board: Board) -> str:
     correction = "step-down max-T" if board.rules.correction == "max-t" else "Holm's correction"
     return (
         f"α {ALPHA:g}; sign flips, {correction} over a family of {board.family}; seeds: {board.seeds}; smallest "
-        f"attainable p {p_value(board.smallest_p)}; equivalence within ±{board.rules.margin:g} pp; {power}.{_rates(board)}"
+        f"attainable p {p_value(board.smallest_p)}; equivalence within ±{board.rules.margin:g} pp; {power}."
+        f"{_rates(board)}"
     )
 
 
@@ -107,9 +108,9 @@ def _rates(board: Board) -> str:
     budgets = sorted({choice.budget for choice in board.choices})
     seeds = sorted({seed for choice in board.choices for seed in choice.seeds})
     return (
-        f" Learning rates: for each method, and for the single-task network of each task, the best on validation of "
-        f"{' or '.join(map(str, budgets))} trials (seeds {' and '.join(map(str, seeds))}); the verdicts are given these "
-        "rates."
+        " Learning rates: for each method, and for the single-task network of each task, the best on validation of "
+        f"{' or '.join(map(str, budgets))} trials (seeds {' and '.join(map(str, seeds))}); the verdicts are given "
+        "these rates."
     )
 
 
@@ -153,7 +154,7 @@ def _against(comparison: Comparison, reference: str) -> str:
 
 
 def _at_own_rate(row: Row) -> str:
-    """Say whether the verdict against equal weights is the same where nothing is tuned; nothing if that is not known."""
+    """Say whether the verdict against equal weights is the same where nothing is tuned, if that is known."""
     if row.holds_untuned is None or row.untuned is None:
         return ""
     if row.holds_untuned:

@@ -62,8 +62,8 @@ def make_choice(method, tried, reference=None, metrics=METRICS, *, tasks=None, p
 
     Args:
         method: the contestant, or `stl` for the single-task network of one task.
-        tried: by factor, or (factor, pairs of option and text), the metrics (those of `metrics`, in order) by tuning seed, on validation
-            and on test; None is a run that diverged.
+        tried: by factor, or (factor, pairs of option and text), the metrics (those of `metrics`, in order) by tuning
+            seed, on validation and on test; None is a run that diverged.
         reference: the choices of single-task learning; None for these themselves.
         tasks: of the contestant.
 

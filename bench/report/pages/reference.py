@@ -62,8 +62,8 @@ FILES: Mapping[str, Mapping[str, str]] = {
     "curve.csv": {
         **_meanings("task_set", "method"),
         "trials": "A number of trials, taken at random from all that were made.",
-        "expected_delta_task": "Δ task to be expected, on test and at the tuning seeds, of the one of them that is best "
-        "on validation, in percentage points. Single-task networks have their chosen rates.",
+        "expected_delta_task": "Δ task to be expected, on test and at the tuning seeds, of the one of them that is "
+        "best on validation, in percentage points. Single-task networks have their chosen rates.",
     },
 }
 """What the columns of each CSV file mean, by name, in the order of the file."""
