@@ -133,7 +133,7 @@ def _rate(row: Row) -> Cell:
     if not all(choice.seeds_agree for choice in row.choices):
         doubts.append("seeds differ")
     single = row.choices[0].factor if len(row.choices) == 1 else None
-    return Cell(what, "; ".join(filter(None, [options, *doubts])), single, style="wrap")
+    return Cell(what, "; ".join(filter(None, [options, *doubts])), single, style="wrap rate")
 
 
 def _holds(row: Row) -> Cell:
@@ -281,8 +281,8 @@ COLUMNS: tuple[Column, ...] = (
         _factor,
         heading="Rate ×",
         legend="The multiple of the protocol's learning rate that trials have chosen on validation; of single-task "
-        "learning for each task. “edge”: the smallest or largest that was tried, so that a better one may lie beyond. "
-        "“seeds differ”: each of the two tuning seeds alone would not have chosen it.",
+        "learning for each task, in their order. “edge”: the smallest or largest that was tried, so that a better one "
+        "may lie beyond. “seeds differ”: of the two tuning seeds, one alone would have chosen another one.",
         cell=_rate,
         shown=TERMINAL_AND_HTML,
         order=62,

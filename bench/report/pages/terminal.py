@@ -90,7 +90,7 @@ def _width(board: Board, column: Column) -> int:
     parts = column.heading.split()
     for cell in cells:
         text = one_line(cell.line(brief=column.brief))
-        parts += text.split() if cell.style == "wrap" else [text]
+        parts += text.split() if "wrap" in cell.style else [text]
     return max(map(cell_len, parts), default=0)
 
 
