@@ -22,7 +22,7 @@ from bench.report.findings import conditions, findings
 from bench.report.pages.html import page
 from bench.report.pages.terminal import print_board
 from bench.report.pages.write import TRIAL_FILES, write_pages
-from bench.report.trials import contestant, curve, trials_of, tuning
+from bench.report.trials import contestants, curve, trials_of, tuning
 from bench.report.tuned import from_records_and_choices
 from bench.spec import STL
 from bench.tuning.choose import SEEDS, scaled
@@ -228,7 +228,7 @@ def test_a_setting_at_which_nothing_is_learnt_does_not_press_the_others_together
     low, high = near_the_best(gains)
     assert -50 < low < -15
     assert high > -10
-    plot = figures.rates(replace(board, rows=rows))
+    plot = figures.rates(replace(board, rows=rows, choices=()))
     assert "−900.00" in {line[3] for line in plot.rows}
 
 
@@ -237,7 +237,7 @@ def test_a_gain_that_is_not_known_is_drawn_and_told_as_such(board):
         replace(row, choices=tuple(c.model_copy(update={"gains": [1.0, None, 2.0, 3.0]}) for c in row.choices))
         for row in board.rows
     )
-    plot = figures.rates(replace(board, rows=rows))
+    plot = figures.rates(replace(board, rows=rows, choices=()))
     assert [line[3] for line in plot.rows if line[0] == "equal"] == ["+1.00", "", "+2.00", "+3.00"]
 
 
@@ -339,7 +339,15 @@ def test_over_task_sets_there_is_no_column_of_rates(board):
 def test_single_task_choices_come_in_the_order_of_the_tasks(board):
     [stl] = [row for row in board.rows if row.method == STL]
     assert [choice.tasks for choice in stl.choices] == [("left",), ("right",)]
-    assert [contestant(stl, choice) for choice in stl.choices] == ["stl left", "stl right"]
+    assert [choice for method, choice in contestants(board) if method == STL] == list(stl.choices)
+
+
+def test_a_choice_whose_method_has_no_row_of_its_own_is_told_last(board):
+    rows = tuple(row for row in board.rows if row.method != "mgda")
+    bare = replace(board, rows=rows)
+    assert [method for method, _ in contestants(bare)][-1] == "mgda"
+    assert len(tuning(Report((bare,), {}))) == 24
+    assert len(figures.rates(bare).rows) == 24
 
 
 def test_trials_of_a_choice_come_in_the_order_in_which_they_were_tried(folder):

@@ -14,7 +14,7 @@ from bench.report.figures.look import COLOURS, WIDTH, short
 from bench.report.figures.rows import best
 from bench.report.figures.svg import Plot
 from bench.report.findings import signed
-from bench.report.trials import Trial, contestant, trials_of
+from bench.report.trials import Trial, contestants, trials_of
 from bench.spec import STL
 from bench.tuning.choose import Choice
 
@@ -44,13 +44,12 @@ def rates(board: Board) -> Plot | None:
     """Draw a panel for each method, and for the single-task network of each task."""
     if board.suite:
         return None
-    rows = {row.method: row for row in board.rows if row.choices}
-    tried = {
-        method: [_Tried(contestant(row, choice), choice, trials_of(choice)) for choice in row.choices]
-        for method, row in rows.items()
-    }
-    single = [own for own in tried.pop(STL, []) if own.trials]
-    rules = {method: own[0] for method, own in tried.items() if own[0].trials}
+    single, rules = [], {}
+    for method, choice in contestants(board):
+        if method == STL:
+            single.append(_Tried(f"{STL} {choice.tasks[0]}", choice, trials_of(choice)))
+        else:
+            rules[method] = _Tried(method, choice, trials_of(choice))
     if not rules and not single:
         return None
     chosen, note = best(list(rules), PANELS)
