@@ -20,6 +20,8 @@ from bench.tuning.choose import Choice
 
 PANELS = 7
 """So many methods, beside the reference, and so many single-task networks have a panel."""
+TOLD = 500
+"""Of more trials the table has those that were chosen alone."""
 ACROSS = 4
 FAR = 1.6
 """A panel reaches so many times as far below the best gain as the lower quartile does: one setting at which nothing is
@@ -70,7 +72,11 @@ def rates(board: Board) -> Plot | None:
     ticks = {float(exponent): _times(2.0**exponent) for exponent in range(-10, 11)}
     frames(axes, [(short(own.name), panel) for own, panel in panels], "learning rate × the protocol's", ticks)
     _draw(axes, panels, rules.get(REFERENCE))
-    table = [_told(own, trial) for own in (*rules.values(), *single) for trial in own.trials]
+    told = [(own, trial) for own in (*rules.values(), *single) for trial in own.trials]
+    if len(told) > TOLD:
+        note = f"{note} The table has the chosen settings, and not all {len(told)} trials.".strip()
+        told = [(own, trial) for own, trial in told if trial.chosen]
+    table = [_told(own, trial) for own, trial in told]
     return Plot(figure, ["Contestant", "Rate ×", "Options", "Gain, %", "Failed", "Chosen"], table, note, wide=True)
 
 
