@@ -1,7 +1,7 @@
 """Records and choices → the table of scores: runs at the chosen rates, and beside them those at the protocol's own."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
 from bench.records import RunRecord
@@ -25,7 +25,8 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
 
     A run belongs to a tuned board if its contestant's choice says so: the chosen rate and options, and a seed that was
     not tuned on. What it reads (the networks that it distils, say) has to belong to the same board, so that a student
-    of untuned teachers is not taken for one of tuned teachers. Trials are kept apart.
+    of untuned teachers is not taken for one of tuned teachers. A run with options that trials chose is no run at the
+    protocol's own rate, even where the chosen rate is that one: nobody asked for these options. Trials are kept apart.
     """
     everything = sorted(records, key=lambda record: record.name)
     asked: dict[Question, list[Choice]] = defaultdict(list)
@@ -42,6 +43,7 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     trials: list[Run] = []
     claimed: set[str] = set()
     own_rates: set[tuple[str, str, str]] = set()
+    drawn = {(c.task_set, c.precision, c.variant) for own in asked.values() for c in own if c.options}
     often: dict[str, int] = defaultdict(int)
     for question, own in asked.items():
         often[_label(question, own[0])] += 1
@@ -51,10 +53,12 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
             _label(question, own[0]), own[0].task_set_label, [str(part) for part in question],
             taken=often[_label(question, own[0])] > 1,
         )  # fmt: skip
-        there = [r for r in by_set[task_set] if r.spec.precision == precision and r.spec.seed not in seeds]
+        there = [r for r in by_set[task_set] if r.spec.precision == precision]
         trained = {(c.variant, c.tasks, _text(c.chosen)): c for c in own}
-        at_choice = _closed([r for r in there if (r.spec.method, r.spec.tasks, _text(r.spec.protocol)) in trained])
-        at_own = _closed([r for r in there if _text(r.spec.protocol) == protocol])
+        at_choice = _closed(r for r in there if (r.spec.method, r.spec.tasks, _text(r.spec.protocol)) in trained)
+        as_asked = (r for r in there if (task_set, precision, r.spec.method) not in drawn)
+        at_own = _closed(r for r in as_asked if _text(r.spec.protocol) == protocol)
+        at_choice, at_own = ([r for r in found if r.spec.seed not in seeds] for found in (at_choice, at_own))
         called = _called({r.spec.method: r.method_label for r in at_own} | {c.method: c.method_label for c in own})
         for record in at_choice:
             choice = trained[record.spec.method, record.spec.tasks, _text(record.spec.protocol)]
@@ -95,10 +99,13 @@ def _called(labels: Mapping[str, str]) -> Callable[[str], str]:
     return lambda method: labels[method] if often[labels[method]] == 1 else method
 
 
-def _closed(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the records that read no run but these."""
-    names = {record.name for record in records}
-    return [record for record in records if record.parts.upstream.keys() <= names]
+def _closed(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return the records that read no run but those that are returned."""
+    kept = {record.name: record for record in records}
+    while gone := [name for name, record in kept.items() if not record.parts.upstream.keys() <= kept.keys()]:
+        for name in gone:
+            del kept[name]
+    return list(kept.values())
 
 
 def _compared(records: Iterable[RunRecord]) -> list[RunRecord]:
