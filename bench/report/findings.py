@@ -108,7 +108,7 @@ def _rates(board: Board) -> str:
     budgets = sorted({choice.budget for choice in board.choices})
     seeds = sorted({seed for choice in board.choices for seed in choice.seeds})
     return (
-        f" Learning rates: for each method, and for the single-task network of each task, the best on validation of "
+        " Learning rates: for each method, and for the single-task network of each task, the best on validation of "
         f"{' or '.join(map(str, budgets))} trials (seeds {' and '.join(map(str, seeds))}); the verdicts are given "
         "these rates."
     )

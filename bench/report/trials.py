@@ -1,4 +1,4 @@
-"""What trials found: each setting with its gain on validation, and what the best of so many is expected to be worth.
+"""What trials found: the gain of each setting on validation, and that on test to be expected of the best of so many.
 
 Test scores of trials serve for that expectation alone: choices never see them, and no table of results has them.
 """
@@ -93,8 +93,8 @@ def expected(board: Board, trials: Sequence[Run]) -> dict[str, Floats]:
         for choice in row.choices if row.method != STL else ():
             gains: dict[Setting, list[float]] = defaultdict(list)
             for attempt in choice.attempts:
-                run = by_name.get(attempt.run)
-                scores = untrained if run is not None and run.status != "ok" else run.values if run is not None else {}
+                made = by_name.get(attempt.run)
+                scores = {} if made is None else made.values if made.status == "ok" else untrained
                 values = np.array([scores.get(metric, np.nan) for metric in board.metrics])
                 delta, _ = delta_mtl(values[has_gain], baseline[attempt.seed][has_gain], higher, tasks)
                 gains[attempt.factor, tuple(sorted(attempt.options.items()))].append(delta)

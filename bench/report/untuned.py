@@ -39,8 +39,8 @@ def with_untuned(report: Report, scores: Scores, untuned: Report) -> Report:
             continue
         order = [task for task, _ in board.metrics]
         rows = tuple(_row(row, _sorted(own.get(row.method, {}), order), beside.get(board.label)) for row in board.rows)
-        labels = members or [board.label]
-        used = [choice for label in labels for found in chosen[label].values() for choice in found.values()]
+        used = [choice for label in members for found in chosen[label].values() for choice in found.values()]
+        used += [choice for row in rows for choice in row.choices]
         notes = () if board.suite else tuple(_notes(used))
         tuned = replace(board, rows=rows, choices=tuple(used), notes=(*board.notes, *notes))
         boards.append(_with_expected(tuned, tried[board.label]) if not board.suite else tuned)

@@ -16,6 +16,7 @@ from bench.evidence.delta import delta_mtl
 from bench.report import figures
 from bench.report.analyse import analyse
 from bench.report.board import Report
+from bench.report.columns import shown_of
 from bench.report.figures.rates import near_the_best
 from bench.report.findings import conditions, findings
 from bench.report.pages.html import page
@@ -317,6 +318,22 @@ def test_the_terminal_says_which_columns_had_no_room(scores):
     assert "a wider terminal" not in terminal(report, 200)
     assert re.search(r"a wider terminal, and the files, have more columns: .*Passes", terminal(report, 100))
     assert "With trials ×" in terminal(report, 200)
+
+
+def test_notes_name_choices_in_the_order_of_the_board(board):
+    [edge] = [note for note in board.notes if note.startswith("the best rate may lie beyond")]
+    assert edge.endswith(": mgda (×4)")
+    [stl] = [row for row in board.rows if row.method == STL]
+    assert board.choices[: len(stl.choices)] == stl.choices
+
+
+def test_over_task_sets_there_is_no_column_of_rates(board):
+    rows = tuple(replace(row, choices=()) for row in board.rows)
+    headings = [column.heading for column in shown_of("html", replace(board, rows=rows))]
+    assert "Rate ×" not in headings
+    assert "Holds untuned" in headings
+    assert "Rate ×" in [column.heading for column in shown_of("html", board)]
+    assert "Holds untuned" not in [column.heading for column in shown_of("html", replace(board, choices=()))]
 
 
 def test_single_task_choices_come_in_the_order_of_the_tasks(board):

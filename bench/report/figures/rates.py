@@ -68,7 +68,7 @@ def rates(board: Board) -> Plot | None:
         x, y = wide * (place % ACROSS), high * (down - 1 - place // ACROSS)
         edges = (x + 0.6, y + 0.5, x + wide - 0.1, y + high - 0.3)
         panels.append((own, Panel(*edges, x_limits, y_limits[own.choice.method == STL])))
-    ticks = {exponent: _times(2.0**exponent) for exponent in range(-10, 11)}
+    ticks = {float(exponent): _times(2.0**exponent) for exponent in range(-10, 11)}
     frames(axes, [(short(own.name), panel) for own, panel in panels], "learning rate × the protocol's", ticks)
     _draw(axes, panels, rules.get(REFERENCE))
     table = [_told(own, trial) for own in (*rules.values(), *single) for trial in own.trials]
@@ -106,7 +106,7 @@ def _draw(axes: Axes, panels: Sequence[tuple[_Tried, Panel]], reference: _Tried 
     axes.plot(*joined(seeds), color=COLOURS["c2"], linewidth=2)
     for mark, size, colour, alpha in (("drawn", 4, "c1", 0.45), ("grid", 4.5, "c1", 1.0)):
         if own_marks := marks.pop(mark, []):
-            dots(axes, *zip(*own_marks, strict=True), size, colour, alpha)
+            dots(axes, [x for x, _ in own_marks], [y for _, y in own_marks], size, colour, alpha)
     colours = {"D": "c2", "<": "c2", ">": "c2", "X": "bad", "v": "muted"}
     for shape, points in sorted(marks.items()):
         size = 8 if colours[shape] == "c2" else 6

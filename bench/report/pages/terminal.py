@@ -9,7 +9,7 @@ from rich.text import Text
 
 from bench.plain import one_line
 from bench.report.board import Board, Report
-from bench.report.columns import Column, metric_columns, shown_on
+from bench.report.columns import Column, metric_columns, shown_of, shown_on
 
 WIDEST_NAME = 40
 """Characters of a method's name on one line of a table. A longer name is folded, so that the numbers stay in view."""
@@ -31,7 +31,7 @@ def print_board(report: Report, console: Console) -> None:
     """Print gains, verdicts, costs and every metric: first over all task sets, then of each."""
     left: dict[str, None] = {}
     for board in sorted(report.boards, key=lambda board: not board.suite):
-        columns = [own for own in shown_on("terminal", tuned=bool(board.choices)) if _says_something(board, own)]
+        columns = shown_of("terminal", board)
         fitting = _fitting(board, columns, console.width)
         left |= {column.heading: None for column in columns if column not in fitting}
         _say(console, f"{board.label}: gain over single-task learning, pp (95 % interval)")
@@ -76,11 +76,6 @@ def _fitting(board: Board, columns: Sequence[Column], width: int) -> list[Column
     return kept
 
 
-def _says_something(board: Board, column: Column) -> bool:
-    """Whether a column has a cell that is not empty: over several task sets there is no learning rate, say."""
-    return any(column.cell(row).line() for row in board.rows)
-
-
 def _total(board: Board, columns: Sequence[Column]) -> int:
     """The characters that a table needs."""
     first, *others = columns
@@ -95,7 +90,7 @@ def _width(board: Board, column: Column) -> int:
     parts = column.heading.split()
     for cell in cells:
         text = one_line(cell.line(brief=column.brief))
-        parts += text.split() if cell.style == "wrap" else [text]
+        parts += text.split() if "wrap" in cell.style else [text]
     return max(map(cell_len, parts), default=0)
 
 
