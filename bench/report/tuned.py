@@ -26,7 +26,8 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     A run belongs to a tuned board if its contestant's choice says so: the chosen rate and options, and a seed that was
     not tuned on. What it reads (the networks that it distils, say) has to belong to the same board, so that a student
     of untuned teachers is not taken for one of tuned teachers. A run with options that trials chose is no run at the
-    protocol's own rate, even where the chosen rate is that one: nobody asked for these options. Trials are kept apart.
+    protocol's own rate, even where the chosen rate is that one, unless somebody asked for these options. A run may be
+    that of two contestants, if trials chose for one the options that the other has. Trials are kept apart.
     """
     everything = sorted(records, key=lambda record: record.name)
     asked: dict[Question, list[Choice]] = defaultdict(list)
@@ -43,7 +44,9 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     trials: list[Run] = []
     claimed: set[str] = set()
     own_rates: set[tuple[str, str, str]] = set()
-    drawn = {(c.task_set, c.precision, c.variant) for own in asked.values() for c in own if c.options}
+    everyone = [choice for own in asked.values() for choice in own]
+    drawn = {(c.task_set, c.precision, c.variant) for c in everyone if c.options}
+    drawn -= {(c.task_set, c.precision, c.method) for c in everyone}
     often: dict[str, int] = defaultdict(int)
     for question, own in asked.items():
         often[_label(question, own[0])] += 1
@@ -54,15 +57,17 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
             taken=often[_label(question, own[0])] > 1,
         )  # fmt: skip
         there = [r for r in by_set[task_set] if r.spec.precision == precision]
-        trained = {(c.variant, c.tasks, _text(c.chosen)): c for c in own}
+        trained: dict[tuple[str, tuple[str, ...], str], list[Choice]] = defaultdict(list)
+        for choice in own:
+            trained[choice.variant, choice.tasks, _text(choice.chosen)].append(choice)
         at_choice = _closed(r for r in there if (r.spec.method, r.spec.tasks, _text(r.spec.protocol)) in trained)
         as_asked = (r for r in there if (task_set, precision, r.spec.method) not in drawn)
         at_own = _closed(r for r in as_asked if _text(r.spec.protocol) == protocol)
         at_choice, at_own = ([r for r in found if r.spec.seed not in seeds] for found in (at_choice, at_own))
         called = _called({r.spec.method: r.method_label for r in at_own} | {c.method: c.method_label for c in own})
         for record in at_choice:
-            choice = trained[record.spec.method, record.spec.tasks, _text(record.spec.protocol)]
-            tuned.append(make_run(record, label, called(choice.method), _suffix(question, own[0]), choice))
+            for choice in trained[record.spec.method, record.spec.tasks, _text(record.spec.protocol)]:
+                tuned.append(make_run(record, label, called(choice.method), _suffix(question, own[0]), choice))
         for record in at_own:
             untuned.append(make_run(record, label, called(record.spec.method), _suffix(question, own[0])))
         for choice in own:
@@ -75,8 +80,7 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     rest = [r for r in everything if r.name not in claimed and r.provenance.role == "run"]
     rest = _compared(r for r in rest if (r.spec.task_set, _text(r.spec.protocol), r.spec.precision) not in own_rates)
     plain = from_records(rest).runs
-    used = tuple(choice for own in asked.values() for choice in own)
-    return Scores((*tuned, *plain), used, Scores(tuple(untuned)), tuple(trials))
+    return Scores((*tuned, *plain), tuple(everyone), Scores(tuple(untuned)), tuple(trials))
 
 
 def _question(choice: Choice) -> Question:
