@@ -147,6 +147,12 @@ class Request(BaseModel):
         "trials of learning rates for each contestant: how many, none, or what the protocol declares (quick: 7)",
         planning=True,
     )
+    static_front: bool = _option(
+        False,
+        "also draw what fixed weights reach: 15 of them for 3 tasks, 30 beyond, on the first two seeds; they are "
+        "tested against nobody",
+        planning=True,
+    )
     retry: bool = _option(False, "repeat runs that crashed, ran out of memory or took too long", planning=True)
     engine: str = _option(
         "local", "local: isolated processes, local[workers=4,timeout=600]; inline: in this one, for debuggers"
