@@ -156,7 +156,9 @@ class Planner:
         }
         self.fronts = {contest.variant: _front(contest) for contest in self.contests if request.static_front}
         for variant, front in self.fronts.items():
-            self.sources |= dict.fromkeys(((variant, rule) for rule in front), sources_of(variant, methods.parse(FRONT)))
+            self.sources |= dict.fromkeys(
+                ((variant, rule) for rule in front), sources_of(variant, methods.parse(FRONT))
+            )
         self.seeds = _reported(seeds, any(contest.budget for contest in self.contests))
         self.shipped = shipped_choices() if any(contest.budget for contest in self.contests) else {}
         self.choices = store.choices()

@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
-from bench.records import RunRecord
-from bench.report.scores import Run, Scores, distinct, from_records, make_run, suffix
+from bench.records import REFERENCE, RunRecord
+from bench.report.scores import Run, Scores, average_of, distinct, from_records, make_run, named, suffix
 from bench.spec import STL
 from bench.store import Store
 from bench.tuning.choose import Choice
@@ -24,7 +24,8 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     """Make the table of tuned runs; runs of protocols under which nothing was chosen are in it as they are.
 
     A run belongs to a tuned board if its contestant's choice says so: the chosen rate and options, and a seed that was
-    not tuned on. What it reads (the networks that it distils, say) has to belong to the same board, so that a student
+    not tuned on. A point of a reference curve belongs to it at the rate of equal weights, if its variant was named by
+    nobody. What a run reads (the networks that it distils, say) has to belong to the same board, so that a student
     of untuned teachers is not taken for one of tuned teachers. Trials are in no table.
     """
     everything = sorted(records, key=lambda record: record.name)
@@ -32,7 +33,7 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     for choice in sorted(choices, key=lambda choice: choice.name):
         asked[_question(choice)].append(choice)
     if not asked:
-        return from_records(record for record in everything if record.provenance.role == "run")
+        return from_records(record for record in everything if record.provenance.role != "trial")
     by_set: dict[str, list[RunRecord]] = defaultdict(list)
     for record in everything:
         by_set[record.spec.task_set].append(record)
@@ -51,18 +52,28 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
         )  # fmt: skip
         there = [r for r in by_set[task_set] if r.spec.precision == precision and r.spec.seed not in seeds]
         trained = {(c.variant, c.tasks, _text(c.chosen)): c for c in own}
-        at_choice = _closed([r for r in there if (r.spec.method, r.spec.tasks, _text(r.spec.protocol)) in trained])
-        at_own = _closed([r for r in there if _text(r.spec.protocol) == protocol])
+        at_choice = _closed([r for r in there if _trained(r) in trained])
+        compared = named(there) | {method for c in own for method in (c.method, c.variant)}
+        at_own = _closed([r for r in there if _text(r.spec.protocol) == protocol and r.spec.method in compared])
+        front = {_text(c.chosen) for c in own if c.method == REFERENCE}
+        points = [r for r in there if r.spec.method not in compared and _text(r.spec.protocol) in front]
         called = _called({r.spec.method: r.method_label for r in at_own} | {c.method: c.method_label for c in own})
+        by_name = {record.name: record for record in there}
+        suite = _suffix(question, own[0])
         for record in at_choice:
-            choice = trained[record.spec.method, record.spec.tasks, _text(record.spec.protocol)]
-            tuned.append(make_run(record, label, called(choice.method), _suffix(question, own[0]), choice))
+            choice = trained[_trained(record)]
+            other = average_of(record, by_name)
+            of = called(trained[_trained(other)].method) if other is not None else ""
+            tuned.append(make_run(record, label, called(choice.method), suite, choice, of=of))
         for record in at_own:
-            untuned.append(make_run(record, label, called(record.spec.method), _suffix(question, own[0])))
-        claimed |= {record.name for record in (*at_choice, *at_own)}
+            other = average_of(record, by_name)
+            of = called(other.spec.method) if other is not None else ""
+            untuned.append(make_run(record, label, called(record.spec.method), suite, of=of))
+        tuned += [make_run(record, label, record.method_label, suite, role="reference") for record in points]
+        claimed |= {record.name for record in (*at_choice, *at_own, *points)}
         claimed |= {a.run for c in own for a in c.attempts}
         own_rates.add((task_set, protocol, precision))
-    rest = [r for r in everything if r.name not in claimed and r.provenance.role == "run"]
+    rest = [r for r in everything if r.name not in claimed and r.provenance.role != "trial"]
     rest = _compared(r for r in rest if (r.spec.task_set, _text(r.spec.protocol), r.spec.precision) not in own_rates)
     plain = from_records(rest).runs
     used = tuple(choice for own in asked.values() for choice in own)
@@ -71,6 +82,11 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
 
 def _question(choice: Choice) -> Question:
     return choice.task_set, _text(choice.protocol), choice.precision, choice.budget, choice.seeds
+
+
+def _trained(record: RunRecord) -> tuple[str, tuple[str, ...], str]:
+    """By what a choice says which runs are its own: variant, tasks and protocol."""
+    return record.spec.method, record.spec.tasks, _text(record.spec.protocol)
 
 
 def _label(question: Question, choice: Choice) -> str:
@@ -96,11 +112,11 @@ def _closed(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _compared(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Leave out single-task runs that nothing is compared with: those of another board's tuned networks."""
+    """Leave out what nothing is compared with: another board's single-task networks, points of a curve alone."""
     groups: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
         groups[record.spec.task_set, _text(record.spec.protocol), record.spec.precision].append(record)
-    return [r for own in groups.values() if any(r.spec.method != STL for r in own) for r in own]
+    return [r for own in groups.values() if named(own) - {STL} for r in own]
 
 
 @cache
