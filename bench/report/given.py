@@ -39,7 +39,8 @@ class _Line:
 
 
 def read_tidy(file: Path) -> Scores:
-    """Read anybody's tidy file: the columns `NEEDED`, and of `ROLE`, `OF` and the others of `COLUMNS` those that it has.
+    """Read anybody's tidy file: the columns `NEEDED`, and those that it has of `ROLE`, `OF` and the others of
+    `COLUMNS`.
 
     The order of its lines does not matter: tasks and metrics come in the order of their names. A run is ok if all its
     lines are. Names are text, whatever they look like: a method may be called NA.
@@ -132,7 +133,7 @@ def _line(number: int, fields: dict[str, str]) -> _Line:
     of = as_meant(fields.get(OF, "")).strip()
     if (role == "frozen") != bool(of):
         raise ValueError(
-            "the column of names the method whose weights are frozen, and is there for the role frozen alone"
+            "its column of should name the method whose weights are frozen if its role is frozen, and only then"
         )
     return _Line(number, **names, seed=seed, status=status, score=score, role=role, of=of)  # type: ignore[arg-type]
 
