@@ -59,8 +59,8 @@ def _lines(
 
 def _notes(board: Board) -> list[str]:
     lines = [f"note: {note}" for note in board.notes]
-    noted = {row.method: row.note for row in (*board.rows, *board.remainders)}
-    return lines + [f"note: {method} on {board.label}: {note}" for method, note in noted.items() if note]
+    noted = [(row.method, row.note) for row in board.rows] + [(row.method, row.note) for row in board.remainders]
+    return lines + [f"note: {method} on {board.label}: {note}" for method, note in noted if note]
 
 
 def _say(console: Console, line: str) -> None:
