@@ -362,10 +362,12 @@ def _set_board(
 
 def _remainders(sets: Sequence[_Set], rules: Rules) -> tuple[Remainder, ...]:
     """Compare the methods with frozen weights, each with its own: those that are there on every task set."""
+    found = {method: next(iter(runs.values())).of for method, runs in sets[0].group.frozen.items()}
+    of = {method: other for method, other in found.items() if all(method in one.group.frozen for one in sets)}
+    if not of:
+        return ()
     own = [_Set(one.group.with_frozen) for one in sets]
-    of = {method: next(iter(runs.values())).of for method, runs in sets[0].group.frozen.items()}
-    of = {method: other for method, other in of.items() if all(method in one.group.frozen for one in own)}
-    there = _everywhere(own) if of else []
+    there = _everywhere(own)
     compared = _compare(own, {m: other for m, other in of.items() if m in there and other in there}, rules)
     rows = []
     for method, other in of.items():

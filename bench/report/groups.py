@@ -53,7 +53,7 @@ class Group:
     @cached_property
     def with_frozen(self) -> "Group":
         """The same group with the frozen among the contestants. Which metrics count is as without them."""
-        return replace(self, runs=dict(sorted((self.runs | self.frozen).items())))
+        return replace(self, runs=dict(sorted((self.runs | self.frozen).items()))) if self.frozen else self
 
     @cached_property
     def members(self) -> tuple[Run, ...]:
