@@ -10,8 +10,7 @@ from bench.spec import STL
 
 def tasks_with_gains(board: Board) -> list[str]:
     """Return the tasks that have a gain over single-task learning, in their order."""
-    nothing = np.zeros(len(board.metrics), bool)
-    known = next((np.isfinite(row.gains) for row in board.rows if row.method == STL), nothing)
+    known = [any(np.isfinite(row.gains[m]) for row in board.rows) for m in range(len(board.metrics))]
     return list(dict.fromkeys(task for (task, _), is_known in zip(board.metrics, known, strict=True) if is_known))
 
 

@@ -13,6 +13,7 @@ from bench.report.board import Board
 from bench.report.figures.axes import Floats, Panel, dots, frames, joined, limits, paper
 from bench.report.figures.costs import LABELLED, name_points
 from bench.report.figures.look import COLOURS, LETTER, WIDTH, short
+from bench.report.figures.rows import best
 from bench.report.figures.svg import Plot
 from bench.report.findings import signed
 from bench.report.fixed import beaten_by, front_points, method_points, tasks_with_gains
@@ -25,9 +26,11 @@ HIGH = 3.2
 
 def fixed(board: Board) -> Plot | None:
     """Draw a panel for each task, its gain against the mean gain of the others; of two tasks one panel."""
-    points, methods, tasks = front_points(board), method_points(board), tasks_with_gains(board)
-    if not points or not methods or len(tasks) < 2:
+    points, everyone, tasks = front_points(board), method_points(board), tasks_with_gains(board)
+    if not points or not everyone or len(tasks) < 2:
         return None
+    chosen, left = best(list(everyone))
+    methods = {method: everyone[method] for method in chosen}
     shown = tasks[1:] if len(tasks) == 2 else tasks
     across = min(len(shown), ACROSS)
     down = math.ceil(len(shown) / across)
@@ -41,15 +44,18 @@ def fixed(board: Board) -> Plot | None:
         edges = (x + 0.6, y + 0.5, x + wide - 0.1, y + HIGH - 0.3)
         own, others = _against(small, tasks.index(task)), _against(large, tasks.index(task))
         (low, high), ends = (limits(np.concatenate([own[:, axis], others[:, axis]])) for axis in (0, 1))
-        room = LETTER * max(len(short(method)) for method in drawn) / (wide - 0.7)  # for names to the right of marks
+        room = (
+            LETTER * max((len(short(method)) for method in drawn), default=0) / (wide - 0.7)
+        )  # for names to the right of marks
         panels.append((f"gain on {short(task)}, %", Panel(*edges, (low, high + (high - low) * room), ends)))
     frames(axes, panels, "mean gain on the other tasks, %" if len(tasks) > 2 else f"gain on {short(tasks[0])}, %")
     for task, (_, panel) in zip(shown, panels, strict=True):
         own, others = (_against(values, tasks.index(task)) for values in (small, large))
         _draw(axes, panel, own, others, [list(methods).index(method) for method in drawn], list(methods))
-    beaten = beaten_by(points, {**methods, **points})
-    rows = [[name, *(signed(g, 1) for g in own), str(beaten[name])] for name, own in {**methods, **points}.items()]
-    note = "Only equal weights are named." if len(drawn) < len(methods) else ""
+    told = {**everyone, **points}
+    beaten = beaten_by(points, told)
+    rows = [[name, *(signed(g, 1) for g in own), str(beaten[name])] for name, own in told.items()]
+    note = " ".join(filter(None, [left, "Only equal weights are named." if len(drawn) < len(methods) else ""]))
     heads = ["Method or fixed weights", *(f"{task}, %" for task in tasks), "Fixed weights better on every task"]
     return Plot(figure, heads, rows, note, wide=across > 1)
 
@@ -61,9 +67,9 @@ def _against(values: Floats, task: int) -> Floats:
 
 def _draw(axes: Axes, panel: Panel, small: Floats, large: Floats, named: Sequence[int], methods: Sequence[str]) -> None:
     """Draw the points of one panel, the border of what the small ones reach, and the names of large ones."""
-    best = small[front(small)]
-    best = best[np.argsort(best[:, 0])]
-    xs, ys = np.repeat(best[:, 0], 2), np.repeat(best[:, 1], 2)
+    on = small[front(small)]
+    on = on[np.argsort(on[:, 0])]
+    xs, ys = np.repeat(on[:, 0], 2), np.repeat(on[:, 1], 2)
     left, bottom = panel.x_limits[0], panel.y_limits[0]
     border = np.concatenate([[left], xs]), np.concatenate([ys, [bottom]])
     zeros: list[tuple[ArrayLike, ArrayLike]] = []
