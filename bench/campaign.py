@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bench.engine.base import Setting
@@ -18,7 +19,8 @@ from bench.planning.forecast import forecast
 from bench.planning.plan import Planned, Planner, Round
 from bench.planning.request import Names, Request
 from bench.records import CostRecord, RunRecord
-from bench.store import Store, StoreError, log
+from bench.reuse import reuse_costs, reuse_runs
+from bench.store import FOLDER, Store, StoreError, log
 from bench.tuning.choose import Choice
 from methods.core.names import UsageError
 from methods.core.registry import source
@@ -73,6 +75,20 @@ class Campaign:
         chosen = choose(request.engine, workers=request.workers, timeout=request.timeout)
         return choose("inline") if request.debug else chosen
 
+    @cached_property
+    def source(self) -> Store | None:
+        """The folder whose records are to be reused, if there is one.
+
+        Raises:
+            StoreError: there are no records in it.
+        """
+        if self.request.reuse is None:
+            return None
+        source = Store(Path(self.request.reuse))
+        if not (source.folder / FOLDER).is_dir():
+            raise StoreError(f"--reuse {self.request.reuse}: there are no records in this folder")
+        return source
+
     def run(self) -> "Report":
         """Make all runs that are not there yet, write the pages, and return what they say.
 
@@ -90,6 +106,8 @@ class Campaign:
             runs = planner.reported(name)
             self._make(ROUNDS[name], runs, pages=True)
             if not reported:
+                if self.source is not None:
+                    reuse_costs(runs, self.source, self.store)
                 timeout = self.engine.values.get("timeout")
                 _measure_costs(runs, self.store, self.watcher, timeout=timeout, debug=request.debug)
             reported = _by_name(reported, runs)
@@ -106,11 +124,14 @@ class Campaign:
         request, store, watcher = self.request, self.store, self.watcher
         if not self.engine.cls.in_this_process:
             _require_files(request.methods, request.tasks)
+        source = self.source  # before somebody's code may leave the working folder
         planner = Planner(request, store)
         if anew and not planner.tunes:
             raise UsageError(f"nothing is tuned under protocol {request.protocol}: give --tuning 7")
         store.require_writable()
         known = planner.trials(anew=True) if anew else planner.known()
+        if source is not None:
+            known = reuse_runs(known, source, store)
         if watcher is not None:
             todo = [planned for planned in known if planned.todo]
             places = None
@@ -134,7 +155,9 @@ class Campaign:
             self._make("trials", runs, pages=False)
 
     def _make(self, name: str, runs: Sequence[Planned], *, pages: bool) -> None:
-        """Make one round's runs that are not there."""
+        """Make one round's runs that are not there, and not in the folder that is reused."""
+        if self.source is not None:
+            runs = reuse_runs(runs, self.source, self.store)
         if self.watcher is not None:
             self.watcher.round(name, runs)
         if todo := [planned for planned in runs if planned.todo]:

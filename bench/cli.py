@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -227,10 +228,13 @@ def plan_command(request: Request, json: Json = False) -> int:
 @app.command("tune")
 @_takes_request()
 def tune_command(request: Request, choices: Choices = None) -> int:
-    """Make the trials alone, anew where the code has changed, and show what they choose."""
+    """Make the trials alone, anew where the code has changed, and show what they choose.
+
+    A choice that differs from the one that the package ships is named.
+    """
     from bench.campaign import Campaign
     from bench.store import Store, write
-    from bench.tuning.shipped import as_text
+    from bench.tuning.shipped import as_text, shipped_choices
 
     watcher = _Watcher()
     _end_as_by_ctrl_c()
@@ -259,6 +263,13 @@ def tune_command(request: Request, choices: Choices = None) -> int:
             " ".join(f"{seed}: ×{factor:g}" for seed, factor in choice.by_seed.items()),
         )
     _out().print(table)
+    shipped = shipped_choices()
+    for choice in found:
+        other = shipped.get(choice.name)
+        if other is not None and other.setting != choice.setting:
+            which = f" {choice.tasks[0]}" if choice.method == STL else ""
+            line = f"{choice.task_set_label} {choice.method_label}{which}: the shipped choice is {other.setting}"
+            _out().print(printable(line), markup=False, highlight=False, soft_wrap=True)
     if choices is not None:
         write(choices, as_text(found))
         _out().print(f"written: {printable(str(choices))}", markup=False, highlight=False, soft_wrap=True)
@@ -343,7 +354,7 @@ def _with_fresh_seeds(report: "Report", needed: Sequence[float]) -> str:
 
 BaselineFile = Annotated[Path, typer.Option(parser=path, help="the stored baseline")]
 DEFAULT_BASELINE = Path("results/baseline.json")
-baseline_app = typer.Typer(no_args_is_help=True, help="What later runs are compared with.")
+baseline_app = typer.Typer(no_args_is_help=True, help="Manage the stored baseline.")
 app.add_typer(baseline_app, name="baseline")
 
 
@@ -370,8 +381,10 @@ def compare_command(
 
     Exit codes: 0 no regression, 1 regression, 3 nothing comparable or runs missing, 4 with --strict and suspected.
     """
-    from bench.gate import gate, read_baseline, snapshot
-    from bench.report import summary
+    from bench.gate import summary
+    from bench.gate.baseline import compared, read_baseline, snapshot
+    from bench.gate.judge import judge
+    from bench.report.tuned import from_store
     from bench.store import NothingToCompareError, Store, write
 
     if not tolerance >= 0:
@@ -381,16 +394,15 @@ def compare_command(
     records = list(store.records().values())
     if not records:
         raise NothingToCompareError(f"{folder} has no records: python -m bench run --out {folder} makes them")
-    now = snapshot(records, store.costs())
+    now = snapshot(records, store.costs(), store.choices().values(), tuned=stored.tuned)
     slower = None
     if base is not None:
-        from bench.interleave import slowdowns
+        from bench.gate.interleave import slowdowns
 
         known = {cell.key for cell in stored.cells} & {cell.key for cell in now.cells}
-        slower = slowdowns(
-            base, records, known, lambda label: _say(f"{label}: timing steps, here and in {base} in turn")
-        )
-    outcome = gate(stored, now, tolerance, slower)
+        runs = compared(from_store(store), tuned=stored.tuned)
+        slower = slowdowns(base, runs, known, lambda label: _say(f"{label}: timing steps, here and in {base} in turn"))
+    outcome = judge(stored, now, tolerance, slower)
     text = summary.markdown(outcome)
     _out().print(text.decode(), markup=False, highlight=False, soft_wrap=True)
     for file, content in ((markdown, text), (junit, summary.junit(outcome)), (json, summary.as_json(outcome))):
@@ -411,16 +423,20 @@ def baseline_update_command(
     debug: Debug = False,
 ) -> int:
     """Store a folder's numbers as the baseline. Refused after a failed or partial run."""
-    from bench.gate import make_baseline, write_baseline
+    from bench.gate.baseline import make_baseline, write_baseline
     from bench.store import Store
 
     if not reason.strip():
         raise typer.BadParameter("say why: --reason 'a faster optimiser changes every number'")
     store = Store(folder)
-    made = make_baseline(list(store.records().values()), store.costs(), reason.strip())
+    made = make_baseline(list(store.records().values()), store.costs(), reason.strip(), store.choices().values())
     write_baseline(made, baseline)
-    line = f"written: {printable(str(baseline))}: {len(made.cells)} methods on task sets"
+    line = f"written: {printable(str(baseline))}, with {len(made.cells)} pairs of a method and a task set"
+    words = ["python", "-m", "bench", "compare"]
+    words += ["--baseline", str(baseline)] if baseline != DEFAULT_BASELINE else []
+    typed = printable(shlex.join(words))
     _out().print(line, markup=False, highlight=False, soft_wrap=True)
+    _out().print(f"compare later runs with it: {typed}", markup=False, highlight=False, soft_wrap=True)
     return OK
 
 

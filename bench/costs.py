@@ -24,10 +24,10 @@ from bench.spec import STL, RunSpec, digest
 from bench.training.loop import Run
 from bench.training.meters import wait
 from bench.training.streams import build_network, make_repeatable
+from methods.core.average import Average
 from methods.core.compose import compose
 from methods.core.registry import Variant
 from methods.core.rules import plain_heads_at, reads_average
-from methods.frozen import Average
 
 ROUNDS = 20
 STEPS = 5

@@ -169,6 +169,17 @@ class Store:
         write(self._file(record.name, "json"), record.model_dump_json(indent=1).encode() + b"\n")
         return record
 
+    def copy(self, name: str, source: "Store") -> None:
+        """Copy a record from another folder and, before it, its weights if it has any.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        for ending in ("safetensors", "json"):
+            file = source._file(name, ending)
+            if file.exists():
+                write(self._file(name, ending), file.read_bytes())
+
     def costs(self) -> list[CostRecord]:
         """Return what steps were measured to cost, in the order of the files. What cannot be read is not there."""
         found = []

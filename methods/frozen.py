@@ -1,21 +1,10 @@
 """The average weights of another rule, fixed: what remains of that rule if it may not adapt?"""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from methods.core.average import Average
 from methods.core.base import DoesNotFitError, Method
-
-
-@dataclass(frozen=True)
-class Average:
-    """What a training of another rule leaves for this one."""
-
-    weights: tuple[float, ...]
-    """`[K]` the mean over its steps of w / Σ|w|, times the mean of Σ|w|."""
-    at: str
-    """Where that rule measures gradients, if it then gives heads their plain gradient; else ""."""
 
 
 class Frozen(Method):

@@ -21,8 +21,8 @@ from bench.planning.plan import Planned
 from bench.records import FINAL, Provenance, RunRecord
 from bench.spec import STL, Cost, Result, Status
 from bench.store import Store, StoreError
+from methods.core.average import Average
 from methods.core.rules import plain_heads_at, reads_average
-from methods.frozen import Average
 
 LOG_LINES = 60
 """How much of a failed run's log its record keeps: a dump of the stack is about 40 lines."""
@@ -193,7 +193,7 @@ def environment() -> dict[str, Any]:
         card = torch.cuda.get_device_properties(0)  # a worker sees no other
         hardware |= {"gpu": card.name, "gpu memory": f"{card.total_memory / 2**30:.0f} GiB"}
         versions["cuda"] = str(torch.version.cuda)
-    return {"commit": _commit(), "versions": versions, "hardware": hardware}
+    return {"commit": commit(Path(__file__).parent), "versions": versions, "hardware": hardware}
 
 
 def _processor() -> str:
@@ -206,9 +206,8 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _commit() -> str:
-    """The checkout's commit, marked if there are changes; empty outside one."""
-    folder = Path(__file__).parent
+def commit(folder: Path) -> str:
+    """Return the commit of the checkout around a folder, marked if there are changes; empty outside a checkout."""
     git = ["git", "-C", str(folder)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()

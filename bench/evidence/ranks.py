@@ -1,17 +1,14 @@
-"""Who stands before whom: bands of ranks, groups and letters of methods, and whether ranks differ at all.
+"""Rank ranges of methods, and the groups and letters of those that are not shown to differ.
 
 `different` is `[methods, methods]`, symmetric: which pairs are shown to differ, by `pairwise_max_t` for one. Not to be
 shown to differ is no equality, and is not transitive: A may differ from C, and B from neither.
 """
 
 from collections.abc import Sequence
-from math import factorial
 from string import ascii_letters
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import fdtrc
-from scipy.stats import rankdata
 
 Integers = NDArray[np.int64]
 
@@ -66,29 +63,3 @@ def letters(different: ArrayLike, order: Sequence[int]) -> list[str]:
         for method in group:
             names[method] += ascii_letters[letter] + (str(round_) if round_ else "")
     return names
-
-
-def friedman(values: ArrayLike) -> tuple[float, float]:
-    """Return F and p: whether the methods' mean ranks differ, from values `[blocks, methods]`, a block a seed or a set.
-
-    Iman & Davenport's F (1980) of Friedman's tie-corrected statistic, whose own χ² is poor for few blocks; F itself is
-    a little liberal there (5.3 to 6 % at nominal 5). p is never smaller than that of all blocks in one order,
-    1 / (methods!)^(blocks − 1). Blocks with a nan are left out.
-
-    Raises:
-        ValueError: fewer than two whole blocks, or than two methods.
-    """
-    scores = np.asarray(values, np.float64)
-    scores = scores[~np.isnan(scores).any(1)]
-    blocks, methods = scores.shape
-    if blocks < 2 or methods < 2:
-        raise ValueError(f"ranks of {methods} methods in {blocks} whole blocks: there should be two of each at least")
-    ranks = rankdata(scores, axis=1) - (methods + 1) / 2
-    between, total = (ranks.sum(0) ** 2).sum() / blocks, (ranks**2).sum()
-    smallest = factorial(methods) ** (1.0 - blocks)
-    if total == 0:
-        return 0.0, 1.0
-    if np.isclose(between, total):
-        return np.inf, smallest
-    f = (blocks - 1) * between / (total - between)
-    return float(f), max(float(fdtrc(methods - 1, (blocks - 1) * (methods - 1), f)), smallest)

@@ -136,25 +136,6 @@ def sign_flip_test(d: ArrayLike) -> Floats:
     return _share_of_flips(columns, step_down=False).reshape(values.shape[1:])
 
 
-def sign_flip_interval(d: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Return the values that `sign_flip_test` does not reject as the mean of `[S]`, at 1 − level.
-
-    Order statistics of the means of subsets (Hartigan 1969). Infinite where so few seeds can reject nothing: at 95 %
-    below six.
-    """
-    values = _present(d)
-    flips = _flips(len(values))
-    # Flipping a subset A makes the sum of d − θ no smaller exactly if mean(A) <= θ; the empty one always does so.
-    subsets = np.concatenate([flips, -flips], axis=1) < 0
-    sizes = subsets.sum(0)
-    means = (values @ subsets)[sizes > 0] / sizes[sizes > 0]
-    rank = int((1 - level) / 2 * len(sizes)) - int((sizes == 0).sum())
-    if rank < 0:
-        return -np.inf, np.inf
-    ordered = np.partition(means, [rank, len(means) - 1 - rank])
-    return float(ordered[rank]), float(ordered[len(means) - 1 - rank])
-
-
 def smallest_p(seeds: int) -> float:
     """Return the smallest p that the exact tests can give with this many pairs: 1/16 with five, 1/32 with six."""
     return 1 / (2 ** max(seeds - 1, 0) if seeds <= EXACT_SEEDS else DRAWS)

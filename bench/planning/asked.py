@@ -174,8 +174,8 @@ def check_fit(rules: Sequence[Variant], sets: Sequence[Variant]) -> None:
     """Refuse a variant that fits none of the task sets; one that fits some is skipped on the others."""
     from torch import nn
 
+    from methods.core.average import Average
     from methods.core.compose import compose
-    from methods.frozen import Average
 
     sizes = {variant.label: len(task_set(variant).tasks) for variant in sets}
     for rule in rules:

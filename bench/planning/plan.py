@@ -173,7 +173,9 @@ class Planner:
     def rounds(self) -> tuple[Round, ...]:
         """Which runs are reported, in the order in which they are made."""
         front: tuple[Round, ...] = ("front",) if self.request.static_front else ()
-        return ("tuned", *front, "own") if self.tunes else ("own", *front)
+        if not self.tunes:
+            return ("own", *front)
+        return ("tuned", *front, "own") if any(map(self._reports_own, self.contests)) else ("tuned", *front)
 
     def contestants(self) -> list[Contestant]:
         """Return who is tuned, in the order in which choices depend on each other."""
@@ -274,7 +276,7 @@ class Planner:
         runs: dict[str, Planned] = {}
         for seed in self.seeds:
             for contest in self.contests:
-                if rates == "tuned" and not contest.budget:
+                if not (contest.budget if rates == "tuned" else self._reports_own(contest)):
                     continue
                 everyone = [(None, (task,)) for task in contest.tasks] + [(rule, contest.tasks) for rule in self.rules]
                 for rule, tasks in everyone:
@@ -288,8 +290,7 @@ class Planner:
     def known(self) -> list[Planned]:
         """Return the runs that can be planned now, each once: trials, then what is reported."""
         found = {run.spec.name: run for run in self.trials()}
-        rounds: tuple[Round, ...] = ("tuned", "front", "own")
-        for rates in rounds:
+        for rates in self.rounds:
             for run in self.reported(rates):
                 found.setdefault(run.spec.name, run)
         return list(found.values())
@@ -308,6 +309,10 @@ class Planner:
                     point = self._of(contest, rule, contest.tasks)
                     self._add(runs, point, seed, seed, "tuned", setting, "reference")
         return list(runs.values())
+
+    def _reports_own(self, contest: Contest) -> bool:
+        """Whether runs at the protocol's own rate are reported."""
+        return self.request.untuned or not contest.budget
 
     def _of(self, contest: Contest, rule: Variant | None, tasks: tuple[str, ...]) -> Contestant:
         """Return a contestant, the same object each time: it knows the name of its choice."""
@@ -498,7 +503,7 @@ class Planner:
             sources=self.sources[contest.variant, given],
         )
         key = parts.key(name)
-        todo, why = _state(asked_for, parts, key, self.store, self.present.get(name), self.request.retry)
+        todo, why = state(asked_for, parts, key, self.store, self.present.get(name), self.request.retry)
         runs[name] = Planned(
             asked_for,
             parts,
@@ -557,10 +562,10 @@ def sources_of(task_set: Variant, rule: Variant | None) -> dict[str, str]:
     return found | {entry.name: uuid4().hex for entry in entries if entry.given is not None}
 
 
-def _state(
+def state(
     spec: RunSpec, parts: KeyParts, key: str, store: Store, record: RunRecord | None, retry: bool
 ) -> tuple[bool, str]:
-    """Return whether the run has to be made, and why or why not."""
+    """Return whether a run is to be made although the store has this record, and why."""
     if record is None:
         return True, "missing"
     if record.key != key:

@@ -97,6 +97,10 @@ def _how_many_trials(tuning: int | str) -> int | str:
     return tuning
 
 
+def _path_or_none(folder: str | Path | None) -> Path | None:
+    return None if folder is None else path(folder)
+
+
 def _steps_or_never(steps: int) -> int:
     if steps < 0:
         raise ValueError(f"{steps}: write a number of steps, or 0 for never")
@@ -135,6 +139,9 @@ class Request(BaseModel):
     out: Annotated[str | Path, AfterValidator(path)] = _option(
         "results/local", "the folder of records and pages", planning=True
     )
+    reuse: Annotated[str | Path | None, AfterValidator(_path_or_none)] = _option(
+        None, "another folder of records: what it has with the same key is copied, and not trained again"
+    )
     precision: Annotated[str, _one_of("32-true", "bf16-mixed")] = _option(
         "32-true", "32-true or bf16-mixed", planning=True
     )
@@ -153,6 +160,7 @@ class Request(BaseModel):
         "tested against nobody",
         planning=True,
     )
+    untuned: bool = _option(True, "also train at the protocol's own rate, as a last round", planning=True)
     retry: bool = _option(False, "repeat runs that crashed, ran out of memory or took too long", planning=True)
     engine: str = _option(
         "local", "local: isolated processes, local[workers=4,timeout=600]; inline: in this one, for debuggers"
@@ -287,6 +295,8 @@ WANTED = {
     "methods": "text, or a list of texts (in Python also classes)",
     "tasks": "text, or a list of texts (in Python also classes)",
     "seeds": "how many (8), text such as '100-107', or a list of whole numbers",
+    "workers": "auto, or how many",
+    "tuning": "how many trials each contestant gets, or none",
     int: "a whole number",
     float: "a number",
     bool: "true or false",
@@ -303,5 +313,6 @@ def _in_words(problem: ValidationError) -> UsageError:
     option = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return UsageError(f"there is no option '{option}'{did_you_mean(option, Request.model_fields)}")
-    wanted = WANTED.get(option) or WANTED.get(Request.model_fields[option].annotation, "text")
+    kinds = {Request.model_fields[option].annotation, *get_args(Request.model_fields[option].annotation)}
+    wanted = WANTED.get(option) or next((words for kind, words in WANTED.items() if kind in kinds), "text")
     return OptionError(option, f"{one_line(repr(error['input']), 80)}: write {wanted}")

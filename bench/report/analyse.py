@@ -591,17 +591,11 @@ def _recipe(group: Group) -> str:
     run = next(iter(group.members), None)
     if run is None or run.protocol is None:
         return "Read from a file: how the runs were trained is not known here."
-    p, choice = run.protocol, run.choice
-    tuned = ""
-    if choice is not None:
-        tuned = (
-            f" The learning rate of each method, and of the single-task network of each task, was chosen by "
-            f"{choice.budget} trials on the validation split, at seeds {' and '.join(map(str, choice.seeds))}, which "
-            "are not reported. Every test here is given these rates."
-        )
+    p = run.protocol
+    rate = f"learning rate {p.lr:g}" if run.choice is None else f"learning rate {p.lr:g} times what trials have chosen"
     return (
-        f"Protocol {p.name}: {p.steps} steps of {p.batch_size} examples, {p.optimizer}, learning rate {p.lr:g} "
-        f"({p.schedule}), weight decay {p.weight_decay:g}; the test split after the last step.{tuned}"
+        f"Protocol {p.name}: {p.steps} steps of {p.batch_size} examples, {p.optimizer}, {rate} "
+        f"({p.schedule}), weight decay {p.weight_decay:g}; the test split after the last step."
     )
 
 

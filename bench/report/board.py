@@ -133,6 +133,9 @@ class Row:
     """By which its learning rate was chosen: one on a task set, of single-task learning one a task."""
     untuned: Untuned | None = None
     """None where nothing was tuned, and where it has no runs at the protocol's own rate."""
+    expected_best: Floats = field(default_factory=lambda: NONE)
+    """Δ task `[N]` to be expected on test, at the tuning seeds, of the validation-best of b = 1 … N of its trials, in
+    percentage points; empty where the records of the trials are not there, and over several task sets."""
 
     @property
     def holds_untuned(self) -> bool | None:

@@ -135,7 +135,7 @@ def _rate(row: Row) -> Cell:
     if not all(choice.seeds_agree for choice in row.choices):
         doubts.append("seeds differ")
     single = row.choices[0].factor if len(row.choices) == 1 else None
-    return Cell(what, "; ".join(filter(None, [options, *doubts])), single, style="wrap")
+    return Cell(what, "; ".join(filter(None, [options, *doubts])), single, style="wrap rate")
 
 
 def _holds(row: Row) -> Cell:
@@ -234,7 +234,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda board, row: getattr(row.delta_metric, "mean", None),
         heading="Δ metric, pp",
         cell=lambda row: gain_cell(row.delta_metric),
-        shown=TERMINAL_AND_HTML,
+        shown=("html",),
         order=70,
         group="more",
     ),
@@ -283,8 +283,8 @@ COLUMNS: tuple[Column, ...] = (
         _factor,
         heading="Rate ×",
         legend="The multiple of the protocol's learning rate that trials have chosen on validation; of single-task "
-        "learning for each task. “edge”: the smallest or largest that was tried, so that a better one may lie beyond. "
-        "“seeds differ”: each of the two tuning seeds alone would not have chosen it.",
+        "learning for each task, in their order. “edge”: the smallest or largest that was tried, so that a better one "
+        "may lie beyond. “seeds differ”: of the two tuning seeds, one alone would have chosen another one.",
         cell=_rate,
         shown=TERMINAL_AND_HTML,
         order=62,
@@ -386,7 +386,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda board, row: row.mean_rank,
         heading="Mean rank",
         cell=lambda row: _number(row.mean_rank),
-        shown=TERMINAL_AND_HTML,
+        shown=("html",),
         order=90,
         best="lowest",
         group="more",
@@ -406,7 +406,7 @@ COLUMNS: tuple[Column, ...] = (
         "The time of a training together with that of its teachers, relative to equal weights.",
         heading="Training ×",
         cell=_ratio("training"),
-        shown=TERMINAL_AND_HTML,
+        shown=("html",),
         order=110,
         best="lowest",
         group="cost",
@@ -428,7 +428,7 @@ COLUMNS: tuple[Column, ...] = (
         "The most memory that a step needs at once, beyond parameters and data, relative to equal weights.",
         heading="Memory ×",
         cell=_ratio("memory"),
-        shown=TERMINAL_AND_HTML,
+        shown=("html",),
         order=120,
         best="lowest",
         group="cost",
@@ -515,6 +515,15 @@ def shown_on(page: Page, columns: Iterable[Column] | None = None, *, tuned: bool
     some = COLUMNS if columns is None else columns
     shown = (column for column in some if page in column.shown and (tuned or not column.tuned))
     return sorted(shown, key=lambda column: column.order)
+
+
+def shown_of(page: Page, board: Board) -> list[Column]:
+    """Return the columns that a page shows of a board. What trials have chosen is left out where there is nothing.
+
+    Over several task sets there is no learning rate, say.
+    """
+    columns = shown_on(page, tuned=bool(board.choices))
+    return [column for column in columns if not column.tuned or any(column.cell(row).line() for row in board.rows)]
 
 
 def in_csv(boards: Iterable[Board]) -> list[str]:

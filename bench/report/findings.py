@@ -80,7 +80,8 @@ def leaders(board: Board) -> tuple[Row | None, list[str]]:
 
 def findings(board: Board) -> list[Sentence]:
     """Return the sentences about a board, the most important first."""
-    return [sentence for part in (_lead, _stl, _equal, _fixed, _metrics, _failures, _power) for sentence in part(board)]
+    parts = (_lead, _stl, _equal, _untuned, _fixed, _metrics, _failures, _power)
+    return [sentence for part in parts for sentence in part(board)]
 
 
 def conditions(board: Board) -> str:
@@ -96,6 +97,20 @@ def conditions(board: Board) -> str:
     return (
         f"α {ALPHA:g}; sign flips, {correction} over a family of {board.family}; seeds: {board.seeds}; smallest "
         f"attainable p {p_value(board.smallest_p)}; equivalence within ±{board.rules.margin:g} pp; {power}."
+        f"{_rates(board)}"
+    )
+
+
+def _rates(board: Board) -> str:
+    """Say how learning rates were chosen; nothing where they are the protocol's own."""
+    if not board.choices:
+        return ""
+    budgets = sorted({choice.budget for choice in board.choices})
+    seeds = sorted({seed for choice in board.choices for seed in choice.seeds})
+    return (
+        " Learning rates: for each method, and for the single-task network of each task, the best on validation of "
+        f"{' or '.join(map(str, budgets))} trials (seeds {' and '.join(map(str, seeds))}); the verdicts are given "
+        "these rates."
     )
 
 
@@ -116,7 +131,7 @@ def _lead(board: Board) -> Iterator[Sentence]:
     )
     said: Sentence = [Name(first.method), f" {shown} {signed(first.delta_task.mean)} pp ({inside})."]
     if first.vs_equal is not None:
-        said.append(f" {_against(first.vs_equal, 'equal weights')}.")
+        said.append(f" {_against(first.vs_equal, 'equal weights')}{_at_own_rate(first)}.")
         if first.cost is not None and not math.isnan(first.cost.step):
             said.append(f" Its step takes {number(first.cost.step)} times as long as that of equal weights.")
     yield said
@@ -136,6 +151,16 @@ def _against(comparison: Comparison, reference: str) -> str:
         case "undecided":
             return f"Whether it differs from {reference} is undecided ({difference}, p {p_value(comparison.p)})"
     return f"There are not enough seeds to compare it with {reference} ({difference})"
+
+
+def _at_own_rate(row: Row) -> str:
+    """Say whether the verdict against equal weights is the same where nothing is tuned, if that is known."""
+    if row.holds_untuned is None or row.untuned is None:
+        return ""
+    if row.holds_untuned:
+        return "; this holds at the protocol's own learning rate, too"
+    there = row.untuned.verdict
+    return f"; at the protocol's own learning rate {'it is' if there != 'not enough seeds' else 'there are'} {there}"
 
 
 def _stl(board: Board) -> Iterator[Sentence]:
@@ -166,6 +191,25 @@ def _fixed(board: Board) -> Iterator[Sentence]:
     if len(some) > NAMED:
         said.append(f" and {len(some) - NAMED} more")
     yield [*said, "."]
+
+
+def _untuned(board: Board) -> Iterator[Sentence]:
+    known = [row for row in board.rows if row.holds_untuned is not None]
+    if not known:
+        return
+    same = [row.method for row in known if row.holds_untuned]
+    other = [(row.method, row.untuned.verdict) for row in known if not row.holds_untuned and row.untuned is not None]
+    said: Sentence = ["Where every method is trained at the protocol's own learning rate, "]
+    if not other:
+        yield [*said, "each of these verdicts is the same."]
+        return
+    if same:
+        said += ["the verdict is the same for ", *_names(same), "; it is another one for "]
+    else:
+        said.append("each verdict is another one: ")
+    for i, (method, verdict) in enumerate(other[:NAMED]):
+        said += [", " if i else "", Name(method), f" ({verdict})"]
+    yield [*said, f" and {len(other) - NAMED} more." if len(other) > NAMED else "."]
 
 
 def _grouped(compared: list[tuple[str, Verdict]]) -> Sentence:

@@ -92,6 +92,8 @@ class Scores:
     """By which the rates of tuned runs were chosen, in the order of their names."""
     untuned: "Scores | None" = None
     """The same contestants at the protocol's own rate, under the same labels; None where nothing was tuned."""
+    trials: tuple[Run, ...] = ()
+    """Those of the trials that chose the rates whose records are there. They are in no table of results."""
 
 
 def from_records(records: Iterable[RunRecord]) -> Scores:
@@ -149,8 +151,8 @@ def make_run(
     method: str,
     suite: str,
     choice: Choice | None = None,
-    *,
     role: Role = "contestant",
+    *,
     of: str = "",
 ) -> Run:
     """Return what the table holds of a record."""

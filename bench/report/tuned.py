@@ -1,7 +1,7 @@
 """Records and choices → the table of scores: runs at the chosen rates, and beside them those at the protocol's own."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
 from bench.records import REFERENCE, RunRecord
@@ -26,7 +26,8 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     A run belongs to a tuned board if its contestant's choice says so: the chosen rate and options, and a seed that was
     not tuned on. A point of a reference curve belongs to it at the rate of equal weights, if its variant was named by
     nobody. What a run reads (the networks that it distils, say) has to belong to the same board, so that a student
-    of untuned teachers is not taken for one of tuned teachers. Trials are in no table.
+    of untuned teachers is not taken for one of tuned teachers. A run with options that trials chose is no run at the
+    protocol's own rate, even where the chosen rate is that one: nobody asked for these options. Trials are kept apart.
     """
     everything = sorted(records, key=lambda record: record.name)
     asked: dict[Question, list[Choice]] = defaultdict(list)
@@ -35,12 +36,15 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     if not asked:
         return from_records(record for record in everything if record.provenance.role != "trial")
     by_set: dict[str, list[RunRecord]] = defaultdict(list)
+    by_name = {record.name: record for record in everything}
     for record in everything:
         by_set[record.spec.task_set].append(record)
     tuned: list[Run] = []
     untuned: list[Run] = []
+    trials: list[Run] = []
     claimed: set[str] = set()
     own_rates: set[tuple[str, str, str]] = set()
+    drawn = {(c.task_set, c.precision, c.variant) for own in asked.values() for c in own if c.options}
     often: dict[str, int] = defaultdict(int)
     for question, own in asked.items():
         often[_label(question, own[0])] += 1
@@ -50,15 +54,18 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
             _label(question, own[0]), own[0].task_set_label, [str(part) for part in question],
             taken=often[_label(question, own[0])] > 1,
         )  # fmt: skip
-        there = [r for r in by_set[task_set] if r.spec.precision == precision and r.spec.seed not in seeds]
+        there = [r for r in by_set[task_set] if r.spec.precision == precision]
         trained = {(c.variant, c.tasks, _text(c.chosen)): c for c in own}
-        at_choice = _closed([r for r in there if _trained(r) in trained])
         compared = named(there) | {method for c in own for method in (c.method, c.variant)}
-        at_own = _closed([r for r in there if _text(r.spec.protocol) == protocol and r.spec.method in compared])
         front = {_text(c.chosen) for c in own if c.method == REFERENCE}
         points = [r for r in there if r.spec.method not in compared and _text(r.spec.protocol) in front]
+        at_choice = _closed(r for r in there if _trained(r) in trained)
+        as_asked = (r for r in there if r.spec.method in compared and (task_set, precision, r.spec.method) not in drawn)
+        at_own = _closed(r for r in as_asked if _text(r.spec.protocol) == protocol)
+        at_choice, at_own, points = (
+            [r for r in found if r.spec.seed not in seeds] for found in (at_choice, at_own, points)
+        )
         called = _called({r.spec.method: r.method_label for r in at_own} | {c.method: c.method_label for c in own})
-        by_name = {record.name: record for record in there}
         suite = _suffix(question, own[0])
         for record in at_choice:
             choice = trained[_trained(record)]
@@ -70,6 +77,10 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
             of = called(other.spec.method) if other is not None else ""
             untuned.append(make_run(record, label, called(record.spec.method), suite, of=of))
         tuned += [make_run(record, label, record.method_label, suite, role="reference") for record in points]
+        for choice in own:
+            tried = [by_name[attempt.run] for attempt in choice.attempts if attempt.run in by_name]
+            name, marked = called(choice.method), _suffix(question, choice)
+            trials += [make_run(record, label, name, marked, choice, "trial") for record in tried]
         claimed |= {record.name for record in (*at_choice, *at_own, *points)}
         claimed |= {a.run for c in own for a in c.attempts}
         own_rates.add((task_set, protocol, precision))
@@ -77,7 +88,7 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     rest = _compared(r for r in rest if (r.spec.task_set, _text(r.spec.protocol), r.spec.precision) not in own_rates)
     plain = from_records(rest).runs
     used = tuple(choice for own in asked.values() for choice in own)
-    return Scores((*tuned, *plain), used, Scores(tuple(untuned)))
+    return Scores((*tuned, *plain), used, Scores(tuple(untuned)), tuple(trials))
 
 
 def _question(choice: Choice) -> Question:
@@ -105,10 +116,13 @@ def _called(labels: Mapping[str, str]) -> Callable[[str], str]:
     return lambda method: labels[method] if often[labels[method]] == 1 else method
 
 
-def _closed(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the records that read no run but these."""
-    names = {record.name for record in records}
-    return [record for record in records if record.parts.upstream.keys() <= names]
+def _closed(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return the records that read no run but those that are returned."""
+    kept = {record.name: record for record in records}
+    while gone := [name for name, record in kept.items() if not record.parts.upstream.keys() <= kept.keys()]:
+        for name in gone:
+            del kept[name]
+    return list(kept.values())
 
 
 def _compared(records: Iterable[RunRecord]) -> list[RunRecord]:

@@ -1,11 +1,12 @@
-"""Puts beside each tuned row what the same method does at the protocol's own rate, and by what its rate was chosen."""
+"""Puts beside each tuned row what the same method does at the protocol's own rate, and what its rate was chosen by."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bench.report.board import Board, Report, Row, Untuned
-from bench.report.scores import Scores
+from bench.report.scores import Run, Scores
+from bench.report.trials import expected
 from bench.spec import STL
 from bench.tuning.choose import Choice
 
@@ -26,6 +27,9 @@ def with_untuned(report: Report, scores: Scores, untuned: Report) -> Report:
         if run.choice is not None:
             chosen[run.task_set][run.method][run.tasks] = run.choice
     beside = {board.label: board for board in untuned.boards}
+    tried: dict[str, list[Run]] = defaultdict(list)
+    for run in scores.trials:
+        tried[run.task_set].append(run)
     boards = []
     for board in report.boards:
         own = chosen.get(board.label, {})
@@ -33,12 +37,19 @@ def with_untuned(report: Report, scores: Scores, untuned: Report) -> Report:
         if not own and not members:
             boards.append(board)
             continue
-        rows = tuple(_row(row, tuple(own.get(row.method, {}).values()), beside.get(board.label)) for row in board.rows)
-        labels = members or [board.label]
-        used = [choice for label in labels for found in chosen[label].values() for choice in found.values()]
+        order = [task for task, _ in board.metrics]
+        rows = tuple(_row(row, _sorted(own.get(row.method, {}), order), beside.get(board.label)) for row in board.rows)
+        used = [choice for label in members for found in chosen[label].values() for choice in found.values()]
+        used += [choice for row in rows for choice in row.choices]
         notes = () if board.suite else tuple(_notes(used))
-        boards.append(replace(board, rows=rows, choices=tuple(used), notes=(*board.notes, *notes)))
+        tuned = replace(board, rows=rows, choices=tuple(used), notes=(*board.notes, *notes))
+        boards.append(_with_expected(tuned, tried[board.label]) if not board.suite else tuned)
     return replace(report, boards=tuple(boards))
+
+
+def _sorted(choices: Mapping[tuple[str, ...], Choice], order: Sequence[str]) -> tuple[Choice, ...]:
+    """Return choices in the order of their tasks."""
+    return tuple(sorted(choices.values(), key=lambda choice: [*order, choice.tasks[0]].index(choice.tasks[0])))
 
 
 def _row(row: Row, choices: tuple[Choice, ...], beside: Board | None) -> Row:
@@ -47,6 +58,13 @@ def _row(row: Row, choices: tuple[Choice, ...], beside: Board | None) -> Row:
         return replace(row, choices=choices)
     verdict = other.vs_equal.verdict if other.vs_equal is not None else None
     return replace(row, choices=choices, untuned=Untuned(other.delta_task, verdict))
+
+
+def _with_expected(board: Board, trials: Sequence[Run]) -> Board:
+    """Add what the best of so many trials can be expected to be worth, where their records are there."""
+    found = expected(board, trials) if trials else {}
+    rows = (replace(row, expected_best=found[row.method]) if row.method in found else row for row in board.rows)
+    return replace(board, rows=tuple(rows))
 
 
 def _notes(choices: Sequence[Choice]) -> list[str]:

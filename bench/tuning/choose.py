@@ -129,19 +129,18 @@ def choose(
     reference: Mapping[int, Scores],
     higher_is_better: Mapping[tuple[str, str], bool],
     constant: Mapping[tuple[str, str], float | None],
-    nearest: float = 1.0,
 ) -> dict[str, Any]:
     """Choose a setting: the highest mean over tuning seeds of the mean relative gain on validation.
 
     Tasks weigh the same, and so do the metrics of a task. A trial that failed counts with the scores of the constant
-    predictor, or as worse than any where these are not known.
+    predictor, or as worse than any where these are not known. Of settings of the same gain the one whose factor is
+    nearest to ×1 is taken, and of two as near the larger factor.
 
     Args:
         attempts: each setting at each seed.
         reference: by seed, the validation scores over which gains are measured.
         higher_is_better: by task and metric.
         constant: the constant predictor's scores, by task and metric.
-        nearest: among settings of the same gain, the one whose factor is nearest to this is taken.
 
     Returns:
         The fields `factor`, `options`, `by_seed`, `gains` and `edge` of a `Choice`.
@@ -163,8 +162,9 @@ def choose(
     mean = found.mean(1)
 
     def best(gains: Floats) -> int:
-        def order(place: int) -> tuple[float, float, int]:
-            return -gains[place], abs(math.log(settings[place][0] / nearest)), place
+        def order(place: int) -> tuple[float, float, float, tuple[tuple[str, str], ...]]:
+            factor, changes = settings[place]
+            return -gains[place], abs(math.log(factor)), -factor, changes
 
         return min(range(len(settings)), key=order)
 

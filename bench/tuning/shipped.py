@@ -1,13 +1,14 @@
 """The choices that the package ships: of the built-in rules on the embedded sets, made by `python -m bench tune`."""
 
-from importlib.resources import files
+from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from bench.tuning.choose import Choice
 from tasks.core.errors import DataError
 
-FILE = "choices.json"
+FILE = Path(__file__).resolve().parents[2] / "results" / "tuning" / "choices.json"
+"""Where they are. The folder is not looked for as a package, which a `results.py` of somebody's would hide."""
 _LIST = TypeAdapter(list[Choice])
 
 
@@ -18,9 +19,8 @@ def shipped_choices() -> dict[str, Choice]:
         DataError: the file cannot be read.
     """
     try:
-        text = files("results.tuning").joinpath(FILE).read_bytes()
-        return {choice.name: choice for choice in _LIST.validate_json(text)}
-    except (ModuleNotFoundError, FileNotFoundError):
+        return {choice.name: choice for choice in _LIST.validate_json(FILE.read_bytes())}
+    except FileNotFoundError:
         return {}
     except (OSError, ValidationError) as problem:
         raise DataError(f"the shipped choices of learning rates cannot be read: {problem}") from problem

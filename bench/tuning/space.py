@@ -45,7 +45,7 @@ def settings(budget: int, spaces: Mapping[str, Space], num_tasks: int, start: fl
         rates = (start * AROUND[i % len(AROUND)] for i in range(budget - 1))
         return [Setting(start), *(Setting(rate, own) for rate, own in zip(rates, drawn, strict=True))][:budget]
     more = max(0, budget - len(GRID))
-    rates = (RATES.value(share) for share in _shares("learning rate", more))
+    rates = _rates(more)
     drawn = _drawn(more, spaces, num_tasks)
     return [
         *(Setting(factor) for factor in GRID[:budget]),
@@ -96,13 +96,23 @@ def changed(rule: Variant, options: Mapping[str, str]) -> Variant:
     return Variant(tuple(parts))
 
 
+def _rates(count: int) -> list[float]:
+    """Draw so many multiples of the rate, different ones: with more digits where three are of one tried before."""
+    found: list[float] = []
+    for share in _shares("learning rate", count):
+        rate = RATES.value(share)
+        exact = RATES.low * (RATES.high / RATES.low) ** share
+        found.append(float(f"{exact:.9g}") if rate in GRID or rate in found else rate)
+    return found
+
+
 def _drawn(count: int, spaces: Mapping[str, Space], num_tasks: int) -> list[dict[str, str]]:
     """Draw the options of so many trials, as text."""
     columns: dict[str, list[str]] = {}
     for name, space in spaces.items():
         if isinstance(space, Simplex):
             shares = zip(*(_shares(f"{name} {k}", count) for k in range(num_tasks)), strict=True)
-            columns[name] = [_text(space.value(own)) for own in shares]
+            columns[name] = [_text([max(weight, 1e-4) for weight in space.value(own)]) for own in shares]
         else:
             columns[name] = [_text(space.value(share)) for share in _shares(name, count)]
     return [{name: column[i] for name, column in columns.items()} for i in range(count)]

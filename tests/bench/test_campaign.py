@@ -1,10 +1,9 @@
-"""A campaign makes the runs of each round, then plans the next round with what the store holds."""
+"""A campaign makes trials, chooses by them, and makes the runs that are reported."""
 
 import pandas as pd
 import pytest
 
-from bench.campaign import ROUNDS, Campaign, Round
-from bench.planning.plan import make_plan
+from bench.campaign import Campaign
 from bench.planning.request import Request
 from bench.store import Store
 
@@ -14,17 +13,21 @@ ASKED = {"methods": "equal", "tasks": "scales[tasks=2]", "protocol": "smoke", "a
 class Listener:
     """Writes down what it hears."""
 
-    def __init__(self):
-        self.heard = []
+    def __init__(self, folder):
+        self.heard, self.folder = [], folder
 
     def planned(self, runs, forecast):
         self.heard.append(("planned", sorted({run.spec.seed for run in runs})))
 
     def round(self, name, runs):
-        self.heard.append((name, sorted({run.spec.seed for run in runs})))
+        pages = (self.folder / "leaderboard.csv").exists()
+        self.heard.append((name, sorted({run.spec.seed for run in runs}), sum(run.todo for run in runs), pages))
+
+    def chosen(self, choices):
+        self.heard.append(("chosen", [choice.method for choice in choices]))
 
     def done(self, planned, record):
-        self.heard.append(("done", planned.spec.seed))
+        pass
 
     def measuring(self, members):
         self.heard.append(("measuring", len(members)))
@@ -35,50 +38,39 @@ def request_(tmp_path):
     return Request(**ASKED, seeds=1, out=tmp_path, figures=False)
 
 
-def seeded(request, seed):
-    return request.model_copy(update={"seeds": [seed]})
-
-
-def test_a_later_round_is_planned_with_what_the_store_holds_by_then(request_, tmp_path):
-    stored = []
-
-    def later(request, store):
-        stored.append(len(store.records()))
-        return make_plan(seeded(request, 5 if store.records() else 9), store)
-
-    listener = Listener()
-    rounds = (Round("first", make_plan), Round("later", later))
-    Campaign(request_, Store(tmp_path), listener, rounds).run()
-    assert stored == [0, 3]
-    assert listener.heard == [
-        ("planned", [0, 9]),  # of the later round, what was known before the first
-        *[("first", [0]), *[("done", 0)] * 3],
-        *[("later", [5]), *[("done", 5)] * 3],
-        ("measuring", 3),
-    ]
-    assert set(pd.read_csv(tmp_path / "leaderboard.csv").seeds) == {2}
-
-
-def test_pages_are_written_for_reported_rounds_only(request_, tmp_path):
-    written = []
-
-    class Looks(Listener):
-        def round(self, name, runs):
-            written.append((name, (tmp_path / "leaderboard.csv").exists()))
-
-    def other(request, store):
-        return make_plan(seeded(request, 4), store)
-
-    rounds = (Round("trials", make_plan, reported=False), Round("reported", other), Round("end", make_plan))
-    Campaign(request_, Store(tmp_path), Looks(), rounds).run()
-    assert written == [("trials", False), ("reported", False), ("end", True)]
-
-
-def test_it_returns_what_the_pages_say(request_, tmp_path):
-    report = Campaign(request_, Store(tmp_path)).run()
+def test_without_trials_there_is_one_round(request_, tmp_path):
+    listener = Listener(tmp_path)
+    report = Campaign(request_, Store(tmp_path), listener).run()
+    assert listener.heard == [("planned", [0]), ("runs", [0], 3, False), ("measuring", 3)]
     [board] = report.boards
     assert (board.label, board.seeds) == ("scales[tasks=2]@smoke", 1)
 
 
-def test_one_round_is_what_run_does():
-    assert [(round.name, round.reported) for round in ROUNDS] == [("reported", True)]
+def test_trials_come_before_what_they_choose_for_and_the_protocols_own_rate_comes_last(request_, tmp_path):
+    listener = Listener(tmp_path)
+    tuned = request_.model_copy(update={"tuning": 2})
+    Campaign(tuned, Store(tmp_path), listener).run()
+    trials = [1000, 1001]
+    assert listener.heard[:5] == [
+        ("planned", [0, *trials]),
+        ("trials", trials, 8, False),  # two tasks, two rates, two seeds; no page shows them
+        ("chosen", ["stl", "stl"]),
+        ("trials", trials, 4, False),
+        ("chosen", ["equal"]),
+    ]
+    (tuned_round, *_), measured, (own_round, _, _, pages) = listener.heard[5:]
+    assert (tuned_round, measured) == ("runs at the tuned rates", ("measuring", 3))
+    assert (own_round, pages) == ("runs at the own rates", True)
+    frame = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert set(frame.seeds) == {1}
+    assert set(frame.method) == {"equal", "stl"}
+
+
+def test_the_same_command_makes_nothing_again(request_, tmp_path):
+    tuned = request_.model_copy(update={"tuning": 2})
+    Campaign(tuned, Store(tmp_path)).run()
+    before = (tmp_path / "leaderboard.csv").read_bytes()
+    listener = Listener(tmp_path)
+    Campaign(tuned, Store(tmp_path), listener).run()
+    assert [todo for _, _, todo, _ in (heard for heard in listener.heard if len(heard) == 4)] == [0, 0]
+    assert (tmp_path / "leaderboard.csv").read_bytes() == before

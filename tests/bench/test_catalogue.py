@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench.catalogue import build, parse_task_set, place, task_set, task_sets
-from bench.planning import plan
+from bench.planning import asked, plan
 from bench.planning.plan import make_plan
 from bench.planning.request import Request
 from bench.store import Store
@@ -82,9 +82,9 @@ def test_an_option_that_is_added_to_a_set_renames_no_run_and_moves_no_random_num
         return replace(found, options={**found.options, "every": Option(int, 1)})
 
     built = task_set("scales")
-    monkeypatch.setattr(plan, "task_set", lambda variant: built)
+    monkeypatch.setattr(asked, "task_set", lambda variant: built)
     monkeypatch.setattr(Registry, "describe", added)
-    monkeypatch.setattr(plan, "_check_fit", lambda rules, sets: None)
+    monkeypatch.setattr(plan, "check_fit", lambda rules, sets: None)
     assert [run.spec for run in make_plan(request, Store(tmp_path / "out"))] == before
 
 

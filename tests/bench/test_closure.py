@@ -20,7 +20,8 @@ TRAINING = {
     *(f"bench.training.{part}" for part in ("loop", "meters", "model", "optimiser", "probe", "problem")),
     *(f"bench.training.{part}" for part in ("scoring", "streams", "teachers")),
     *("methods", "methods.core", "tasks", "tasks.core"),
-    *(f"methods.core.{part}" for part in ("base", "errors", "gradients", "problem", "routes", "step", "subset")),
+    *(f"methods.core.{part}" for part in ("base", "errors", "gradients", "problem", "routes")),
+    *(f"methods.core.{part}" for part in ("search", "step", "subset")),
     *("tasks.core.base", "tasks.core.errors", "tasks.core.protocol"),
 }
 """What trains anything on any task set."""

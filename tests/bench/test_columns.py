@@ -21,7 +21,9 @@ from bench.report.pages.html import page
 from bench.report.pages.reference import FILES, reference
 from bench.report.pages.terminal import print_board
 from bench.report.pages.text import latex, markdown
-from bench.report.pages.write import write_pages
+from bench.report.pages.write import TRIAL_FILES, write_pages
+from bench.report.scores import from_records
+from bench.report.trials import CURVE, TUNING
 from bench.spec import STL, Cost, Point, Result, RunSpec, Score
 from tasks.core.protocol import Protocol
 
@@ -49,12 +51,12 @@ def test_a_column_on_a_page_has_a_heading_and_a_place_of_its_own():
 
 @pytest.mark.parametrize("render", [on_terminal, page, markdown, latex])
 def test_a_new_column_is_one_entry(monkeypatch, render):
-    """One for the rate that a method was tuned to, say."""
+    """One for the share of a method's runs that were repeated, say."""
     new = Column(
-        "lr_factor",
-        "The learning rate, relative to that of the protocol.",
+        "repeated",
+        "The share of runs that were repeated.",
         lambda board, row: 0.5,
-        heading="Rate of its own",
+        heading="Repeated runs",
         cell=lambda row: Cell("0.5 of it", sort=0.5),
         shown=ALL_PAGES,
         order=55,
@@ -68,11 +70,11 @@ def test_a_new_column_is_one_entry(monkeypatch, render):
     before = text()
     monkeypatch.setattr(columns, "COLUMNS", (*COLUMNS, new))
     after = text()
-    assert "Rate of its own" not in before
-    assert "Rate of its own" in after
+    assert "Repeated runs" not in before
+    assert "Repeated runs" in after
     assert after.count("0.5 of it") == len(report.boards[0].rows)
-    assert after.index("Verdict") < after.index("Rate of its own") < after.rindex("Seeds")
-    assert leaderboard(report)["lr_factor"].eq(0.5).all()
+    assert after.index("Verdict") < after.index("Repeated runs") < after.rindex("Seeds")
+    assert leaderboard(report)["repeated"].eq(0.5).all()
 
 
 def test_a_terminal_lists_the_best_hundred_methods_and_counts_the_others():
@@ -107,15 +109,20 @@ def files(runs, tmp_path):
         **{"key": "k", "task_set": spec.task_set, "protocol": spec.protocol, "precision": spec.precision},
         **{"device": "cpu", "hardware": {}, "rounds": 1, "costs": costs},
     )
-    write_pages(made, tmp_path, [measured], figures=False)
+    write_pages(from_records(made), tmp_path, [measured], figures=False)
     return {file.name: list(pd.read_csv(file).columns) for file in tmp_path.glob("*.csv")}
 
 
 def test_the_reference_has_the_columns_of_every_file_in_their_order(files):
     metrics = ["left.accuracy", "left.accuracy.gain", "left.error", "left.error.gain", "right.loss", "right.loss.gain"]
-    documented = {name: [*known] for name, known in FILES.items()}
+    documented = {name: [*known] for name, known in FILES.items() if name not in TRIAL_FILES}
     documented["leaderboard.csv"] = [*documented["leaderboard.csv"][:-2], *metrics]
     assert files == documented
+
+
+def test_the_reference_has_the_columns_of_the_files_of_trials():
+    assert [*FILES["tuning.csv"]] == TUNING
+    assert [*FILES["curve.csv"]] == CURVE
 
 
 def test_the_documentation_has_this_reference():
@@ -130,7 +137,7 @@ def rows(heading):
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_the_documentation_has_the_fields_of_a_record(model):
-    fields = [field.serialization_alias or name for name, field in model.model_fields.items()]
+    fields = [field.serialization_alias or name for name, field in model.model_fields.items() if not field.exclude]
     assert rows(f"### {model.__name__}") == fields
 
 

@@ -1,6 +1,7 @@
 """The gate: alarms where something became worse, and nowhere else; and says so where it cannot tell."""
 
 import csv
+import inspect
 import json
 import re
 import shlex
@@ -12,23 +13,30 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from simulate_gate import STREAMS, Fall, measure, rounded, simulated, write_tables
 
+import bench
 from bench import cli
-from bench.gate import (
-    ALPHA,
+from bench.gate.baseline import (
+    DEFAULTS,
     Baseline,
-    gained,
-    gate,
+    Cell,
+    Chosen,
+    SeedValues,
+    Snapshot,
+    commands,
     make_baseline,
     read_baseline,
     snapshot,
     write_baseline,
 )
-from bench.gate_calibration import STREAMS, Fall, measure, rounded, simulated, write_tables
+from bench.gate.judge import ALPHA, gained, judge
+from bench.gate.summary import as_json, junit, markdown
+from bench.planning.seeds import parse_seeds, write_seeds
 from bench.records import CostRecord, StepCost
-from bench.report.summary import as_json, junit, markdown
 from bench.spec import STL, Cost
 from bench.store import NothingToCompareError, Store
+from bench.tuning.choose import Choice, scaled
 from tasks.core.protocol import Protocol
 
 METRICS = [("one", "accuracy", True), ("two", "error", False)]
@@ -61,7 +69,7 @@ def play(runs):
 
 def judged(before, after, **more):
     baseline = make_baseline(before, [], "a test")
-    return gate(baseline, snapshot(after), **more)
+    return judge(baseline, snapshot(after), **more)
 
 
 def states(outcome, over_sets=True):
@@ -130,7 +138,9 @@ def test_nothing_comparable_is_said(play, change):
     after = {"nothing": [], "other protocol": play(steps=7)}.get(change)
     if after is None:
         after = [r for r in play(seeds=16) if r.spec.seed >= 8]
-    with pytest.raises(NothingToCompareError, match="no run here has the name of one in the baseline"):
+    with pytest.raises(
+        NothingToCompareError, match=r"no run here is also in the baseline.*python -m bench run --methods"
+    ):
         judged(play(), after)
 
 
@@ -164,13 +174,13 @@ def own():
 @pytest.mark.parametrize("seeds", [5, 8])
 def test_of_two_hundred_comparisons_without_a_change_fewer_than_one_in_twenty_alarm(own, seeds, streams):
     alike = (simulated(*own, seeds, number, streams=streams) for number in range(200))
-    assert sum(bool(gate(*sides).having("regressed")) for sides in alike) < 10
+    assert sum(bool(judge(*sides).having("regressed")) for sides in alike) < 10
 
 
 def test_a_fall_of_five_points_of_any_method_is_seen_by_five_seeds(own):
     for method in ("equal", "gradnorm", "kd", "mgda", STL):
         fallen = (simulated(*own, 5, number, fall=Fall(method, 5.0, "")) for number in range(20))
-        assert all(states(gate(*sides))[method] == "regressed" for sides in fallen)
+        assert all(states(judge(*sides))[method] == "regressed" for sides in fallen)
 
 
 def test_simulated_runs_spread_as_the_stored_ones_and_fall_by_what_is_said(own):
@@ -204,7 +214,7 @@ def test_the_committed_tables_are_those_that_the_program_writes(own, tmp_path):
     what = {"what": "power", "streams": "others", "seeds": "5", "place": "", "points": "5.0", "method": "mgda"}
     [stored] = [row for row in rows if what.items() <= row.items()]
     fallen = (simulated(*own, 5, n, streams="others", fall=Fall("mgda", 5.0, "")) for n in range(40))
-    found = [{f.method for f in gate(*sides).having("regressed")} for sides in fallen]
+    found = [{f.method for f in judge(*sides).having("regressed")} for sides in fallen]
     assert sum("mgda" in names for names in found) / 40 == float(stored["rate"]) < 1
     write_tables(list(measure(*own, alarms=2, falls=1)), *own, tmp_path)
     made, committed = ((folder / "gate.md").read_text("utf-8") for folder in (tmp_path, RESULTS / "calibration"))
@@ -242,7 +252,7 @@ def costly(records, forward=1.0, teacher=0.0, step_bytes=1000, seconds=1.0):
 def test_a_step_that_costs_more_is_a_regression(play, change, hardware, state, note):
     baseline = make_baseline(*costly(play()), "a test")
     now = snapshot(*costly(play(), **change)).model_copy(update={"hardware": hardware} if hardware else {})
-    outcome = gate(baseline, now)
+    outcome = judge(baseline, now)
     assert {(f.state, f.note) for f in outcome.findings if f.what == "cost" and f.method == "mgda"} == {(state, note)}
     assert {f.state for f in outcome.findings if f.what == "cost" and f.method != "mgda"} == {"ok"}
     assert outcome.times == ("not compared" if hardware else "relative to equal weights")
@@ -252,7 +262,7 @@ def test_a_step_that_costs_more_is_a_regression(play, change, hardware, state, n
 def test_times_taken_in_turn_count_in_place_of_ratios(play, factor, state):
     baseline = make_baseline(*costly(play()), "a test")
     now = snapshot(*costly(play(), seconds=9.0))
-    outcome = gate(baseline, now, slowdowns={("digits", "mgda"): factor, ("digits", "equal"): 1.0})
+    outcome = judge(baseline, now, slowdowns={("digits", "mgda"): factor, ("digits", "equal"): 1.0})
     found = {f.task_set: f for f in outcome.findings if f.what == "cost" and f.method == "mgda"}
     assert found["digits"].state == state and found["digits"].note.endswith(f"time × {factor:.2f}")
     assert found["scales"].state == "ok" and "time" not in found["scales"].note
@@ -298,7 +308,169 @@ def test_single_task_learning_has_a_cost_too(play):
 
 
 def judged_costs(before, measured_before, after, measured_after):
-    return gate(make_baseline(before, measured_before, "a test"), snapshot(after, measured_after))
+    return judge(make_baseline(before, measured_before, "a test"), snapshot(after, measured_after))
+
+
+# Choices -----------------------------------------------------------------------------------------------------
+
+OWN = Protocol(name="quick", steps=100, batch_size=8, lr=0.1, steps_per_epoch=10)
+
+
+def at(records, factors):
+    """The records as if they had been trained at these multiples of the protocol's rate, by method."""
+    found = []
+    for record in records:
+        factor = factors.get(record.spec.method, 1)
+        spec = record.spec.model_copy(update={"protocol": scaled(record.spec.protocol, factor)})
+        found.append(
+            record.model_copy(update={"spec": spec, "name": spec.name, "key": record.parts.key(spec.name)}),
+        )
+    return found
+
+
+def choices(factors, budget=7):
+    """What trials chose on each task set: these multiples of the rate, by method."""
+    found = []
+    for task_set in SETS:
+        for method in (STL, *METHODS):
+            for tasks in [("one",), ("two",)] if method == STL else [("one", "two")]:
+                factor = factors.get(method, 1)
+                found.append(
+                    Choice(
+                        **{"task_set": task_set, "task_set_label": task_set, "method": method, "method_label": method},
+                        **{"variant": method, "tasks": tasks, "protocol": OWN, "protocol_label": "quick"},
+                        **{"precision": "32-true", "budget": budget, "factor": factor, "gains": [0.0], "edge": False},
+                        **{"by_seed": {1000: factor, 1001: factor}, "attempts": []},
+                        **{"data": "d", "code": "c", "commit": ""},
+                    )
+                )
+    return found
+
+
+CHOSEN = {"mgda": 2, STL: 4}
+
+
+def judged_at(before, after, factors):
+    """Compare a board that was tuned to CHOSEN with one that was tuned to other factors."""
+    baseline = make_baseline(at(before, CHOSEN), [], "a test", choices(CHOSEN))
+    return judge(baseline, snapshot(at(after, factors), [], choices(factors)))
+
+
+def test_a_tuned_board_is_compared_at_its_choices(play):
+    assert set(states(judged_at(play(), play(), CHOSEN)).values()) == {"identical"}
+    fallen = states(judged_at(play(), play(shift={"mgda": -5}, noise=1), CHOSEN))
+    assert fallen.pop("mgda") == "regressed"
+    assert set(fallen.values()) == {"ok"}
+
+
+def test_a_method_whose_choice_would_change_is_told_and_not_compared(play):
+    outcome = judged_at(play(), play(shift={"mgda": -50}), {**CHOSEN, "mgda": 0.5})
+    found = {(f.task_set, f.state, f.note) for f in outcome.findings if f.method == "mgda"}
+    assert found == {(name, "rechosen", "its choice would change: learning rate ×2 → ×0.5") for name in SETS}
+    assert {f.state for f in outcome.findings if f.method != "mgda" and f.what == "quality"} == {"identical"}
+    text = markdown(outcome).decode()
+    assert text.startswith("## No regression; the choice of mgda would change\n")
+    assert "| ↻ rechosen | digits | mgda | " in text
+    assert len(ElementTree.fromstring(junit(outcome)).findall("testcase/skipped")) == 3
+    assert not outcome.having("regressed", "suspect", "missing")
+
+
+def test_single_task_learning_names_the_rate_of_each_task(play):
+    outcome = judged_at(play(), play(), {**CHOSEN, STL: 1})
+    assert {f.note for f in outcome.having("rechosen")} == {"its choice would change: learning rate ×4, ×4 → ×1, ×1"}
+
+
+def test_where_every_choice_would_change_that_is_what_is_said(play):
+    everyone = dict.fromkeys((STL, *METHODS), 8)
+    outcome = judged_at(play(), play(), everyone)
+    assert {f.state for f in outcome.findings} == {"rechosen"}
+    assert markdown(outcome).startswith(b"## No regression; the choice of equal, mgda, stl, uncertainty would change")
+
+
+def test_options_that_were_chosen_count_and_so_do_choices_of_runs_that_are_read():
+    def cell(*chosen, name="a"):
+        return Cell(
+            **{"task_set": "toy", "method": "kd", "asked": {}, "metrics": ()},
+            **{"seeds": {0: SeedValues(names=(name,), ok=True)}, "chosen": chosen},
+        )
+
+    def said(before, after):
+        with_runs = [Snapshot(cells=(cell(*own, name=name),)) for own, name in ((before, "a"), (after, "b"))]
+        [finding] = judge(*with_runs).findings
+        assert finding.state == "rechosen"
+        return finding.note
+
+    own = Chosen(method="kd", tasks=("one",), factor=2)
+    read = Chosen(method=STL, tasks=("one",), factor=2)
+    other = own.model_copy(update={"options": {"weights": "1:2"}})
+    assert said([own], [other]) == "its choice would change: the same learning rate, other options"
+    assert said([own, read], [own, read.model_copy(update={"factor": 4})]) == (
+        "its choice is the same, and that of a run that it reads would change"
+    )
+    assert said([own], []) == "its choice would change: the protocol's own rate now"
+    assert said([], [own]) == "its choice would change: the protocol's own rate before"
+
+
+def test_a_baseline_without_choices_is_compared_with_the_runs_at_the_protocols_own_rate(play, tmp_path, capsys):
+    write_baseline(make_baseline(play(), [], "before tuning"), tmp_path / "baseline.json")
+    store = Store(tmp_path / "now")
+    for record in [*play(), *at(play(shift={"mgda": -50}), CHOSEN)]:
+        store.put(record, None)
+    for choice in choices(CHOSEN):
+        store.put_choice(choice)
+    assert compared(store.folder, tmp_path / "baseline.json") == 0
+    assert "## Every result is the same" in capsys.readouterr().out
+    write_baseline(
+        make_baseline(at(play(), CHOSEN), [], "tuned", choices(CHOSEN)),
+        tmp_path / "tuned.json",
+    )
+    assert compared(store.folder, tmp_path / "tuned.json") == 1
+    assert "1 of 4 methods regressed" in capsys.readouterr().out
+
+
+def compared(folder, baseline):
+    """The exit code of `compare`."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["compare", str(folder), "--baseline", str(baseline)])
+    return caught.value.code
+
+
+def test_what_was_chosen_is_read_back(play, tmp_path):
+    made = make_baseline(at(play(), CHOSEN), [], "tuned", choices(CHOSEN))
+    write_baseline(made, tmp_path / "baseline.json")
+    assert read_baseline(tmp_path / "baseline.json") == made
+    assert made.tuned
+    found = {(cell.method, tuple((chosen.tasks, chosen.factor) for chosen in cell.chosen)) for cell in made.cells}
+    assert found == {
+        *((method, ((("one", "two"), CHOSEN.get(method, 1)),)) for method in METHODS),
+        (STL, ((("one",), 4), (("two",), 4))),
+    }
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("baseline*.json")), ids=lambda file: file.stem)
+def test_the_stored_baselines_are_read_and_say_whether_they_were_tuned(file):
+    assert read_baseline(file).cells
+    assert read_baseline(file).tuned == ("factor" in file.read_text("utf-8"))
+
+
+def test_trials_are_in_no_baseline(play):
+    def trial(record):
+        spec = record.spec.model_copy(update={"seed": 1000})
+        provenance = record.provenance.model_copy(update={"role": "trial", "seeds": (1000, 1001)})
+        changed = {"spec": spec, "name": spec.name, "key": record.parts.key(spec.name), "provenance": provenance}
+        return record.model_copy(update=changed)
+
+    trials = [trial(record) for record in play(seeds=1)]
+    for chosen in ([], choices({})):
+        with_trials = make_baseline([*play(), *trials], [], "a test", chosen)
+        assert with_trials.cells == make_baseline(play(), [], "a test", chosen).cells
+
+
+@pytest.mark.parametrize(("budget", "more"), [(7, "--no-untuned"), (20, "--tuning 20 --no-untuned")])
+def test_the_commands_of_a_tuned_board_make_its_runs(play, budget, more):
+    found = snapshot(at(play(), CHOSEN), [], choices(CHOSEN, budget))
+    [line] = commands(found.cells)
+    assert line == f"python -m bench run --methods mgda,uncertainty --tasks digits,scales,scenes --seeds 8 {more}"
 
 
 # The file ----------------------------------------------------------------------------------------------------
@@ -370,7 +542,7 @@ def edited(play, tmp_path, change):
         (lambda b: b["cells"][1]["metrics"].pop(), "cells.1.seeds.0: 2 values, 1 metrics"),
         (lambda b: b["cells"][1]["seeds"]["0"].update(values=[1e308, 1]), "cells.1.seeds.0: a value is beyond 1e+100"),
         (lambda b: b["cells"][1]["seeds"]["0"].update(values=[float("nan"), 1]), "cells.1.seeds.0.values.0: Input sh"),
-        (lambda b: b["cells"].append(b["cells"][0]), "cells.12: the task set and method of cells.0 again"),
+        (lambda b: b["cells"].append(b["cells"][0]), "cells.12: it repeats the task set and method of cells.0"),
         (
             lambda b: b["cells"][2]["asked"].pop("tasks"),
             "cells.2.asked: it has methods, protocol, precision, and should",
@@ -410,7 +582,7 @@ def test_a_baseline_changed_anywhere_is_refused_or_compared(play, tmp_path, data
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            outcome = gate(read_baseline(file), snapshot(play(noise=1)))
+            outcome = judge(read_baseline(file), snapshot(play(noise=1)))
         except NothingToCompareError:
             return
         ElementTree.fromstring(junit(outcome))
@@ -463,7 +635,7 @@ def test_of_runs_that_lack_a_metric_it_is_not_said_that_they_were_not_made(play,
     notes = {f.note for f in outcome.findings if f.method == "mgda" and f.task_set and f.what == "quality"}
     assert {f.state for f in outcome.findings if f.method == "mgda"} == {"missing"}
     assert len(notes) == 1
-    assert notes.pop().startswith("no run of it is here that has every metric")
+    assert notes.pop().startswith("there is no run of it here that has every metric")
 
 
 # Summaries ---------------------------------------------------------------------------------------------------
@@ -501,11 +673,54 @@ def test_the_commands_it_names_make_those_runs(play):
     text = markdown(judged(play(precision="bf16-mixed"), records)).decode()
     [line] = [line for line in text.splitlines() if line.startswith("python -m bench run")]
     given = dict(zip(*[iter(shlex.split(line)[4:])] * 2, strict=True))
-    assert given.pop("--seeds") == "8"
     assert given == {
         **{"--methods": "mgda", "--tasks": "digits,scales,scenes"},
-        **{"--protocol": "quick", "--precision": "bf16-mixed"},
+        **{"--seeds": "8", "--precision": "bf16-mixed", "--tuning": "none"},
     }
+
+
+@pytest.mark.parametrize(
+    ("seeds", "written"),
+    [
+        ([0, 1, 2], "3"),
+        ([0], "1"),
+        ([5], "5-5"),
+        (range(100, 108), "100-107"),
+        ([7, 3, 5, 6], "3,5-7"),
+        ([0, 2], "0,2"),
+        ([3, 3, 9], "3,9"),
+    ],
+)
+def test_seeds_are_written_as_a_person_would_and_read_back(seeds, written):
+    assert write_seeds(seeds) == written
+    assert parse_seeds(written) == sorted(set(seeds))
+
+
+def test_what_a_printed_command_leaves_out_is_the_default():
+    parameters = inspect.signature(bench.run).parameters
+    assert {name: parameters[name].default for name in DEFAULTS} == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (["a"], ["b"], "Commit a → b."),
+        (["a"], ["a", "b"], "Commit a → b; runs that the change cannot have touched were reused."),
+        (["a"], ["a"], "Commit a made all runs, those of the baseline and these."),
+        (["0123456789+changes"], ["0123456789+changes"], f"Commit {' → '.join(['0123456789 with changes'] * 2)}."),
+        ([""], [""], "Commit unknown → unknown."),
+    ],
+)
+def test_the_summary_says_whose_runs_were_reused(play, before, now, said):
+    def made(commits):
+        records = play()
+        own = [commits[place % len(commits)] for place in range(len(records))]
+        return [
+            r.model_copy(update={"provenance": r.provenance.model_copy(update={"commit": commit})})
+            for r, commit in zip(records, own, strict=True)
+        ]
+
+    assert said in markdown(judged(made(before), made(now))).decode().replace("\\", "")
 
 
 def test_hostile_names_stay_in_their_cells(play):
@@ -543,6 +758,7 @@ def test_exit_codes(play, folder, tmp_path, capsys):
     first = folder("first", play(seeds=4))
     assert call("baseline", "update", first, "--baseline", stored) == 2  # without a reason
     assert call("baseline", "update", first, "--baseline", stored, "--reason", "the first") == 0
+    assert f"python -m bench compare --baseline {stored}\n" in capsys.readouterr().out
     assert Baseline.model_validate_json(stored.read_bytes()).reason == "the first"
     compare = ("compare", "--baseline", stored)
     assert call(*compare, first) == 0
@@ -560,7 +776,9 @@ def test_exit_codes(play, folder, tmp_path, capsys):
     for wrong in ("-1", "nan"):
         assert call(*compare, first, "--tolerance", wrong) == 2
         assert f"--tolerance {wrong}: write points, 0 or more" in capsys.readouterr().err
+    capsys.readouterr()
     assert call("compare", "--baseline", tmp_path / "none.json", first) == 3
+    assert f"python -m bench baseline update --baseline {tmp_path / 'none.json'} --reason" in capsys.readouterr().err
     stored.write_text("{")
     capsys.readouterr()
     assert call(*compare, first) == 3

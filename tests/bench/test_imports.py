@@ -65,6 +65,18 @@ def test_a_package_imports_only_those_below_it(package):
         assert ours <= MAY[package], file
 
 
+def test_the_gate_reads_the_report_and_the_report_does_not_know_the_gate():
+    rooms = {room: sorted((PACKAGES["bench"] / room).rglob("*.py")) for room in ("gate", "report")}
+    assert all(len(own) > 4 for own in rooms.values())
+    assert any(name.startswith("bench.report.") for file in rooms["gate"] for name in imported(file))
+    assert not [name for file in rooms["report"] for name in imported(file) if f"{name}.".startswith("bench.gate.")]
+
+
+def test_only_the_command_line_imports_the_gate():
+    users = {file for file in files("bench") for name in imported(file) if f"{name}.".startswith("bench.gate.")}
+    assert {file.relative_to(PACKAGES["bench"]).parts[0] for file in users} == {"gate", "cli.py"}
+
+
 def test_the_library_datasets_is_imported_in_one_file_only():
     users = {file for package in PACKAGES for file in files(package)
              for name in imported(file) if name.partition(".")[0] == "datasets"}  # fmt: skip

@@ -296,7 +296,7 @@ def test_a_file_that_is_not_there_is_said(copied):
 def test_the_wheel_holds_the_files(tmp_path):
     """Built from a copy, as setuptools leaves folders behind; then read from where it was unpacked."""
     source = tmp_path / "source"
-    for package in ("bench", "methods", "tasks", "results/published"):
+    for package in ("bench", "methods", "tasks", "results/published", "tests/calibration"):
         shutil.copytree(PROJECT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     (source / "results" / "local").mkdir()
     (source / "results" / "local" / "runs.csv").write_text("mine\n")
@@ -307,10 +307,13 @@ def test_the_wheel_holds_the_files(tmp_path):
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.startswith("results/")]
+        modules = [name for name in archive.namelist() if name.endswith(".py")]
         archive.extractall(tmp_path / "site")
     assert sorted(names) == sorted(
         f"results/published/{name}" for name in [*(f"{n}.csv" for n in COLUMNS), "README.md"]
     )
+    assert not [name for name in modules if "simulat" in name or "calibration" in name]
+    assert {name.partition("/")[0] for name in modules} == {"bench", "methods", "tasks"}
     done = subprocess.run(
         [sys.executable, "-m", "bench", "literature"],
         env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "", "OMP_NUM_THREADS": "1"},

@@ -85,12 +85,10 @@ def test_only_the_first_options_have_a_place():
         ({"accelerator": "gpu"}, "--accelerator 'gpu' is not offered"),
         ({"devices": 0}, "--devices 0: a run needs at least one"),
         ({"devices": "two"}, "--devices 'two': write a whole number"),
-        ({"engine": "remote"}, "--engine 'remote' is not offered: there is local, inline"),
-        ({"workers": 0}, "--workers '0': write auto, or how many"),
-        ({"workers": "²"}, "--workers '²': write auto, or how many"),
-        ({"timeout": 0}, "--timeout 0: write seconds above 0"),
-        ({"timeout": float("nan")}, "--timeout nan: write seconds above 0"),
         ({"timeout": "long"}, "--timeout 'long': write a number"),
+        ({"tuning": "0"}, "--tuning '0': write how many trials each contestant gets (1 to 1000), or none"),
+        ({"tuning": "all"}, "--tuning 'all': write how many trials each contestant gets (1 to 1000), or none"),
+        ({"tuning": 1.5}, "--tuning 1.5: write how many trials each contestant gets, or none"),
         ({"checkpoint_every": -1}, "--checkpoint-every -1: write a number of steps, or 0 for never"),
         ({"checkpoint_every": 5, "devices": 2}, "--checkpoint-every works on one device, and --devices is 2"),
         ({"retry": "yes"}, "--retry 'yes': write true or false"),
@@ -148,7 +146,17 @@ def test_the_command_line_wins_over_the_file(config, monkeypatch, capsys, tmp_pa
 
 def test_a_switch_of_the_file_can_be_taken_back_on_the_command_line(config, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr("bench.planning.plan.make_plan", lambda request, store: seen.append(request) or [])
+
+    class Seen:
+        present, about = {}, staticmethod(list)
+
+        def __init__(self, request, store):
+            seen.append(request)
+
+        def known(self):
+            return []
+
+    monkeypatch.setattr("bench.planning.plan.Planner", Seen)
     file = config("retry = true")
     for more in ([], ["--no-retry"]):
         with pytest.raises(SystemExit):

@@ -1,6 +1,7 @@
 """The table of scores: what is a contestant and what is only drawn, and how many methods it can hold."""
 
 import dataclasses
+import gc
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from bench.report.analyse import MOST_IN_PAIRS, analyse
 from bench.report.given import read_tidy
 from bench.report.scores import Scores, from_records, tidy
 from bench.spec import STL
-from bench.store import StoreError
+from bench.store import Store, StoreError
 
 METRIC = [("only", "score", True)]
 SEEDS = 8
@@ -140,3 +141,17 @@ def test_of_more_methods_than_can_be_paired_there_are_verdicts_and_a_note(table)
     assert sum(row.vs_equal is not None for row in board.rows) == MOST_IN_PAIRS
     [note] = board.notes
     assert note.startswith(f"{MOST_IN_PAIRS + 2} methods are too many to test every pair of them (at most 200)")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_reading_a_folder_leaves_the_garbage_collector_as_it_was(tmp_path, runs, enabled):
+    store = Store(tmp_path)
+    for record in runs("equal", {0: [1.0], 1: [2.0]}, METRIC):
+        store.put(record, None)
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        assert len(store.records()) == 2
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()

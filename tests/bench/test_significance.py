@@ -22,7 +22,6 @@ from bench.evidence.significance import (
     holm,
     max_t,
     pairwise_max_t,
-    sign_flip_interval,
     sign_flip_test,
     signed_rank_test,
     smallest_p,
@@ -254,33 +253,6 @@ def test_beyond_sixteen_seeds_random_flips_give_the_same_p_each_time_near_the_ex
     assert 0.01 < exact < 0.1
     assert sign_flip_test(d) == sign_flip_test(d) == pytest.approx(exact, abs=4 * math.sqrt(exact / DRAWS))
     assert sign_flip_test(np.abs(d)) == smallest_p(18) == 1 / DRAWS
-
-
-@pytest.mark.parametrize(
-    ("d", "level", "interval"),
-    [
-        (D8, 0.95, (0.3, 1.2)),
-        (D5, 0.95, (-math.inf, math.inf)),
-        (D5, 0.9, (-0.3, 1.5)),
-        ([], 0.9, (-math.inf, math.inf)),
-    ],
-)
-def test_sign_flip_interval_oracles(d, level, interval):
-    assert sign_flip_interval(d, level) == pytest.approx(interval, abs=1e-12)
-
-
-@moderate
-@given(families(seeds=st.integers(1, 9), methods=st.just(1)), st.sampled_from([0.5, 0.75, 0.8, 0.9, 0.95]))
-def test_the_sign_flip_interval_is_what_its_test_does_not_reject(d, level):
-    values = d[:, 0]
-    low, high = sign_flip_interval(values, level)
-    for mean in [x for end in (low, high) for x in (end - 1e-3, end, end + 1e-3) if math.isfinite(x)] + [-1e3, 1e3]:
-        assert (low <= mean <= high) == (sign_flip_test(values - mean) > 1 - level + 1e-12)
-
-
-def test_the_sign_flip_interval_by_random_flips_is_near_the_t_interval():
-    d = np.random.default_rng(0).normal(1, 1, 30)
-    assert sign_flip_interval(d) == pytest.approx(t_interval(d), abs=0.05)
 
 
 def test_max_t_oracle():

@@ -17,6 +17,8 @@ from bench.report.figures.gradients import gradients
 from bench.report.figures.intervals import intervals
 from bench.report.figures.look import STEPS, largest_shown, shade
 from bench.report.figures.ranks import ranks
+from bench.report.figures.rates import rates
+from bench.report.figures.search import search
 from bench.report.figures.svg import Drawing, Plot, draw
 from bench.report.figures.weights import weights
 
@@ -70,6 +72,26 @@ FIGURES = (
         "Gains by metric",
         "Gain of each test metric over single-task networks, in %, blue where better and orange where worse.",
         gains,
+    ),
+    Entry(
+        "rates",
+        "Gain against learning rate",
+        "Each panel is a contestant; higher is better. The line joins the trials at the contestant's own options: the "
+        "mean relative gain on validation over single-task learning, in %, against the multiple of the protocol's "
+        "learning rate; that of single-task learning is over its own score at the protocol's rate. The large mark is "
+        "the chosen rate: a diamond, or a triangle that points to where a better one may lie, beyond those that were "
+        "tried. Short lines at the bottom: what each tuning seed alone would choose. Pale dots: trials with other "
+        "options. Crosses: trials that failed. Small triangles: below the panel. Dashed: equal weights.",
+        rates,
+    ),
+    Entry(
+        "search",
+        "What more trials bring",
+        "Does a method win, or does it just need less tuning? Each line is Δ task on test, at the tuning seeds, to be "
+        "expected of the setting that is best on validation among so many trials, taken at random from all that were "
+        "made; single-task networks have their chosen rates everywhere. A method that is ahead from the left to the "
+        "right wins. One that is ahead on the left alone just needs less tuning.",
+        search,
     ),
     Entry(
         "curves",

@@ -5,7 +5,7 @@ inch; a `Panel` places data on it, and what is drawn alike in all panels becomes
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,17 +98,21 @@ def limits(values: ArrayLike, *, log: bool = False) -> tuple[float, float]:
     return (math.exp(low), math.exp(high)) if log else (low, high)
 
 
-def frames(axes: Axes, panels: Sequence[tuple[str, Panel]], x_label: str) -> None:
-    """Draw, on paper, the title, grid and scales of each panel."""
+def frames(
+    axes: Axes, panels: Sequence[tuple[str, Panel]], x_label: str, x_ticks: Mapping[float, str] | None = None
+) -> None:
+    """Draw, on paper, the title, grid and scales of each panel; `x_ticks` says what is written where, if given."""
     grid, edges = [], []
     for title, own in panels:
         edges.append(([own.left, own.left, own.right], [own.top, own.bottom, own.bottom]))
         axes.text(own.left, own.top + 0.08, title, va="bottom")
         axes.text((own.left + own.right) / 2, own.bottom - 0.24, x_label, ha="center", va="top")
-        for tick in _ticks(own.x_limits, 4, log=False):
-            at = float(own.x(tick))
-            grid.append(([at, at], [own.bottom, own.top]))
-            axes.text(at, own.bottom - 0.06, _written(tick), ha="center", va="top")
+        known = {tick: _written(tick) for tick in _ticks(own.x_limits, 4, log=False)} if x_ticks is None else x_ticks
+        for tick, text in known.items():
+            if own.x_limits[0] <= tick <= own.x_limits[1]:
+                at = float(own.x(tick))
+                grid.append(([at, at], [own.bottom, own.top]))
+                axes.text(at, own.bottom - 0.06, text, ha="center", va="top")
         for tick in _ticks(own.y_limits, 5, log=own.log):
             at = float(own.y(tick))
             grid.append(([own.left, own.right], [at, at]))

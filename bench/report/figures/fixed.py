@@ -44,9 +44,7 @@ def fixed(board: Board) -> Plot | None:
         edges = (x + 0.6, y + 0.5, x + wide - 0.1, y + HIGH - 0.3)
         own, others = _against(small, tasks.index(task)), _against(large, tasks.index(task))
         (low, high), ends = (limits(np.concatenate([own[:, axis], others[:, axis]])) for axis in (0, 1))
-        room = (
-            LETTER * max((len(short(method)) for method in drawn), default=0) / (wide - 0.7)
-        )  # for names to the right of marks
+        room = LETTER * max((len(short(method)) for method in drawn), default=0) / (wide - 0.7)
         panels.append((f"gain on {short(task)}, %", Panel(*edges, (low, high + (high - low) * room), ends)))
     frames(axes, panels, "mean gain on the other tasks, %" if len(tasks) > 2 else f"gain on {short(tasks[0])}, %")
     for task, (_, panel) in zip(shown, panels, strict=True):

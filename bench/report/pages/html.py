@@ -16,7 +16,7 @@ from markupsafe import Markup
 from bench.evidence.significance import DRAWS, EXACT_SEEDS
 from bench.literature import FACTS
 from bench.report.board import ALPHA, Board, Pairs, Report, Row, metric_name
-from bench.report.columns import GROUPS, Cell, Column, metric_columns, shown_on
+from bench.report.columns import GROUPS, Cell, Column, metric_columns, shown_of, shown_on
 from bench.report.figures import STEPS, Drawing, drawings, largest_shown, shade
 from bench.report.findings import MARKS, Name, Sentence, conditions, findings, number, p_value, signed, title
 from bench.report.remainders import CAPTION, TITLE, remainders_shown
@@ -42,6 +42,7 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         _resource("page.js"),
         boards=boards,
         columns=columns,
+        tuned=any(board.choices for board in report.boards),
         method_heading=next(column.heading for column in columns if column.name == "method"),
         remainder_columns=remainders_shown(),
         remainder_title=TITLE,
@@ -91,7 +92,7 @@ def render(template: str, drawn: Iterable[Drawing], script: str = "", **shown: A
 
 
 def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
-    columns = shown_on("html", tuned=bool(board.choices))
+    columns = shown_of("html", board)
     metrics = shown_on("html", metric_columns(board))
     return {
         "id": f"s{place}",

@@ -36,7 +36,7 @@ FILES: Mapping[str, Mapping[str, str]] = {
         "step_seconds": "The seconds of a step, in the fastest round of the measurement.",
         "allocated_bytes": "The bytes that a step allocates in all.",
         "peak_bytes": "The most bytes that a step needs at once, beyond parameters and data.",
-        **_meanings("step_ratio", "training_ratio", "memory_ratio", *PASSES_COLUMNS),
+        **_meanings("step_ratio", "training_ratio", "memory_ratio", "with_trials_ratio", *PASSES_COLUMNS),
     },
     "timings.csv": {
         **_meanings("task_set", "method"),
@@ -48,6 +48,24 @@ FILES: Mapping[str, Mapping[str, str]] = {
         "total_seconds": "The seconds of the whole run.",
         "peak_memory": "The most bytes that were allocated on the GPU; empty on a CPU.",
         **_meanings(*PASSES_COLUMNS),
+    },
+    "tuning.csv": {
+        **_meanings("task_set", "method"),
+        "tasks": "The tasks that were learnt together, joined by `+`; single-task learning chooses for each task.",
+        "trial": "The place of the setting in the order in which settings are tried, from 1.",
+        "factor": "The learning rate, as a multiple of the protocol's.",
+        "options": "Options of the method, where they differ from those that were asked for.",
+        "gain": "The mean relative gain on validation over single-task learning at its chosen rates, in per cent, over "
+        "the tuning seeds; of single-task learning that over its own score at the protocol's rate. Empty if unknown.",
+        "failed": "At how many of the tuning seeds the run failed. Such a run counts with the scores of an untrained "
+        "predictor.",
+        "chosen": "Whether it was chosen: yes or no.",
+    },
+    "curve.csv": {
+        **_meanings("task_set", "method"),
+        "trials": "A number of trials, taken at random from all that were made.",
+        "expected_delta_task": "Δ task to be expected, on test and at the tuning seeds, of the one of them that is "
+        "best on validation, in percentage points. Single-task networks have their chosen rates.",
     },
 }
 """What the columns of each CSV file mean, by name, in the order of the file."""

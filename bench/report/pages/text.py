@@ -7,7 +7,7 @@ import pandas as pd
 
 from bench.plain import one_line
 from bench.report.board import Board, Report, Row
-from bench.report.columns import Column, shown_on
+from bench.report.columns import Column, shown_of
 from bench.report.findings import Name, conditions, findings, title
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@:/.-])")
@@ -28,7 +28,7 @@ def markdown(report: Report) -> bytes:
         lines += [f"## {escape_markdown(title(board))}", ""]
         for sentence in findings(board):
             lines.append("- " + "".join(f"**{escape_markdown(p)}**" if isinstance(p, Name) else p for p in sentence))
-        columns = shown_on("markdown", tuned=bool(board.choices))
+        columns = shown_of("markdown", board)
         lines += ["", _pipes([column.heading for column in columns])]
         lines += [_pipes([":--" if column.align == "left" else "--:" for column in columns])]
         lines += [_pipes(_markdown_cells(row, columns)) for row in board.rows]
@@ -45,7 +45,7 @@ def latex(report: Report) -> bytes:
 
 
 def _table(board: Board) -> str:
-    columns = shown_on("latex", tuned=bool(board.choices))
+    columns = shown_of("latex", board)
     rows = [[_latex(column.cell(row).line()) for column in columns] for row in board.rows]
     table = pd.DataFrame(rows, columns=[_latex(column.heading) for column in columns], dtype=str)
     return table.style.hide(axis="index").to_latex(

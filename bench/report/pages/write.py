@@ -14,6 +14,7 @@ from bench.report.pages.csv import csv_bytes, frozen, leaderboard
 from bench.report.pages.html import page
 from bench.report.pages.text import latex, markdown
 from bench.report.scores import Scores, tidy
+from bench.report.trials import curve, tuning
 from bench.store import write
 from methods.core.names import UsageError
 from tasks.core.errors import DataError
@@ -22,6 +23,8 @@ FILES = (
     *("leaderboard.csv", "leaderboard.html", "leaderboard.md", "leaderboard.tex"),
     *("frozen.csv", "runs.csv", "costs.csv", "timings.csv"),
 )
+TRIAL_FILES = ("tuning.csv", "curve.csv")
+"""Of a folder that has the records of trials."""
 
 
 def write_pages(
@@ -51,6 +54,9 @@ def write_pages(
     )
     for name, content in zip(FILES, contents, strict=True):
         write(folder / name, content)
+    if scores.trials:
+        for name, frame in zip(TRIAL_FILES, (tuning(report), curve(report)), strict=True):
+            write(folder / name, csv_bytes(frame))
     return report
 
 

@@ -4,8 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-
-from bench.evidence.calibration import main, measure, write
+from simulate_statistics import main, measure, write
 
 COMMITTED = Path(__file__).parents[2] / "results" / "calibration"
 UNFAIR = "one run against a constant"

@@ -1,31 +1,35 @@
-"""What the gate found → a summary for a pull request, JUnit XML and JSON for any CI."""
+"""Write the findings of a comparison: Markdown for a pull request, JUnit XML and JSON for any CI."""
 
 import json
 import math
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from xml.etree import ElementTree
 
-from bench.gate import Finding, Outcome, Snapshot, State
+from bench.gate.baseline import commands
+from bench.gate.judge import NOT_COMPARED, Finding, Outcome, State
 from bench.plain import one_line
-from bench.planning.seeds import write_seeds
-from bench.records import REFERENCE
 from bench.report.findings import number, p_value, signed
 from bench.report.pages.text import escape_markdown
-from bench.spec import STL
 
 MARKS: dict[State, str] = {
-    **{"regressed": "▼", "suspect": "?", "improved": "▲", "stale": "–", "missing": "✕", "ok": "·", "identical": "="},
+    "regressed": "▼",
+    "suspect": "?",
+    "improved": "▲",
+    "rechosen": "↻",
+    "stale": "–",
+    "missing": "✕",
+    "ok": "·",
+    "identical": "=",
 }
-"""A sign for each state, those that want a look first."""
-OPEN: tuple[State, ...] = ("regressed", "suspect", "improved", "stale", "missing")
-"""States that want a look."""
+"""A sign for each state. The states that a person should look at come first."""
+OPEN: tuple[State, ...] = ("regressed", "suspect", "improved", "rechosen", "stale", "missing")
+"""States that a person should look at."""
 
 
 def markdown(outcome: Outcome) -> bytes:
-    """Write a summary: the headline, what wants a look, what could have been seen, and the rest folded away."""
+    """Write a summary: the headline, the smallest visible fall, the findings to look at, and the others folded."""
     counts = Counter(finding.state for finding in outcome.findings)
     order = [f"{counts[state]} {state}" for state in MARKS if counts[state]]
     shown = [finding for state in OPEN for finding in outcome.having(state)]
@@ -48,8 +52,11 @@ def markdown(outcome: Outcome) -> bytes:
 
 
 def junit(outcome: Outcome) -> bytes:
-    """Write JUnit XML: a test case a finding; regressed is a failure, stale is skipped, missing is an error."""
-    kinds = {"regressed": "failure", "stale": "skipped", "missing": "error"}
+    """Write JUnit XML with a test case for each finding.
+
+    Regressed is a failure, missing is an error. Rechosen and stale are skipped.
+    """
+    kinds = {"regressed": "failure", "rechosen": "skipped", "stale": "skipped", "missing": "error"}
     totals = Counter(kinds.get(finding.state, "") for finding in outcome.findings)
     suite = ElementTree.Element(
         "testsuite",
@@ -70,7 +77,7 @@ def junit(outcome: Outcome) -> bytes:
 
 
 def as_json(outcome: Outcome) -> bytes:
-    """Write everything as JSON; what is not known is null."""
+    """Write everything as JSON. Unknown values are null."""
 
     def plain(value: object) -> object:
         return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -97,32 +104,34 @@ def _headline(outcome: Outcome) -> str:
         return "Some of what the baseline has is missing"
     if all(finding.state == "identical" for finding in outcome.findings if finding.what == "quality"):
         return "Every result is the same"
-    moved = ", ".join(escape_markdown(method) for method in _moved(outcome))
-    return f"No regression; results of {moved} have changed" if moved else "No regression"
+    said = "No regression"
+    if moved := _moved(outcome):
+        said += f"; results of {', '.join(map(escape_markdown, moved))} have changed"
+    if rechosen := sorted({finding.method for finding in outcome.having("rechosen")}):
+        said += f"; the choice of {', '.join(map(escape_markdown, rechosen))} would change"
+    return said
 
 
 def _moved(outcome: Outcome) -> list[str]:
-    """The methods whose results are not the same, where those of others are: that tells what was changed."""
+    """The methods whose results have changed, if those of others have not: they show what was touched."""
     everywhere = [f for f in outcome.findings if f.what == "quality" and not f.task_set]
-    moved = [f.method for f in everywhere if f.state not in ("identical", "missing", "stale")]
+    moved = [f.method for f in everywhere if f.state != "identical" and f.state not in NOT_COMPARED]
     return moved if any(f.state == "identical" for f in everywhere) else []
 
 
 def _power(outcome: Outcome) -> str:
     if math.isnan(outcome.detectable):
-        return (
-            "No quality had to be tested: what was compared is the same to six digits, or has too few seeds for a test."
-        )
+        return "No quality had to be tested: results are the same to six digits, or there are too few seeds for a test."
     return (
-        f"A fall of {number(outcome.detectable, 2)} points or more would have been found with a power of 80 %; falls "
-        f"below {outcome.tolerance:g} are let pass."
+        f"A fall of {number(outcome.detectable, 2)} points or more would have been found with a power of 80 %; "
+        f"smaller falls than {outcome.tolerance:g} are accepted."
     )
 
 
 def _conditions(outcome: Outcome) -> str:
-    """Say what was compared with what."""
+    """Say which commits, versions and hardware were compared."""
     before, now = outcome.before, outcome.now
-    said = [f"Commit {_commits(before)} → {_commits(now)}."]
+    said = [_commits(outcome)]
     for name in sorted((before.versions.keys() & now.versions.keys()) - {"mtl-bench"}):  # which the commit tells
         old, new = before.versions[name], now.versions[name]
         if old != new:
@@ -136,29 +145,32 @@ def _conditions(outcome: Outcome) -> str:
     return " ".join(said)
 
 
-def _commits(side: Snapshot) -> str:
-    shown = [f"{commit[:10]}{' with changes' * commit.endswith('+changes')}" for commit in side.commits if commit]
-    return escape_markdown(", ".join(shown) or "unknown")
+def _commits(outcome: Outcome) -> str:
+    """Say which commits made the runs, and whether runs of the baseline were reused."""
+    before, now = outcome.before.commits, outcome.now.commits
+    # A commit with changes stands for several versions of the code, so that its runs may be new ones.
+    reused = [commit for commit in now if commit in before and commit and not commit.endswith("+changes")]
+    new = [commit for commit in now if commit not in reused]
+    if reused and new:
+        return f"Commit {_shown(before)} → {_shown(new)}; runs that the change cannot have touched were reused."
+    if reused:
+        return f"Commit {_shown(reused)} made all runs, those of the baseline and these."
+    return f"Commit {_shown(before)} → {_shown(now)}."
+
+
+def _shown(commits: Sequence[str]) -> str:
+    short = [f"{commit[:10]}{' with changes' * commit.endswith('+changes')}" for commit in commits if commit]
+    return escape_markdown(", ".join(short) or "unknown")
 
 
 def _again(findings: Sequence[Finding], outcome: Outcome) -> list[str]:
-    """The commands that make the runs of some findings."""
+    """Return the commands that make the runs of these findings."""
     wanted = {(finding.task_set, finding.method) for finding in findings}
-    cells = [c for c in outcome.before.cells if {c.key, ("", c.method)} & wanted]
-    seeds = sorted({seed for cell in cells for seed in cell.seeds})
-    commands = []
-    for protocol, precision in sorted({(cell.asked["protocol"], cell.asked["precision"]) for cell in cells}):
-        own = [c.asked for c in cells if (c.asked["protocol"], c.asked["precision"]) == (protocol, precision)]
-        methods = sorted({asked["methods"] for asked in own} - {STL, REFERENCE}) or [REFERENCE]
-        words = ["--methods", ",".join(methods), "--tasks", ",".join(sorted({asked["tasks"] for asked in own}))]
-        words += ["--seeds", write_seeds(seeds), "--protocol", protocol]
-        text = shlex.join([*words, "--precision", precision])
-        commands.append(one_line(f"python -m bench run {text}"))
-    return commands
+    return commands(c for c in outcome.before.cells if {c.key, ("", c.method)} & wanted)
 
 
 def _tables(findings: Sequence[Finding]) -> list[str]:
-    """Write the quality of some findings, then the cost."""
+    """Write a table of the findings about quality, then one of those about cost."""
     quality = [finding for finding in findings if finding.what == "quality"]
     cost = [finding for finding in findings if finding.what == "cost"]
     lines = []

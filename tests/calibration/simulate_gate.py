@@ -1,9 +1,9 @@
-"""Does the gate keep its promises? False alarms and power, with the spread and correlation of the suite's own runs.
+"""Simulate the gate: false alarms and power, with the spread and correlation of the suite's own runs.
 
-`python -m bench.gate_calibration` writes `gate.csv` and `gate.md` to `results/calibration`. It reads
+`python tests/calibration/simulate_gate.py` writes `gate.csv` and `gate.md` to `results/calibration`. It reads
 `results/baseline.json` and, beside its tables, `rounding.json`: the same runs once more, from initial weights larger by
-a millionth, which is what a harmless change of arithmetic does to trained networks. What is not there is made, and
-takes as long as the runs.
+a millionth, which is what a harmless change of arithmetic does to trained networks. If that file is not there, it is
+made, which takes as long as the runs.
 """
 
 import argparse
@@ -16,18 +16,16 @@ from unittest import mock
 
 import numpy as np
 
-from bench.gate import (
-    ALPHA,
+from bench.gate.baseline import (
     Baseline,
     Cell,
     SeedValues,
     Snapshot,
-    gained,
-    gate,
     make_baseline,
     read_baseline,
     write_baseline,
 )
+from bench.gate.judge import ALPHA, gained, judge
 from bench.spec import STL
 from bench.store import Store, write
 
@@ -102,14 +100,14 @@ def measure(before: Snapshot, after: Snapshot, alarms: int, falls: int) -> Itera
     for streams in STREAMS:
         for seeds in SEEDS:
             alike = (simulated(before, after, seeds, number, streams=streams) for number in range(alarms))
-            hits = sum(bool(gate(*sides).having("regressed")) for sides in alike)
+            hits = sum(bool(judge(*sides).having("regressed")) for sides in alike)
             yield Row("false alarm", streams, seeds, "", 0.0, "any", hits / alarms, alarms)
             for place in places:
                 for points in FALLS:
                     for method in methods:
                         fall = Fall(method, points, place)
                         fallen = (simulated(before, after, seeds, n, streams=streams, fall=fall) for n in range(falls))
-                        found = [{f.method for f in gate(*sides).having("regressed")} for sides in fallen]
+                        found = [{f.method for f in judge(*sides).having("regressed")} for sides in fallen]
                         rate = sum(method in own for own in found) / falls
                         yield Row("power", streams, seeds, place, points, method, rate, falls)
 
@@ -128,9 +126,9 @@ def _page(rows: Sequence[Row], before: Snapshot, after: Snapshot) -> str:
     lines = [
         "# Calibration of the gate",
         "",
-        "Written by `python -m bench.gate_calibration`. Percentages of simulated comparisons that alarm; the spread "
-        "and correlation of their runs are those of `results/baseline.json` and `rounding.json`, the same runs from "
-        "initial weights larger by a millionth.",
+        "Written by `python tests/calibration/simulate_gate.py`. Percentages of simulated comparisons that alarm; the "
+        "spread and correlation of their runs are those of `results/baseline.json` and `rounding.json`, the same runs "
+        "from initial weights larger by a millionth.",
         "",
         "Streams kept: a run and its like differ by as much as rounding makes of them. Others: they have nothing in "
         "common, as after a change of the order in which random numbers are drawn. Power is that of seeing one method "
@@ -197,7 +195,7 @@ def rounded(before: Baseline) -> Baseline:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m bench.gate_calibration", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="simulate_gate.py", description=__doc__.split("\n")[0])
     parser.add_argument("--baseline", type=Path, default=Path("results/baseline.json"), help="runs to take spread from")
     parser.add_argument("--out", type=Path, default=Path("results/calibration"), help="folder to write to")
     parser.add_argument("--alarms", type=int, default=1000, help="repetitions without a change")

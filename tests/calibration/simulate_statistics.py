@@ -1,7 +1,7 @@
-"""Do the statistics keep their promises? Error rates by simulation of the functions themselves, and of known mistakes.
+"""Simulate the statistics: the error rates of the functions themselves, and of known mistakes beside them.
 
-`python -m bench.evidence.calibration --out results/calibration` writes every rate to `calibration.csv`, and tables of
-them to `calibration.md`. The same numbers each time: every cell has its own stream of random numbers, named after it.
+`python tests/calibration/simulate_statistics.py` writes every rate to `calibration.csv` and tables of the rates to
+`calibration.md`. The numbers are the same each time: every cell has its own stream of random numbers, named after it.
 """
 
 import argparse
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from alternatives import friedman, sign_flip_interval
 from numpy.typing import ArrayLike, NDArray
 
 from bench.evidence.delta import per_seed
 from bench.evidence.power import detectable
-from bench.evidence.ranks import friedman
 from bench.evidence.significance import (
     MINIMUM_SETS,
     Floats,
@@ -23,7 +23,6 @@ from bench.evidence.significance import (
     holm,
     max_t,
     pairwise_max_t,
-    sign_flip_interval,
     sign_flip_test,
     signed_rank_test,
     suite_mean,
@@ -277,7 +276,7 @@ def _markdown(rows: list[Row]) -> str:
     lines = [
         "# Calibration",
         "",
-        "Written by `python -m bench.evidence.calibration`, from simulated runs: "
+        "Written by `python tests/calibration/simulate_statistics.py`, from simulated runs: "
         f"{max(row.repetitions for row in rows):,} repetitions of single tests and intervals, "
         f"{min(row.repetitions for row in rows):,} of families.",
         "",
@@ -331,7 +330,7 @@ def _percent(row: Row) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m bench.evidence.calibration", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="simulate_statistics.py", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("results/calibration"), help="folder to write to")
     parser.add_argument("--singles", type=int, default=20_000, help="repetitions of single tests and intervals")
     parser.add_argument("--families", type=int, default=2_000, help="repetitions of families of methods")
