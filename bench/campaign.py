@@ -16,7 +16,7 @@ from bench.engine.choose import ChosenEngine, choose
 from bench.engine.schedule import execute
 from bench.plain import one_line
 from bench.planning.forecast import forecast
-from bench.planning.plan import Planned, Planner
+from bench.planning.plan import Planned, Planner, Round
 from bench.planning.request import Names, Request
 from bench.records import CostRecord, RunRecord
 from bench.reuse import reuse_costs, reuse_runs
@@ -27,6 +27,14 @@ from methods.core.registry import source
 
 if TYPE_CHECKING:
     from bench.report.board import Report
+
+
+ROUNDS: dict[Round, str] = {
+    "tuned": "runs at the tuned rates",
+    "front": "the front of static weights",
+    "own": "runs at the protocol's own rate",
+}
+"""What to call each round of reported runs."""
 
 
 class Watcher(Protocol):
@@ -50,7 +58,7 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Campaign:
-    """What a request asks for, made in rounds: trials, runs at the chosen rates, runs at the protocol's own rate."""
+    """What a request asks for, made in rounds: trials, runs at the chosen rates, a front, runs at the own rate."""
 
     request: Request
     store: Store
@@ -93,10 +101,10 @@ class Campaign:
         self._try(planner, anew=False)
         planner.keep_shipped()
         reported: list[Planned] = []
-        for rates in planner.rounds:
+        for name in planner.rounds:
             planner.present = self.store.records()
-            runs = planner.reported(rates)
-            self._make(f"runs at the {rates} rates" if planner.tunes else "runs", runs, pages=True)
+            runs = planner.reported(name)
+            self._make(ROUNDS[name], runs, pages=True)
             if not reported:
                 if self.source is not None:
                     reuse_costs(runs, self.source, self.store)

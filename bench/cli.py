@@ -217,7 +217,7 @@ def plan_command(request: Request, json: Json = False) -> int:
     for row in rows:
         which = "+".join(row["tasks"]) if row["method"] == STL else ""
         state = f"to run: {row['why']}" if row["to_do"] else row["why"]
-        state = f"trial, {state}" if row["role"] == "trial" else state
+        state = state if row["role"] == "run" else f"{row['role']}, {state}"
         _add(table, row["run"][:10], row["task_set"], row["method"], which, row["protocol"], row["seed"], state)
     _out().print(table)
     for line in said:

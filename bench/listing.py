@@ -11,6 +11,12 @@ from methods.core.groups import groups
 from methods.core.options import REQUIRED, as_json
 from methods.core.registry import Entry, Registry
 
+ROLES = {
+    "trial": ", a trial: it serves to choose, and is in no table",
+    "reference": ", of a reference curve: it is drawn, and tested against nobody",
+}
+"""What to say of a run that is not compared."""
+
 
 def plugin_rows(registry: Registry, entries: Sequence[Entry], named: bool) -> list[dict[str, Any]]:
     """Describe methods or task sets.
@@ -84,7 +90,7 @@ def run_text(record: RunRecord) -> list[str]:
         f"run       {record.name}",
         f"task set  {row['task_set']} (tasks {', '.join(row['tasks'])})",
         f"method    {row['method']}",
-        f"seed      {row['seed']}{', a trial: it serves to choose, and is in no table' * (row['role'] == 'trial')}",
+        f"seed      {row['seed']}{ROLES.get(record.provenance.role, '')}",
         f"protocol  {row['protocol']}: {', '.join(f'{name} {value}' for name, value in protocol.items())}",
         f"device    {record.parts.device}, {record.spec.precision}, {record.parts.threads} threads",
         f"status    {result.status}{': ' * bool(result.reason)}{result.reason}",

@@ -18,7 +18,7 @@ FAILURES: frozenset[Status] = frozenset({"diverged", "timeout", "out_of_memory",
 """Outcomes without scores. (What was skipped is missing.)"""
 
 
-Role = Literal["run", "trial"]
+Role = Literal["run", "trial", "reference"]
 
 
 class KeyParts(Frozen):
@@ -60,7 +60,8 @@ class Provenance(Frozen):
     seeds: tuple[int, ...]
     """Those that were asked for together; empty where that is not known. Seeds added after a look are a new sample."""
     role: Role = "run"
-    """Why it was made first: to be reported, or as a trial. It is in no hash."""
+    """Why it was made first: to be compared, as a trial, or as a point of a reference curve, which is drawn and never
+    tested. It is in no hash."""
 
 
 class RunRecord(Frozen):

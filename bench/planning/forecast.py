@@ -66,22 +66,23 @@ def _effect(runs: Sequence[Planned], known: Mapping[str, RunRecord]) -> list[str
     from bench.evidence.power import detectable
     from bench.evidence.significance import smallest_p
 
-    methods = {planned.asked_method for planned in runs if planned.role == "run"} - {STL, REFERENCE}
-    seeds = len({planned.seed_round for planned in runs if planned.role == "run"})
+    compared = [planned for planned in runs if planned.role == "run" and not planned.average_of]
+    methods = {planned.asked_method for planned in compared} - {STL, REFERENCE}
+    seeds = len({planned.seed_round for planned in compared})
     if not methods:
         return []
-    compared = f"{seeds} seed{'s' * (seeds > 1)}, {len(methods)} method{'s' * (len(methods) > 1)} against equal weights"
+    against = f"{seeds} seed{'s' * (seeds > 1)}, {len(methods)} method{'s' * (len(methods) > 1)} against equal weights"
     if smallest_p(seeds) > 0.05:
         p = smallest_p(seeds)
         return [
-            f"{compared}: no exact test can call any better or worse (its smallest p is {p:.2g}); 6 seeds or more can"
+            f"{against}: no exact test can call any better or worse (its smallest p is {p:.2g}); 6 seeds or more can"
         ]
     effect = detectable(seeds, len(methods))
     spreads = _spreads(known, {planned.task_set_label for planned in runs})
     points = ", ".join(f"{effect * spread:.2g} on {label}" for label, spread in spreads.items())
     as_here = f"; as runs spread here, in points of Δ task: {points}" if points else ""
     return [
-        f"{compared}: shows a difference of {effect:.1f} standard deviations over seeds with a power of 80 %{as_here}"
+        f"{against}: shows a difference of {effect:.1f} standard deviations over seeds with a power of 80 %{as_here}"
     ]
 
 

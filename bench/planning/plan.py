@@ -28,7 +28,7 @@ from bench.store import Store, log
 from bench.tuning.choose import SEEDS as TUNING_SEEDS
 from bench.tuning.choose import Attempt, Choice, Scores, choose, identity, scaled
 from bench.tuning.shipped import shipped_choices
-from bench.tuning.space import Setting, changed, settings, spaces_of
+from bench.tuning.space import Setting, changed, front_weights, settings, spaces_of
 from methods.core import names
 from methods.core.names import UsageError
 from methods.core.registry import Variant
@@ -119,6 +119,10 @@ class Contestant:
 
 Rates = Literal["own", "tuned"]
 """Whether runs are trained at the protocol's own rate, or at what was chosen."""
+Round = Literal["tuned", "front", "own"]
+"""Which runs are made together: contestants at either rate, or the reference front of static weights."""
+FRONT, FRONT_SEEDS = "static", 2
+"""The rule whose variants make the front. With so many of the reported seeds the front is drawn."""
 
 
 class Planner:
@@ -152,6 +156,11 @@ class Planner:
         self.sources = {
             (variant, rule): sources_of(variant, rule) for variant in sets for rule in (None, *rules, *read)
         }
+        self.fronts = {contest.variant: _front(contest) for contest in self.contests if request.static_front}
+        for variant, front in self.fronts.items():
+            self.sources |= dict.fromkeys(
+                ((variant, rule) for rule in front), sources_of(variant, methods.parse(FRONT))
+            )
         self.seeds = _reported(seeds, any(contest.budget for contest in self.contests))
         self.shipped = shipped_choices() if any(contest.budget for contest in self.contests) else {}
         self.choices = store.choices()
@@ -163,11 +172,12 @@ class Planner:
         return any(contest.budget for contest in self.contests)
 
     @property
-    def rounds(self) -> tuple[Rates, ...]:
-        """At which rates runs are reported, in the order in which they are made."""
+    def rounds(self) -> tuple[Round, ...]:
+        """Which runs are reported, in the order in which they are made."""
+        front: tuple[Round, ...] = ("front",) if self.request.static_front else ()
         if not self.tunes:
-            return ("own",)
-        return ("tuned", "own") if any(map(self._reports_own, self.contests)) else ("tuned",)
+            return ("own", *front)
+        return ("tuned", *front, "own") if any(map(self._reports_own, self.contests)) else ("tuned", *front)
 
     def contestants(self) -> list[Contestant]:
         """Return who is tuned, in the order in which choices depend on each other."""
@@ -257,11 +267,14 @@ class Planner:
                 self.choices[choice.name] = choice
                 self.store.put_choice(choice)
 
-    def reported(self, rates: Rates) -> list[Planned]:
+    def reported(self, rates: Round) -> list[Planned]:
         """Return the reported runs, seed by seed, baselines before methods: of the contestants that can be planned.
 
-        At "own" a rule that only fixes weights is left out: without weights it is equal weights.
+        At "own" a rule that only fixes weights is left out: without weights it is equal weights. The "front" has no
+        contestants: what it plans is drawn, and tested against nobody.
         """
+        if rates == "front":
+            return self._front()
         runs: dict[str, Planned] = {}
         for seed in self.seeds:
             for contest in self.contests:
@@ -283,6 +296,21 @@ class Planner:
             for run in self.reported(rates):
                 found.setdefault(run.spec.name, run)
         return list(found.values())
+
+    def _front(self) -> list[Planned]:
+        """Return the runs of the front: fixed weights at the rate of equal weights, with the first seeds."""
+        runs: dict[str, Planned] = {}
+        for seed in self.seeds[:FRONT_SEEDS]:
+            for contest in self.contests:
+                equal = self._of(contest, methods.parse(REFERENCE), contest.tasks)
+                choice = self.choice(equal) if contest.budget else None
+                if contest.budget and choice is None:
+                    continue
+                setting = Setting(choice.factor) if choice is not None else Setting()
+                for rule in self.fronts.get(contest.variant, ()):
+                    point = self._of(contest, rule, contest.tasks)
+                    self._add(runs, point, seed, seed, "tuned", setting, "reference")
+        return list(runs.values())
 
     def _reports_own(self, contest: Contest) -> bool:
         """Whether runs at the protocol's own rate are reported."""
@@ -501,6 +529,11 @@ class Planner:
 def make_plan(request: Request, store: Store) -> list[Planned]:
     """Return the runs that can be planned now, each once: trials, then what is reported. Raises as `Planner`."""
     return Planner(request, store).known()
+
+
+def _front(contest: Contest) -> list[Variant]:
+    """The fixed weights of a contest's front."""
+    return [methods.parse(f"{FRONT}[weights={weights}]") for weights in front_weights(len(contest.tasks))]
 
 
 def _draws_weights(rule: Variant) -> bool:

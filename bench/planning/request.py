@@ -154,6 +154,12 @@ class Request(BaseModel):
         "trials of learning rates for each contestant: how many, none, or what the protocol declares (quick: 7)",
         planning=True,
     )
+    static_front: bool = _option(
+        False,
+        "also draw what fixed weights reach: 15 of them for 3 tasks, 30 beyond, on the first two seeds; they are "
+        "tested against nobody",
+        planning=True,
+    )
     untuned: bool = _option(True, "also train at the protocol's own rate, as a last round", planning=True)
     retry: bool = _option(False, "repeat runs that crashed, ran out of memory or took too long", planning=True)
     engine: str = _option(

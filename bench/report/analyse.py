@@ -41,6 +41,7 @@ from bench.report.board import (
     Interval,
     Pairs,
     Ratios,
+    Remainder,
     Report,
     Row,
     Rules,
@@ -161,13 +162,22 @@ def _family(
 
     The intervals are of the differences' means, unless others are given.
     """
-    methods = _compared(sets, reference)
-    if not methods:
+    return _compare(sets, dict.fromkeys(_compared(sets, reference), reference), rules, intervals)
+
+
+def _compare(
+    sets: Sequence[_Set],
+    references: Mapping[str, str],
+    rules: Rules,
+    intervals: Mapping[str, Interval] | None = None,
+) -> dict[str, tuple[Comparison, str]]:
+    """Compare each method of a family with its reference, as `_family` does."""
+    if not references:
         return {}
     found = {}
-    cases = [np.stack([own.against(reference, m) for m in methods], 1) for own in sets]
+    cases = [np.stack([own.against(reference, m) for m, reference in references.items()], 1) for own in sets]
     p = _adjusted(cases, rules)
-    for place, method in enumerate(methods):
+    for place, (method, reference) in enumerate(references.items()):
         differences = tuple(case[:, place].copy() for case in cases)
         word = _verdict(differences, float(p[place]), rules)
         note = ""
@@ -345,12 +355,40 @@ def _set_board(
         notes=(*notes.get(group.label, ()), *group.notes, *_warnings(own), *_too_many(everyone)),
         rules=rules,
         curves=_curves(own),
+        remainders=_remainders([own], rules),
         points={m: {s: run.points for s, run in sorted(runs.items())} for m, runs in group.runs.items()},
     )
 
 
+def _remainders(sets: Sequence[_Set], rules: Rules) -> tuple[Remainder, ...]:
+    """Compare the methods with frozen weights, each with its own: those that are there on every task set."""
+    found = {method: next(iter(runs.values())).of for method, runs in sets[0].group.frozen.items()}
+    of = {method: other for method, other in found.items() if all(method in one.group.frozen for one in sets)}
+    if not of:
+        return ()
+    own = [_Set(one.group.with_frozen) for one in sets]
+    there = _everywhere(own)
+    compared = _compare(own, {m: other for m, other in of.items() if m in there and other in there}, rules)
+    rows = []
+    for method, other in of.items():
+        comparison, note = compared.get(method, (None, ""))
+        gains = [one.per_seed(method, "linearised") for one in own] if method in there else []
+        reasons = [said for one in own for said in _reasons(one.group, method)]
+        rows.append(
+            Remainder(
+                method=method,
+                of=other,
+                seeds=min(int(one.there(method).sum()) for one in own),
+                delta_task=Interval(*suite_mean(*gains)) if gains else None,
+                vs_own=comparison,
+                note="; ".join(filter(None, [*reasons, note])),
+            )
+        )
+    return tuple(sorted(rows, key=lambda row: (-row.vs_own.difference.mean if row.vs_own else math.inf, row.method)))
+
+
 def _curves(own: _Set) -> tuple[Curve, ...]:
-    """The runs that are no contestants, each variant a point on the curve of its method."""
+    """The runs that are only drawn, each variant a point on the curve of its method."""
     found: dict[tuple[str, str], list[CurvePoint]] = defaultdict(list)
     for (role, variant), runs in own.group.drawn.items():
         rows = np.full((len(own.seeds), len(own.group.metrics)), np.nan)
@@ -359,12 +397,14 @@ def _curves(own: _Set) -> tuple[Curve, ...]:
                 row[:] = own.group.row(runs[seed])
         there = ~np.isnan(rows).any(1)
         seeds, delta, values = int(there.sum()), math.nan, np.full(rows.shape[1], np.nan)
+        gains = values.copy()
         if seeds:
             values = rows[there].mean(0)
             part = np.ix_(there, own.has_gain)
             if own.has_gain.any() and has_relative_gain(rows[part], own.stl[part]).all():
                 delta, _ = delta_mtl(rows[part], own.stl[part], own.higher, own.tasks)
-        found[role, variant.partition("[")[0]].append(CurvePoint(variant, seeds, delta, values))
+                gains[own.has_gain] = task_gains(rows[part], own.stl[part], own.higher)
+        found[role, variant.partition("[")[0]].append(CurvePoint(variant, seeds, delta, values, gains))
     return tuple(Curve(name, role, tuple(points)) for (role, name), points in found.items())
 
 
@@ -429,6 +469,7 @@ def _suite_board(
             *_too_many(everyone),
         ),
         rules=rules,
+        remainders=_remainders(sets, rules),
     )
 
 

@@ -156,6 +156,8 @@ class CurvePoint:
     """Gain over single-task learning, in percentage points; NaN where there is none."""
     values: Floats
     """Test metrics `[M]`, means over seeds; NaN where it has none."""
+    gains: Floats = field(default_factory=lambda: NONE)
+    """Of each metric over single-task learning `[M]`, in per cent."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,22 @@ class Curve:
     role: str
     """Of its runs, "reference" or "trial"."""
     points: tuple[CurvePoint, ...]
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """What remains of a method when its weights are frozen. It is tested against that method alone."""
+
+    method: str
+    of: str
+    """The method whose average weights it has."""
+    seeds: int
+    delta_task: Interval | None = None
+    """Gain over single-task learning; None where there is no seed to compare."""
+    vs_own: Comparison | None = None
+    """With the method itself, positive where the frozen weights are better; the family are the remainders of the board.
+    None where nothing can be compared."""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -221,7 +239,9 @@ class Board:
     points: Mapping[str, Mapping[int, Sequence[Point]]] = field(default_factory=dict)
     """By method and seed, what was written down while training."""
     curves: tuple[Curve, ...] = ()
-    """Of the runs that are no contestants."""
+    """Of the runs that are only drawn."""
+    remainders: tuple[Remainder, ...] = ()
+    """Of methods whose weights were frozen, best first by the difference."""
 
 
 @dataclass(frozen=True)

@@ -77,17 +77,19 @@ def _number(value: float) -> Cell:
     return Cell() if math.isnan(value) else Cell(number(value), sort=value)
 
 
-def _gain(interval: Interval | None) -> Cell:
+def gain_cell(interval: Interval | None) -> Cell:
+    """Return the cell of a gain with its interval."""
     if interval is None or math.isnan(interval.mean):
         return Cell()
     return Cell(signed(interval.mean), between(interval), interval.mean)
 
 
 def _difference(comparison: Comparison | None) -> Cell:
-    return _gain(comparison.difference if comparison else None)
+    return gain_cell(comparison.difference if comparison else None)
 
 
-def _verdict(comparison: Comparison | None) -> Cell:
+def verdict_cell(comparison: Comparison | None) -> Cell:
+    """Return the cell of a verdict with its p-value."""
     if comparison is None:
         return Cell()
     p = "" if comparison.verdict == "not enough seeds" else f"p {p_value(comparison.p)}"
@@ -221,7 +223,7 @@ COLUMNS: tuple[Column, ...] = (
         "over seeds includes the spread of the single-task networks. There is no interval below three seeds.",
         lambda board, row: getattr(row.delta_task, "mean", None),
         heading="Δ task, pp",
-        cell=lambda row: _gain(row.delta_task),
+        cell=lambda row: gain_cell(row.delta_task),
         shown=ALL_PAGES,
         order=30,
     ),
@@ -231,7 +233,7 @@ COLUMNS: tuple[Column, ...] = (
         "The same gain as Δ task, but all metrics weigh the same, so a task with many metrics weighs more.",
         lambda board, row: getattr(row.delta_metric, "mean", None),
         heading="Δ metric, pp",
-        cell=lambda row: _gain(row.delta_metric),
+        cell=lambda row: gain_cell(row.delta_metric),
         shown=("html",),
         order=70,
         group="more",
@@ -254,7 +256,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda board, row: row.vs_equal.verdict if row.vs_equal else None,
         heading="Verdict",
         legend="What the test against equal weights shows, with its p-value, adjusted for all methods of the table.",
-        cell=lambda row: _verdict(row.vs_equal),
+        cell=lambda row: verdict_cell(row.vs_equal),
         shown=ALL_PAGES,
         order=50,
         align="left",
@@ -294,7 +296,7 @@ COLUMNS: tuple[Column, ...] = (
         "Δ task where every method, and single-task learning, is trained at the protocol's own learning rate.",
         lambda board, row: row.untuned.delta_task.mean if row.untuned and row.untuned.delta_task else None,
         heading="Δ untuned, pp",
-        cell=lambda row: _gain(row.untuned.delta_task if row.untuned else None),
+        cell=lambda row: gain_cell(row.untuned.delta_task if row.untuned else None),
         shown=TERMINAL_AND_HTML,
         order=64,
         tuned=True,
@@ -333,7 +335,7 @@ COLUMNS: tuple[Column, ...] = (
         heading="vs single-task",
         legend="What the test against single-task networks shows, with its p-value, adjusted for all methods of the "
         "table.",
-        cell=lambda row: _verdict(row.vs_stl),
+        cell=lambda row: verdict_cell(row.vs_stl),
         shown=("html",),
         order=80,
         group="more",

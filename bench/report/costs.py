@@ -36,7 +36,7 @@ def costs(scores: Scores, measured: Sequence[CostRecord] = ()) -> pd.DataFrame:
     ratios = relative_costs(found, measured)
     rows = []
     for group in found:
-        for method, runs in group.runs.items():
+        for method, runs in group.with_frozen.runs.items():
             run = next(iter(runs.values()))
             own = _step(run, _session(run, measured))
             row: dict[str, object] = {"task_set": group.label, "method": method}
@@ -55,12 +55,12 @@ def relative_costs(found: Sequence[Group], measured: Sequence[CostRecord] = ()) 
     Taken from steps that were measured side by side, where they were; else from the medians of the runs' own times.
     Over task sets the geometric mean.
     """
-    by_name = {run.name: run for group in found for run in group.members if run.name}
+    by_name = {run.name: run for group in found for run in group.with_frozen.members if run.name}
     ratios: dict[tuple[str, str], Ratios] = {}
     suites: dict[tuple[str, str], list[Ratios]] = defaultdict(list)
     for group in found:
         reference = _median_times(group.runs.get(REFERENCE, {}), by_name)
-        for method, runs in group.runs.items():
+        for method, runs in group.with_frozen.runs.items():
             own = _measured_ratios(next(iter(runs.values())), measured, by_name)
             if own is None:
                 step, training = _median_times(runs, by_name)

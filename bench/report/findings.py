@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from bench.evidence.significance import Verdict
 from bench.report.board import ALPHA, Board, Comparison, Interval, Row, metric_name
+from bench.report.fixed import better_on_every_task, front_points
 from bench.spec import STL
 
 MARKS: dict[Verdict, str] = {
@@ -79,9 +80,8 @@ def leaders(board: Board) -> tuple[Row | None, list[str]]:
 
 def findings(board: Board) -> list[Sentence]:
     """Return the sentences about a board, the most important first."""
-    return [
-        sentence for part in (_lead, _stl, _equal, _untuned, _metrics, _failures, _power) for sentence in part(board)
-    ]
+    parts = (_lead, _stl, _equal, _untuned, _fixed, _metrics, _failures, _power)
+    return [sentence for part in parts for sentence in part(board)]
 
 
 def conditions(board: Board) -> str:
@@ -175,6 +175,22 @@ def _equal(board: Board) -> Iterator[Sentence]:
     compared = [(r.method, r.vs_equal.verdict) for r in board.rows if r.vs_equal is not None and r.method != STL]
     if compared:
         yield ["Against equal weights: ", *_grouped(compared)]
+
+
+def _fixed(board: Board) -> Iterator[Sentence]:
+    counts, points = better_on_every_task(board), len(front_points(board))
+    if not counts:
+        return
+    none = [method for method, count in counts.items() if not count]
+    some = {method: count for method, count in counts.items() if count}
+    said: Sentence = [f"Of {points} fixed weights (shown, not tested), "]
+    if none:
+        said += ["none is better on every task than ", *_names(none)]
+    for i, (method, count) in enumerate([*some.items()][:NAMED]):
+        said += [", " if i else f"{'; ' * bool(none)}some are better on every task than ", Name(method), f" ({count})"]
+    if len(some) > NAMED:
+        said.append(f" and {len(some) - NAMED} more")
+    yield [*said, "."]
 
 
 def _untuned(board: Board) -> Iterator[Sentence]:

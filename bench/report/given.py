@@ -12,7 +12,7 @@ from typing import get_args
 from bench.plain import one_line
 from bench.records import FAILURES
 from bench.report.pages.csv import as_meant
-from bench.report.scores import COLUMNS, LARGEST, NEEDED, ROLE, Role, Run, Scores, distinct
+from bench.report.scores import COLUMNS, LARGEST, NEEDED, OF, ROLE, Role, Run, Scores, distinct
 from bench.spec import STL, Score, Status
 from bench.store import StoreError
 
@@ -35,10 +35,12 @@ class _Line:
     score: Score | None
     """None unless the status is ok."""
     role: Role
+    of: str
 
 
 def read_tidy(file: Path) -> Scores:
-    """Read anybody's tidy file: the columns `NEEDED`, and of `ROLE` and the others of `COLUMNS` those that it has.
+    """Read anybody's tidy file: the columns `NEEDED`, and those that it has of `ROLE`, `OF` and the others of
+    `COLUMNS`.
 
     The order of its lines does not matter: tasks and metrics come in the order of their names. A run is ok if all its
     lines are. Names are text, whatever they look like: a method may be called NA.
@@ -73,7 +75,7 @@ def _lines(file: Path) -> Iterator[_Line]:
     for name in NEEDED:
         if name not in names:
             raise StoreError(f"{file} has no column {name}: it needs {', '.join(NEEDED)}, and may have status")
-    for name in (*COLUMNS, ROLE):
+    for name in (*COLUMNS, ROLE, OF):
         if names.count(name) > 1:
             raise StoreError(f"{file} has {names.count(name)} columns {name}: leave one")
     for number, cells in rows:
@@ -128,7 +130,12 @@ def _line(number: int, fields: dict[str, str]) -> _Line:
         raise ValueError(f"its role is none of {', '.join(get_args(Role))}")
     if role != "contestant" and names["method"] == STL:
         raise ValueError(f"its role is {role}, and single-task runs are what everything is compared with")
-    return _Line(number, **names, seed=seed, status=status, score=score, role=role)  # type: ignore[arg-type]
+    of = as_meant(fields.get(OF, "")).strip()
+    if (role == "frozen") != bool(of):
+        raise ValueError(
+            "its column of should name the method whose weights are frozen if its role is frozen, and only then"
+        )
+    return _Line(number, **names, seed=seed, status=status, score=score, role=role, of=of)  # type: ignore[arg-type]
 
 
 def _seed(text: str) -> int:
@@ -189,8 +196,13 @@ def _require_agreement(file: Path, lines: Iterable[_Line]) -> None:
                 f"{file}, line {line.number}: this metric of this run is there twice (line {first.number} has it, too)"
             )
         first = roles.setdefault((line.task_set, line.method), line)
+        called = one_line(line.method, 80)
+        if first.of != line.of:
+            raise StoreError(
+                f"{file}, line {line.number}: {called} has the weights of {one_line(line.of, 80) or 'nobody'} here and "
+                f"of {one_line(first.of, 80) or 'nobody'} on line {first.number}: write one method for all its runs"
+            )
         if first.role != line.role:
-            called = one_line(line.method, 80)
             raise StoreError(
                 f"{file}, line {line.number}: {called} is a {line.role} here and a {first.role} on line "
                 f"{first.number}: write one role for all its runs"
@@ -241,5 +253,6 @@ def _run(lines: Sequence[_Line], tasks: tuple[str, ...]) -> Run:
         status=status,  # type: ignore[arg-type]
         scores=dict(scores) if status == "ok" else {},
         role=first.role,
+        of=first.of,
         set_name=first.task_set,
     )

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -39,7 +39,9 @@ class Group:
     baselines: dict[int, dict[str, Run]]
     """By seed and task."""
     drawn: dict[tuple[Role, str], dict[int, Run]]
-    """The runs that are no contestants, by role and method, and by seed."""
+    """The runs that are only drawn, by role and method, and by seed."""
+    frozen: dict[str, dict[int, Run]]
+    """The runs with frozen weights of other methods, by method and seed."""
     notes: tuple[str, ...] = ()
     """Which metrics do not count, and why."""
 
@@ -47,6 +49,11 @@ class Group:
     def tasks(self) -> list[str]:
         """The task of each metric `[M]`."""
         return [task for task, _ in self.metrics]
+
+    @cached_property
+    def with_frozen(self) -> "Group":
+        """The same group with the frozen among the contestants. Which metrics count is as without them."""
+        return replace(self, runs=dict(sorted((self.runs | self.frozen).items()))) if self.frozen else self
 
     @cached_property
     def members(self) -> tuple[Run, ...]:
@@ -157,8 +164,11 @@ def _group(label: str, members: Sequence[Run]) -> Group:
     runs: dict[str, dict[int, Run]] = defaultdict(dict)
     baselines: dict[int, dict[str, Run]] = defaultdict(dict)
     drawn: dict[tuple[Role, str], dict[int, Run]] = defaultdict(dict)
+    frozen: dict[str, dict[int, Run]] = defaultdict(dict)
     for run in members:
-        if run.role != "contestant":
+        if run.role == "frozen":
+            frozen[run.method][run.seed] = run
+        elif run.role != "contestant":
             drawn[run.role, run.method][run.seed] = run
         elif run.method == STL:
             baselines[run.seed][run.tasks[0]] = run
@@ -180,6 +190,7 @@ def _group(label: str, members: Sequence[Run]) -> Group:
         runs=dict(sorted(runs.items())),
         baselines=dict(baselines),
         drawn=dict(sorted(drawn.items())),
+        frozen=dict(sorted(frozen.items())),
         notes=notes,
     )
 

@@ -19,8 +19,8 @@ from tasks.core.protocol import Protocol
 COLUMNS = ["task_set", "method", "seed", "task", "metric", "split", "value", "higher_is_better", "status", "untrained"]
 """Of a tidy file: one row per test metric of each run."""
 NEEDED = ["task_set", "method", "seed", "task", "metric", "value", "higher_is_better"]
-ROLE = "role"
-"""A further column, where some run is no contestant."""
+ROLE, OF = "role", "of"
+"""Further columns, where some run is no contestant, and where some run has the frozen weights of another method."""
 SUITE = "all"
 """The label of what is over task sets."""
 LARGEST = 1e100
@@ -30,9 +30,10 @@ USUAL_PROTOCOL, USUAL_PRECISION = "quick", "32-true"
 
 Metric = tuple[str, str]
 """Task and name."""
-Role = Literal["contestant", "reference", "trial"]
+Role = Literal["contestant", "reference", "trial", "frozen"]
 """What a run is for: a contestant is tested and ranked. A reference (a point of a front of static weights, say) and a
-trial are only drawn, and cost no contestant power."""
+trial are only drawn. One with the frozen weights of another method is compared with that method alone. So they cost no
+contestant power."""
 UNKNOWN_COST = Cost()
 
 
@@ -50,6 +51,8 @@ class Run:
     scores: Mapping[str, Mapping[str, Score]]
     """By task and metric; empty unless the status is ok."""
     role: Role = "contestant"
+    of: str = ""
+    """Of a run with frozen weights, the method that they are of."""
     set_name: str = ""
     """The task set alone, without protocol."""
     suite: str = ""
@@ -99,6 +102,8 @@ def from_records(records: Iterable[RunRecord]) -> Scores:
     Runs of another protocol or precision are a task set of their own. A variant is called by its label, or in full
     where two have one label.
     """
+    records = list(records)
+    by_name = {record.name: record for record in records}
     protocols: dict[object, str] = {}
     sorted_in: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.name):
@@ -115,8 +120,24 @@ def from_records(records: Iterable[RunRecord]) -> Scores:
         taken = often[plain[key]] > 1
         label = distinct(plain[key], members[0].task_set_label, key, taken=taken)
         shown = _shown({record.spec.method: record.method_label for record in members})
-        runs += [make_run(record, label, shown[record.spec.method], suffixes[key]) for record in members]
+        compared = named(members)
+        for record in members:
+            role: Role = "contestant" if record.spec.method in compared else "reference"
+            other = average_of(record, by_name)
+            of = shown.get(other.spec.method, other.method_label) if other is not None else ""
+            runs.append(make_run(record, label, shown[record.spec.method], suffixes[key], role=role, of=of))
     return Scores(tuple(runs))
+
+
+def named(records: Iterable[RunRecord]) -> set[str]:
+    """Return the methods that somebody has named: all but those whose runs were only made for a reference curve."""
+    return {record.spec.method for record in records if record.provenance.role != "reference"}
+
+
+def average_of(record: RunRecord, by_name: Mapping[str, RunRecord]) -> RunRecord | None:
+    """Return the run whose average weights a run fixes: of the runs that it reads, the one of another method."""
+    read = (by_name[name] for name in sorted(record.parts.upstream) if name in by_name)
+    return next((other for other in read if other.spec.method != STL), None)
 
 
 def distinct(label: str, name: str, key: Sequence[str], *, taken: bool = False) -> str:
@@ -125,7 +146,14 @@ def distinct(label: str, name: str, key: Sequence[str], *, taken: bool = False) 
 
 
 def make_run(
-    record: RunRecord, task_set: str, method: str, suite: str, choice: Choice | None = None, role: Role = "contestant"
+    record: RunRecord,
+    task_set: str,
+    method: str,
+    suite: str,
+    choice: Choice | None = None,
+    role: Role = "contestant",
+    *,
+    of: str = "",
 ) -> Run:
     """Return what the table holds of a record."""
     spec, result = record.spec, record.result
@@ -147,7 +175,8 @@ def make_run(
         points=result.points,
         cost=record.cost,
         choice=choice,
-        role=role,
+        role="frozen" if of else role,
+        of=of,
     )
 
 
@@ -195,9 +224,12 @@ def tidy(scores: Scores) -> pd.DataFrame:
     for run in in_order(scores):
         head = run.task_set, run.method, run.seed
         for task, own in (run.scores or {task: {} for task in run.tasks}).items():
+            what = run.role, run.of or None
             for name, s in own.items():
-                rows.append((*head, task, name, "test", s.value, s.higher_is_better, run.status, s.untrained, run.role))
+                score = s.value, s.higher_is_better, run.status, s.untrained
+                rows.append((*head, task, name, "test", *score, *what))
             if not own:
-                rows.append((*head, task, None, None, None, None, run.status, None, run.role))
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, ROLE])
-    return frame if (frame[ROLE] != "contestant").any() else frame.drop(columns=ROLE)
+                rows.append((*head, task, None, None, None, None, run.status, None, *what))
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, ROLE, OF])
+    used = {ROLE: (frame[ROLE] != "contestant").any(), OF: frame[OF].notna().any()}
+    return frame.drop(columns=[name for name, is_used in used.items() if not is_used])

@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
-from bench.records import RunRecord
-from bench.report.scores import Run, Scores, distinct, from_records, make_run, suffix
+from bench.records import REFERENCE, RunRecord
+from bench.report.scores import Run, Scores, average_of, distinct, from_records, make_run, named, suffix
 from bench.spec import STL
 from bench.store import Store
 from bench.tuning.choose import Choice
@@ -24,7 +24,8 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     """Make the table of tuned runs; runs of protocols under which nothing was chosen are in it as they are.
 
     A run belongs to a tuned board if its contestant's choice says so: the chosen rate and options, and a seed that was
-    not tuned on. What it reads (the networks that it distils, say) has to belong to the same board, so that a student
+    not tuned on. A point of a reference curve belongs to it at the rate of equal weights, if its variant was named by
+    nobody. What a run reads (the networks that it distils, say) has to belong to the same board, so that a student
     of untuned teachers is not taken for one of tuned teachers. A run with options that trials chose is no run at the
     protocol's own rate, even where the chosen rate is that one, unless somebody asked for these options. A run may be
     that of two contestants, if trials chose for one the options that the other has. Trials are kept apart.
@@ -34,7 +35,7 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     for choice in sorted(choices, key=lambda choice: choice.name):
         asked[_question(choice)].append(choice)
     if not asked:
-        return from_records(record for record in everything if record.provenance.role == "run")
+        return from_records(record for record in everything if record.provenance.role != "trial")
     by_set: dict[str, list[RunRecord]] = defaultdict(list)
     by_name = {record.name: record for record in everything}
     for record in everything:
@@ -60,24 +61,35 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
         trained: dict[tuple[str, tuple[str, ...], str], list[Choice]] = defaultdict(list)
         for choice in own:
             trained[choice.variant, choice.tasks, _text(choice.chosen)].append(choice)
-        at_choice = _closed(r for r in there if (r.spec.method, r.spec.tasks, _text(r.spec.protocol)) in trained)
-        as_asked = (r for r in there if (task_set, precision, r.spec.method) not in drawn)
+        compared = named(there) | {method for c in own for method in (c.method, c.variant)}
+        front = {_text(c.chosen) for c in own if c.method == REFERENCE}
+        points = [r for r in there if r.spec.method not in compared and _text(r.spec.protocol) in front]
+        at_choice = _closed(r for r in there if _trained(r) in trained)
+        as_asked = (r for r in there if r.spec.method in compared and (task_set, precision, r.spec.method) not in drawn)
         at_own = _closed(r for r in as_asked if _text(r.spec.protocol) == protocol)
-        at_choice, at_own = ([r for r in found if r.spec.seed not in seeds] for found in (at_choice, at_own))
+        at_choice, at_own, points = (
+            [r for r in found if r.spec.seed not in seeds] for found in (at_choice, at_own, points)
+        )
         called = _called({r.spec.method: r.method_label for r in at_own} | {c.method: c.method_label for c in own})
+        suite = _suffix(question, own[0])
         for record in at_choice:
-            for choice in trained[record.spec.method, record.spec.tasks, _text(record.spec.protocol)]:
-                tuned.append(make_run(record, label, called(choice.method), _suffix(question, own[0]), choice))
+            other = average_of(record, by_name)
+            of = called(trained[_trained(other)][0].method) if other is not None else ""
+            for choice in trained[_trained(record)]:
+                tuned.append(make_run(record, label, called(choice.method), suite, choice, of=of))
         for record in at_own:
-            untuned.append(make_run(record, label, called(record.spec.method), _suffix(question, own[0])))
+            other = average_of(record, by_name)
+            of = called(other.spec.method) if other is not None else ""
+            untuned.append(make_run(record, label, called(record.spec.method), suite, of=of))
+        tuned += [make_run(record, label, record.method_label, suite, role="reference") for record in points]
         for choice in own:
             tried = [by_name[attempt.run] for attempt in choice.attempts if attempt.run in by_name]
             name, marked = called(choice.method), _suffix(question, choice)
             trials += [make_run(record, label, name, marked, choice, "trial") for record in tried]
-        claimed |= {record.name for record in (*at_choice, *at_own)}
+        claimed |= {record.name for record in (*at_choice, *at_own, *points)}
         claimed |= {a.run for c in own for a in c.attempts}
         own_rates.add((task_set, protocol, precision))
-    rest = [r for r in everything if r.name not in claimed and r.provenance.role == "run"]
+    rest = [r for r in everything if r.name not in claimed and r.provenance.role != "trial"]
     rest = _compared(r for r in rest if (r.spec.task_set, _text(r.spec.protocol), r.spec.precision) not in own_rates)
     plain = from_records(rest).runs
     return Scores((*tuned, *plain), tuple(everyone), Scores(tuple(untuned)), tuple(trials))
@@ -85,6 +97,11 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
 
 def _question(choice: Choice) -> Question:
     return choice.task_set, _text(choice.protocol), choice.precision, choice.budget, choice.seeds
+
+
+def _trained(record: RunRecord) -> tuple[str, tuple[str, ...], str]:
+    """By what a choice says which runs are its own: variant, tasks and protocol."""
+    return record.spec.method, record.spec.tasks, _text(record.spec.protocol)
 
 
 def _label(question: Question, choice: Choice) -> str:
@@ -113,11 +130,11 @@ def _closed(records: Iterable[RunRecord]) -> list[RunRecord]:
 
 
 def _compared(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Leave out single-task runs that nothing is compared with: those of another board's tuned networks."""
+    """Leave out what nothing is compared with: another board's single-task networks, points of a curve alone."""
     groups: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
         groups[record.spec.task_set, _text(record.spec.protocol), record.spec.precision].append(record)
-    return [r for own in groups.values() if any(r.spec.method != STL for r in own) for r in own]
+    return [r for own in groups.values() if named(own) - {STL} for r in own]
 
 
 @cache

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from scipy.stats import qmc
 
@@ -14,6 +15,8 @@ GRID = (1.0, 2.0, 0.5, 4.0, 0.25, 8.0, 0.125)
 """The multiples of the protocol's rate, in the order in which a small budget takes them."""
 RATES = Log(min(GRID), max(GRID))
 """Where larger budgets draw further multiples."""
+LINE, LATTICE, DRAWS = 12, 7, 30
+"""How finely the weights of a front divide their sum for 2 and for 3 tasks, and how many are drawn for more."""
 AROUND = (0.5, 1.0, 2.0)
 """The multiples of the chosen rate of equal weights at which fixed weights are drawn, in turn."""
 
@@ -48,6 +51,21 @@ def settings(budget: int, spaces: Mapping[str, Space], num_tasks: int, start: fl
         *(Setting(factor) for factor in GRID[:budget]),
         *(Setting(rate, own) for rate, own in zip(rates, drawn, strict=True)),
     ]
+
+
+def front_weights(num_tasks: int) -> list[str]:
+    """Return the fixed weights of a reference front, written as an option; their sum is the number of tasks.
+
+    For 2 tasks they are the 11 multiples of 1/12 of the sum that leave something to the other task. For 3 tasks they
+    are the 15 points of the simplex whose weights are multiples, none of them 0, of 1/7 of the sum. For more tasks they
+    are 30 draws, evenly spread over the simplex (Dirichlet); each weight's draws are seeded by its name.
+    """
+    if num_tasks > 3:
+        return [own["front"] for own in _drawn(DRAWS, {"front": Simplex()}, num_tasks)]
+    parts = {2: LINE, 3: LATTICE}.get(num_tasks, 0)
+    steps = range(1, parts)
+    points = [own for own in product(steps, repeat=num_tasks) if sum(own) == parts]
+    return [_text([round(num_tasks * step / parts, 4) for step in own]) for own in points]
 
 
 def spaces_of(rule: Variant | None) -> dict[str, Space]:

@@ -6,7 +6,18 @@ import numpy as np
 from scipy.stats import t
 
 from bench.evidence.ranks import cliques, letters, rank_bands
-from bench.report.board import ALPHA, Board, Comparison, Interval, Pairs, Ratios, Report, Row
+from bench.report.board import (
+    ALPHA,
+    Board,
+    Comparison,
+    Curve,
+    CurvePoint,
+    Interval,
+    Pairs,
+    Ratios,
+    Report,
+    Row,
+)
 from bench.spec import Point
 
 NAMES = ["equal", "uncertainty", "mgda[at=features]", "kd", "gradnorm", "dwa"]
@@ -77,6 +88,19 @@ def points(generator, metrics, level, steps=20):
             )
         )
     return made
+
+
+def front(metrics, count=15):
+    """What fixed weights reach: points that trade one task for another."""
+    generator = np.random.default_rng(1)
+    tasks = list(dict.fromkeys(task for task, _, _ in metrics))
+    found = []
+    for weights in generator.dirichlet(np.ones(len(tasks)), count) * len(tasks):
+        at = dict(zip(tasks, weights, strict=True))
+        gains = np.array([8 * math.log(at[task]) - 6 for task, _, _ in metrics]) + 0.5 * generator.normal(len(metrics))
+        label = f"static[weights={':'.join(f'{weight:.4g}' for weight in weights)}]"
+        found.append(CurvePoint(label, 2, float(gains.mean()), np.full(len(metrics), 0.5), gains))
+    return (Curve("static", "reference", tuple(found)),)
 
 
 def board(generator, label, metrics, methods, differences, passes, seeds):
@@ -158,6 +182,7 @@ def board(generator, label, metrics, methods, differences, passes, seeds):
         recipe="Protocol quick: 500 steps of 64 examples, adam, learning rate 0.001 (cosine), weight decay 0.",
         notes=("one run was made with other versions of torch",) if label == "digits" else (),
         points=written,
+        curves=front(metrics) if passes and seeds else (),
     )
 
 

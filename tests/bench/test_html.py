@@ -197,7 +197,7 @@ def test_sorting_keys_are_numbers_and_missing_ones_are_absent(written):
 
 def test_every_figure_has_a_name_a_description_and_its_numbers(written):
     figures = re.findall(r"<figure.*?</figure>", written, re.S)
-    assert len(figures) == 3 + 3 * 7
+    assert len(figures) == 3 + 3 * 8
     for figure in figures:
         assert 'role="img" aria-labelledby="' in figure
         [title] = re.findall(r"<svg[^>]*><title id=[^>]*>([^<]+)</title><desc id=[^>]*>[^<]+</desc>", figure)

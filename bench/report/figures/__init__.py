@@ -11,6 +11,7 @@ from functools import partial
 from bench.report.board import Board
 from bench.report.figures.costs import costs
 from bench.report.figures.curves import curves
+from bench.report.figures.fixed import fixed
 from bench.report.figures.gains import gains
 from bench.report.figures.gradients import gradients
 from bench.report.figures.intervals import intervals
@@ -56,6 +57,15 @@ FIGURES = (
         "Towards the upper left is better and cheaper. The dashed line joins the methods (diamonds) that nothing "
         "cheaper beats in its mean; whether that is more than chance, the verdicts say. Bars: 95 % intervals.",
         costs,
+    ),
+    Entry(
+        "fixed",
+        "What fixed weights reach",
+        "Gain over single-task networks in %, of each task against the mean of the others. Small marks are fixed "
+        "weights at the rate of equal weights: means over at most two seeds, tested against nobody. Large marks are "
+        "methods, over all their seeds. A method above or to the right of the stepped line lies beyond these fixed "
+        "weights: none is better on both axes. Whether that is more than chance is not tested.",
+        fixed,
     ),
     Entry(
         "gains",

@@ -7,6 +7,7 @@ import pandas as pd
 
 from bench.report.board import Report
 from bench.report.columns import in_csv, values
+from bench.report.remainders import COLUMNS
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes text that begins with one of these for a formula."""
@@ -17,6 +18,13 @@ def leaderboard(report: Report) -> pd.DataFrame:
     boards = sorted(report.boards, key=lambda board: board.suite)
     rows = [values(board, row) for board in boards for row in board.rows]
     return pd.DataFrame(rows).reindex(columns=in_csv(boards))
+
+
+def frozen(report: Report) -> pd.DataFrame:
+    """Return one row per task set and method with frozen weights; rows over task sets last."""
+    boards = sorted(report.boards, key=lambda board: board.suite)
+    rows = [[column.value(board, row) for column in COLUMNS] for board in boards for row in board.remainders]
+    return pd.DataFrame(rows, columns=[column.name for column in COLUMNS])
 
 
 def csv_bytes(frame: pd.DataFrame, float_format: str = "%.10g") -> bytes:

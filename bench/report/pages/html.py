@@ -19,6 +19,7 @@ from bench.report.board import ALPHA, Board, Pairs, Report, Row, metric_name
 from bench.report.columns import GROUPS, Cell, Column, metric_columns, shown_of, shown_on
 from bench.report.figures import STEPS, Drawing, drawings, largest_shown, shade
 from bench.report.findings import MARKS, Name, Sentence, conditions, findings, number, p_value, signed, title
+from bench.report.remainders import CAPTION, TITLE, remainders_shown
 
 FORBIDDEN = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 MOST_PAIRED = 60
@@ -43,6 +44,9 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         columns=columns,
         tuned=any(board.choices for board in report.boards),
         method_heading=next(column.heading for column in columns if column.name == "method"),
+        remainder_columns=remainders_shown(),
+        remainder_title=TITLE,
+        remainder_caption=CAPTION,
         groups=GROUPS,
         marks=MARKS,
         alpha=ALPHA,
@@ -98,7 +102,13 @@ def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
         "findings": findings(board),
         "rows": [(row.method, [column.cell(row) for column in columns]) for row in board.rows],
         "conditions": conditions(board),
-        "noted": [(row.method, remarks) for row in board.rows if (remarks := _remarks(row))],
+        "noted": [
+            *((row.method, remarks) for row in board.rows if (remarks := _remarks(row))),
+            *((row.method, row.note) for row in board.remainders if row.note),
+        ],
+        "remainders": [
+            (row.method, [column.cell(row) for column in remainders_shown()[1:]]) for row in board.remainders
+        ],
         "metrics": metrics,
         "scores": [(row.method, cells) for row, cells in _scores(board, metrics)] if metrics else [],
         "pairs": _matrix(board.pairs) if board.pairs is not None and _is_shown(board.pairs) else [],

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from bench.report.columns import COLUMNS, GAIN, METRIC
+from bench.report.remainders import COLUMNS as FROZEN
 from bench.spec import PASSES
 
 
@@ -18,6 +19,7 @@ FILES: Mapping[str, Mapping[str, str]] = {
         **{column.name: column.meaning for column in COLUMNS if column.value is not None},
         **{"TASK.METRIC": METRIC, "TASK.METRIC.gain": GAIN},
     },
+    "frozen.csv": {column.name: column.meaning for column in FROZEN},
     "runs.csv": {
         **_meanings("task_set", "method"),
         "seed": "The seed of the run.",
@@ -71,9 +73,11 @@ FILES: Mapping[str, Mapping[str, str]] = {
 
 def reference() -> str:
     """Return the reference of all CSV files: a Markdown table for each."""
-    headings = {column.name: column.heading for column in COLUMNS}
+    usual = {column.name: column.heading for column in COLUMNS}
+    own = {"frozen.csv": {column.name: column.heading for column in FROZEN}}
     tables = []
     for file, columns in FILES.items():
+        headings = own.get(file, usual)
         lines = [f"| `{name}` | {headings.get(name, '')} | {meaning} |" for name, meaning in columns.items()]
         tables.append(
             "\n".join([f"### {file}", "", "| column | on pages | what it holds |", "| :-- | :-- | :-- |", *lines])

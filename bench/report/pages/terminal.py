@@ -10,6 +10,7 @@ from rich.text import Text
 from bench.plain import one_line
 from bench.report.board import Board, Report
 from bench.report.columns import Column, metric_columns, shown_of, shown_on
+from bench.report.remainders import TITLE, remainders_shown
 
 WIDEST_NAME = 40
 """Characters of a method's name on one line of a table. A longer name is folded, so that the numbers stay in view."""
@@ -39,6 +40,9 @@ def print_board(report: Report, console: Console) -> None:
         if metrics := shown_on("terminal", metric_columns(board)):
             _say(console, f"{board.label}: test metrics, means over seeds")
             console.print(_table(board, [columns[0], *metrics]))
+        if board.remainders:
+            _say(console, f"{board.label}: {TITLE[0].lower()}{TITLE[1:]}, each against its own method")
+            console.print(_remainders(board))
         if (more := len(board.rows) - MOST_ROWS) > 0:
             _say(console, f"{more} more methods are in leaderboard.csv")
         for line in _notes(board):
@@ -63,6 +67,16 @@ def _table(board: Board, columns: Sequence[Column], width: int | None = None) ->
     for row in board.rows[:MOST_ROWS]:
         cells = [column.cell(row).line(brief=column.brief) for column in columns]
         made.add_row(*(Text(one_line(text)) for text in cells))
+    return made
+
+
+def _remainders(board: Board) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    columns = remainders_shown()
+    for column in columns:
+        made.add_column(column.heading, justify=column.align, overflow="fold")
+    for row in board.remainders:
+        made.add_row(*(Text(one_line(column.cell(row).line())) for column in columns))
     return made
 
 
@@ -96,7 +110,8 @@ def _width(board: Board, column: Column) -> int:
 
 def _notes(board: Board) -> list[str]:
     lines = [f"note: {note}" for note in board.notes]
-    return lines + [f"note: {row.method} on {board.label}: {row.note}" for row in board.rows if row.note]
+    noted = [(row.method, row.note) for row in board.rows] + [(row.method, row.note) for row in board.remainders]
+    return lines + [f"note: {method} on {board.label}: {note}" for method, note in noted if note]
 
 
 def _say(console: Console, line: str) -> None:

@@ -10,7 +10,7 @@ from bench.records import CostRecord
 from bench.report.analyse import analyse
 from bench.report.board import USUAL, Report, Rules
 from bench.report.costs import costs, timings
-from bench.report.pages.csv import csv_bytes, leaderboard
+from bench.report.pages.csv import csv_bytes, frozen, leaderboard
 from bench.report.pages.html import page
 from bench.report.pages.text import latex, markdown
 from bench.report.scores import Scores, tidy
@@ -21,7 +21,7 @@ from tasks.core.errors import DataError
 
 FILES = (
     *("leaderboard.csv", "leaderboard.html", "leaderboard.md", "leaderboard.tex"),
-    *("runs.csv", "costs.csv", "timings.csv"),
+    *("frozen.csv", "runs.csv", "costs.csv", "timings.csv"),
 )
 TRIAL_FILES = ("tuning.csv", "curve.csv")
 """Of a folder that has the records of trials."""
@@ -50,7 +50,7 @@ def write_pages(
         page(report, _published(report), figures=figures),
         markdown(report),
         latex(report),
-        *map(csv_bytes, (tidy(scores), costs(scores, measured), timings(scores))),
+        *map(csv_bytes, (frozen(report), tidy(scores), costs(scores, measured), timings(scores))),
     )
     for name, content in zip(FILES, contents, strict=True):
         write(folder / name, content)
