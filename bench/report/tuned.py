@@ -1,7 +1,7 @@
 """Records and choices → the table of scores: runs at the chosen rates, and beside them those at the protocol's own."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 from bench.records import REFERENCE, RunRecord
@@ -40,67 +40,88 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     by_name = {record.name: record for record in everything}
     for record in everything:
         by_set[record.spec.task_set].append(record)
-    tuned: list[Run] = []
-    untuned: list[Run] = []
-    trials: list[Run] = []
-    claimed: set[str] = set()
-    own_rates: set[tuple[str, str, str]] = set()
     everyone = [choice for own in asked.values() for choice in own]
     drawn = {(c.task_set, c.precision, c.variant) for c in everyone if c.options}
     drawn -= {(c.task_set, c.precision, c.method) for c in everyone}
-    often: dict[str, int] = defaultdict(int)
-    for question, own in asked.items():
-        often[_label(question, own[0])] += 1
+    often = Counter(_label(question, own[0]) for question, own in asked.items())
+    boards = []
     for question, own in sorted(asked.items(), key=lambda pair: pair[0]):
-        task_set, protocol, precision, _, seeds = question
-        label = distinct(
-            _label(question, own[0]), own[0].task_set_label, [str(part) for part in question],
-            taken=often[_label(question, own[0])] > 1,
-        )  # fmt: skip
-        there = [r for r in by_set[task_set] if r.spec.precision == precision]
-        trained: dict[tuple[str, tuple[str, ...], str], list[Choice]] = defaultdict(list)
-        for choice in own:
-            trained[choice.variant, choice.tasks, _text(choice.chosen)].append(choice)
-        compared = named(there) | {method for c in own for method in (c.method, c.variant)}
-        front = {_text(c.chosen) for c in own if c.method == REFERENCE}
-        points = [r for r in there if r.spec.method not in compared and _text(r.spec.protocol) in front]
-        at_choice = _closed(r for r in there if _trained(r) in trained)
-        as_asked = (r for r in there if r.spec.method in compared and (task_set, precision, r.spec.method) not in drawn)
-        at_own = _closed(r for r in as_asked if _text(r.spec.protocol) == protocol)
-        at_choice, at_own, points = (
-            [r for r in found if r.spec.seed not in seeds] for found in (at_choice, at_own, points)
-        )
-        called = _called({r.spec.method: r.method_label for r in at_own} | {c.method: c.method_label for c in own})
-        suite = _suffix(question, own[0])
-        for record in at_choice:
-            other = average_of(record, by_name)
-            of = called(trained[_trained(other)][0].method) if other is not None else ""
-            for choice in trained[_trained(record)]:
-                tuned.append(make_run(record, label, called(choice.method), suite, choice, of=of))
-        for record in at_own:
-            other = average_of(record, by_name)
-            of = called(other.spec.method) if other is not None else ""
-            untuned.append(make_run(record, label, called(record.spec.method), suite, of=of))
-        tuned += [make_run(record, label, record.method_label, suite, role="reference") for record in points]
-        for choice in own:
-            tried = [by_name[attempt.run] for attempt in choice.attempts if attempt.run in by_name]
-            name, marked = called(choice.method), _suffix(question, choice)
-            trials += [make_run(record, label, name, marked, choice, "trial") for record in tried]
-        claimed |= {record.name for record in (*at_choice, *at_own, *points)}
-        claimed |= {a.run for c in own for a in c.attempts}
-        own_rates.add((task_set, protocol, precision))
-    rest = [r for r in everything if r.name not in claimed and r.provenance.role != "trial"]
-    rest = _compared(r for r in rest if (r.spec.task_set, _text(r.spec.protocol), r.spec.precision) not in own_rates)
-    plain = from_records(rest).runs
-    return Scores((*tuned, *plain), tuple(everyone), Scores(tuple(untuned)), tuple(trials))
+        label = _label(question, own[0])
+        parts = [str(part) for part in question]
+        label = distinct(label, own[0].task_set_label, parts, taken=often[label] > 1)
+        there = [r for r in by_set[question[0]] if r.spec.precision == question[2]]
+        as_asked = [r for r in there if (question[0], question[2], r.spec.method) not in drawn]
+        boards.append(_board(question, own, label, there, as_asked, by_name))
+    claimed = {run.name for board in boards for runs in board for run in runs}
+    claimed |= {attempt.run for choice in everyone for attempt in choice.attempts}
+    own_rates = {(task_set, protocol, precision) for task_set, protocol, precision, *_ in asked}
+    rest = (r for r in everything if r.name not in claimed and r.provenance.role != "trial")
+    others = (r for r in rest if (r.spec.task_set, _text(r.spec.protocol), r.spec.precision) not in own_rates)
+    plain = from_records(_compared(others)).runs
+    tuned, untuned, trials = (tuple(run for board in boards for run in board[i]) for i in range(3))
+    return Scores((*tuned, *plain), tuple(everyone), Scores(untuned), trials)
+
+
+def _board(
+    question: Question,
+    choices: Sequence[Choice],
+    label: str,
+    there: Sequence[RunRecord],
+    as_asked: Sequence[RunRecord],
+    by_name: Mapping[str, RunRecord],
+) -> tuple[list[Run], list[Run], list[Run]]:
+    """Return one board's runs at the chosen rates, those at the protocol's own, and its trials.
+
+    Args:
+        question: what the board answers.
+        choices: of its contestants.
+        label: what it is called.
+        there: the records of its task set.
+        as_asked: those of them whose options somebody asked for.
+        by_name: all records.
+    """
+    _, protocol, _, _, seeds = question
+    suite = _suffix(question, choices[0])
+    trained: dict[tuple[str, tuple[str, ...], str], list[Choice]] = defaultdict(list)
+    for choice in choices:
+        trained[_trained_as(choice)].append(choice)
+    compared = named(there) | {method for choice in choices for method in (choice.method, choice.variant)}
+    front = {_text(choice.chosen) for choice in choices if choice.method == REFERENCE}
+    at_choice = _closed(r for r in there if _trained(r) in trained)
+    at_own = _closed(r for r in as_asked if r.spec.method in compared and _text(r.spec.protocol) == protocol)
+    points = [r for r in there if r.spec.method not in compared and _text(r.spec.protocol) in front]
+    at_choice, at_own, points = (
+        [r for r in found if r.spec.seed not in seeds] for found in (at_choice, at_own, points)
+    )
+    called = _called({r.spec.method: r.method_label for r in at_own} | {c.method: c.method_label for c in choices})
+    tuned, untuned, trials = [], [], []
+    for record in at_choice:
+        other = average_of(record, by_name)
+        of = called(trained[_trained(other)][0].method) if other is not None else ""
+        for choice in trained[_trained(record)]:
+            tuned.append(make_run(record, label, called(choice.method), suite, choice, of=of))
+    for record in at_own:
+        other = average_of(record, by_name)
+        of = called(other.spec.method) if other is not None else ""
+        untuned.append(make_run(record, label, called(record.spec.method), suite, of=of))
+    tuned += [make_run(record, label, record.method_label, suite, role="reference") for record in points]
+    for choice in choices:
+        tried = [by_name[attempt.run] for attempt in choice.attempts if attempt.run in by_name]
+        trials += [make_run(record, label, called(choice.method), suite, choice, "trial") for record in tried]
+    return tuned, untuned, trials
 
 
 def _question(choice: Choice) -> Question:
     return choice.task_set, _text(choice.protocol), choice.precision, choice.budget, choice.seeds
 
 
+def _trained_as(choice: Choice) -> tuple[str, tuple[str, ...], str]:
+    """What the runs of a choice are trained as: variant, tasks and protocol."""
+    return choice.variant, choice.tasks, _text(choice.chosen)
+
+
 def _trained(record: RunRecord) -> tuple[str, tuple[str, ...], str]:
-    """By what a choice says which runs are its own: variant, tasks and protocol."""
+    """What a run was trained as."""
     return record.spec.method, record.spec.tasks, _text(record.spec.protocol)
 
 
