@@ -32,9 +32,8 @@ Metric = tuple[str, str]
 """Task and name."""
 Role = Literal["contestant", "reference", "trial", "remainder"]
 """What a run is for: a contestant is tested and ranked. A reference (a point of a front of static weights, say) and a
-trial are only drawn. A remainder, with the frozen weights of another method, is
-compared with that method alone. So they cost no
-contestant power."""
+trial are only drawn. A remainder, with the frozen weights of another method, is compared with that method alone. So
+they cost no contestant power."""
 UNKNOWN_COST = Cost()
 
 
