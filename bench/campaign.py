@@ -149,9 +149,6 @@ class Campaign:
                 self.watcher.chosen(chosen)
             if not (runs := planner.trials(anew=anew)):
                 return
-            if not any(planned.todo for planned in runs) and not chosen:
-                left = ", ".join(contestant.label for contestant in planner.open(anew=anew))
-                raise StoreError(f"{self.request.out}: the trials of {left} failed for reasons of the machine: --retry")
             self._make("trials", runs, pages=False)
 
     def _make(self, name: str, runs: Sequence[Planned], *, pages: bool) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence, Set
+from functools import cache
 
 from bench.planning.plan import Planned
 from bench.records import REFERENCE, RunRecord
@@ -29,7 +30,13 @@ Likeness = tuple[str, str, tuple[str, ...], Protocol]
 
 def similar(spec: RunSpec) -> Likeness:
     """Return the key under which run times are pooled: runs with the same key take about as long."""
-    return spec.task_set, spec.method, spec.tasks, spec.protocol
+    return spec.task_set, spec.method, spec.tasks, _at_one_rate(spec.protocol)
+
+
+@cache
+def _at_one_rate(protocol: Protocol) -> Protocol:
+    """A protocol without its learning rate, on which no time depends."""
+    return protocol.model_copy(update={"lr": 1.0})
 
 
 def seconds_of_similar(known: Mapping[str, RunRecord]) -> dict[Likeness, float]:
@@ -60,7 +67,7 @@ def _effect(runs: Sequence[Planned], known: Mapping[str, RunRecord]) -> list[str
     from bench.evidence.significance import smallest_p
 
     compared = [planned for planned in runs if planned.role == "run" and not planned.average_of]
-    methods = {planned.spec.method for planned in compared} - {STL, REFERENCE}
+    methods = {planned.asked_method for planned in compared} - {STL, REFERENCE}
     seeds = len({planned.seed_round for planned in compared})
     if not methods:
         return []

@@ -62,6 +62,8 @@ class Planned:
     """The seed round in which this run is scheduled. A teacher of another seed runs in its student's round."""
     seeds: tuple[int, ...]
     """All seeds that were asked for together."""
+    asked_method: str
+    """The stable form of the contestant, or `stl`: what was chosen by trials changes its options."""
     asked_protocol: Protocol
     """The protocol as it was asked for: what was chosen by trials changes its learning rate."""
     role: Role = "run"
@@ -514,6 +516,7 @@ class Planner:
             why,
             seed_round,
             TUNING_SEEDS if role == "trial" else self.seeds,
+            contestant.method,
             contest.protocol,
             role,
             teachers,

@@ -5,7 +5,7 @@ Test scores of trials serve for that expectation alone: choices never see them, 
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench.evidence.delta import delta_mtl, has_relative_gain
 from bench.evidence.search import expected_best
-from bench.report.board import Board, Floats, Report, Row
+from bench.report.board import Board, Floats, Report
 from bench.report.scores import Metric, Run
 from bench.spec import STL
 from bench.tuning.choose import Choice
@@ -51,9 +51,14 @@ def trials_of(choice: Choice) -> list[Trial]:
     ]
 
 
-def contestant(row: Row, choice: Choice) -> str:
-    """Return what a board calls whom a choice is for: single-task learning chooses for each task."""
-    return f"{STL} {choice.tasks[0]}" if row.method == STL else row.method
+def contestants(board: Board) -> list[tuple[str, Choice]]:
+    """Return the choices of a board of one task set, each with what the board calls its method.
+
+    They come in the order of the rows. After them come those whose method has no row of its own there.
+    """
+    found = [(row.method, choice) for row in board.rows for choice in row.choices]
+    known = [choice for _, choice in found]
+    return found + [(choice.method_label, choice) for choice in board.choices if choice not in known]
 
 
 def expected(board: Board, trials: Sequence[Run]) -> dict[str, Floats]:
@@ -108,13 +113,14 @@ def expected(board: Board, trials: Sequence[Run]) -> dict[str, Floats]:
 def tuning(report: Report) -> pd.DataFrame:
     """Return one row per task set, contestant and setting that was tried."""
     rows: list[tuple[object, ...]] = []
-    for board, row, choice in _choices(report.boards):
-        for place, trial in enumerate(trials_of(choice), 1):
-            options = ",".join(f"{name}={text}" for name, text in trial.options.items())
-            chosen = "yes" if trial.chosen else "no"
-            gain = None if math.isnan(trial.gain) else trial.gain
-            own = trial.factor, options or None, gain, trial.failed, chosen
-            rows.append((board.label, row.method, "+".join(choice.tasks), place, *own))
+    for board in report.boards:
+        for method, choice in contestants(board) if not board.suite else ():
+            head = board.label, method, "+".join(choice.tasks)
+            for place, trial in enumerate(trials_of(choice), 1):
+                options = ",".join(f"{name}={text}" for name, text in trial.options.items())
+                gain = None if math.isnan(trial.gain) else trial.gain
+                chosen = "yes" if trial.chosen else "no"
+                rows.append((*head, place, trial.factor, options or None, gain, trial.failed, chosen))
     return pd.DataFrame(rows, columns=TUNING)
 
 
@@ -127,10 +133,3 @@ def curve(report: Report) -> pd.DataFrame:
         for trials, value in enumerate(row.expected_best, 1)
     ]
     return pd.DataFrame(rows, columns=CURVE)
-
-
-def _choices(boards: Iterable[Board]) -> Iterator[tuple[Board, Row, Choice]]:
-    """Go through the choices of all boards of one task set."""
-    for board in boards:
-        for row in board.rows if not board.suite else ():
-            yield from ((board, row, choice) for choice in row.choices)

@@ -27,7 +27,8 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     not tuned on. A point of a reference curve belongs to it at the rate of equal weights, if its variant was named by
     nobody. What a run reads (the networks that it distils, say) has to belong to the same board, so that a student
     of untuned teachers is not taken for one of tuned teachers. A run with options that trials chose is no run at the
-    protocol's own rate, even where the chosen rate is that one: nobody asked for these options. Trials are kept apart.
+    protocol's own rate, even where the chosen rate is that one, unless somebody asked for these options. A run may be
+    that of two contestants, if trials chose for one the options that the other has. Trials are kept apart.
     """
     everything = sorted(records, key=lambda record: record.name)
     asked: dict[Question, list[Choice]] = defaultdict(list)
@@ -44,7 +45,9 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     trials: list[Run] = []
     claimed: set[str] = set()
     own_rates: set[tuple[str, str, str]] = set()
-    drawn = {(c.task_set, c.precision, c.variant) for own in asked.values() for c in own if c.options}
+    everyone = [choice for own in asked.values() for choice in own]
+    drawn = {(c.task_set, c.precision, c.variant) for c in everyone if c.options}
+    drawn -= {(c.task_set, c.precision, c.method) for c in everyone}
     often: dict[str, int] = defaultdict(int)
     for question, own in asked.items():
         often[_label(question, own[0])] += 1
@@ -55,7 +58,9 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
             taken=often[_label(question, own[0])] > 1,
         )  # fmt: skip
         there = [r for r in by_set[task_set] if r.spec.precision == precision]
-        trained = {(c.variant, c.tasks, _text(c.chosen)): c for c in own}
+        trained: dict[tuple[str, tuple[str, ...], str], list[Choice]] = defaultdict(list)
+        for choice in own:
+            trained[choice.variant, choice.tasks, _text(choice.chosen)].append(choice)
         compared = named(there) | {method for c in own for method in (c.method, c.variant)}
         front = {_text(c.chosen) for c in own if c.method == REFERENCE}
         points = [r for r in there if r.spec.method not in compared and _text(r.spec.protocol) in front]
@@ -68,10 +73,10 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
         called = _called({r.spec.method: r.method_label for r in at_own} | {c.method: c.method_label for c in own})
         suite = _suffix(question, own[0])
         for record in at_choice:
-            choice = trained[_trained(record)]
             other = average_of(record, by_name)
-            of = called(trained[_trained(other)].method) if other is not None else ""
-            tuned.append(make_run(record, label, called(choice.method), suite, choice, of=of))
+            of = called(trained[_trained(other)][0].method) if other is not None else ""
+            for choice in trained[_trained(record)]:
+                tuned.append(make_run(record, label, called(choice.method), suite, choice, of=of))
         for record in at_own:
             other = average_of(record, by_name)
             of = called(other.spec.method) if other is not None else ""
@@ -87,8 +92,7 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     rest = [r for r in everything if r.name not in claimed and r.provenance.role != "trial"]
     rest = _compared(r for r in rest if (r.spec.task_set, _text(r.spec.protocol), r.spec.precision) not in own_rates)
     plain = from_records(rest).runs
-    used = tuple(choice for own in asked.values() for choice in own)
-    return Scores((*tuned, *plain), used, Scores(tuple(untuned)), tuple(trials))
+    return Scores((*tuned, *plain), tuple(everyone), Scores(tuple(untuned)), tuple(trials))
 
 
 def _question(choice: Choice) -> Question:

@@ -41,6 +41,7 @@ def with_untuned(report: Report, scores: Scores, untuned: Report) -> Report:
         rows = tuple(_row(row, _sorted(own.get(row.method, {}), order), beside.get(board.label)) for row in board.rows)
         used = [choice for label in members for found in chosen[label].values() for choice in found.values()]
         used += [choice for row in rows for choice in row.choices]
+        used += [choice for runs in own.values() for choice in runs.values() if choice not in used]
         notes = () if board.suite else tuple(_notes(used))
         tuned = replace(board, rows=rows, choices=tuple(used), notes=(*board.notes, *notes))
         boards.append(_with_expected(tuned, tried[board.label]) if not board.suite else tuned)

@@ -42,8 +42,8 @@ def settings(budget: int, spaces: Mapping[str, Space], num_tasks: int, start: fl
     """
     if any(isinstance(space, Simplex) for space in spaces.values()):
         drawn = _drawn(budget - 1, spaces, num_tasks)
-        rates = (start * AROUND[i % len(AROUND)] for i in range(budget - 1))
-        return [Setting(start), *(Setting(rate, own) for rate, own in zip(rates, drawn, strict=True))][:budget]
+        around = (start * AROUND[i % len(AROUND)] for i in range(budget - 1))
+        return [Setting(start), *(Setting(rate, own) for rate, own in zip(around, drawn, strict=True))][:budget]
     more = max(0, budget - len(GRID))
     rates = _rates(more)
     drawn = _drawn(more, spaces, num_tasks)

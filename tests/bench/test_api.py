@@ -69,8 +69,8 @@ def test_a_watcher_hears_of_the_plan_and_of_every_run(tmp_path):
     first, second = Watcher(), Watcher()
     for watcher in (first, second):
         bench.run(methods="equal", seeds=1, out=tmp_path, watcher=watcher, **SMALL)
-    assert first.heard == [[True] * 3, ("reported", 3), "ok", "ok", "ok", 3]
-    assert second.heard == [[False] * 3, ("reported", 3)]
+    assert first.heard == [[True] * 3, ("runs", 3), "ok", "ok", "ok", 3]
+    assert second.heard == [[False] * 3, ("runs", 3)]
 
 
 def test_pages_are_written_as_each_seed_completes(tmp_path):

@@ -30,6 +30,7 @@ def plan(made):
                 "",
                 r.spec.seed,
                 tuple(range(seeds)),
+                r.spec.method,
                 r.spec.protocol,
             )
             for n, r in enumerate(records)

@@ -4,6 +4,7 @@ import io
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -17,17 +18,21 @@ from bench.report import figures
 from bench.report.analyse import analyse
 from bench.report.board import Report
 from bench.report.columns import shown_of
+from bench.report.figures import FIGURES
 from bench.report.figures.rates import near_the_best
+from bench.report.figures.svg import draw
 from bench.report.findings import conditions, findings
 from bench.report.pages.html import page
 from bench.report.pages.terminal import print_board
 from bench.report.pages.write import TRIAL_FILES, write_pages
-from bench.report.trials import contestant, curve, trials_of, tuning
+from bench.report.trials import contestants, curve, trials_of, tuning
 from bench.report.tuned import from_records_and_choices
 from bench.spec import STL
 from bench.tuning.choose import SEEDS, scaled
 
 METRICS = [("left", "accuracy", True), ("right", "share", True)]
+MORE = "What more trials bring"
+"""The heading of a figure."""
 LEVELS = {
     # The score at each rate, of both tasks; None is a run that failed.
     "stl": {1.0: 0.50, 2.0: 0.55, 0.5: 0.40, 4.0: 0.30},
@@ -198,7 +203,7 @@ def test_a_folder_with_trials_has_their_files_and_one_with_shipped_choices_has_n
     report = write_pages(shipped, tmp_path / "shipped")
     assert not any((tmp_path / "shipped" / name).exists() for name in TRIAL_FILES)
     text = (tmp_path / "shipped" / "leaderboard.html").read_text("utf-8")
-    assert "What more trials bring" not in text
+    assert MORE not in text
     assert "Gain against learning rate" in text  # which a choice alone can tell
     assert report.boards[0].choices
 
@@ -220,6 +225,21 @@ def test_the_figure_of_rates_is_there_where_rates_were_chosen_alone(board):
     assert figures.rates(replace(board, suite=True)) is None
 
 
+def test_of_a_thousand_methods_a_few_have_panels_and_lines_and_the_tables_have_all(board):
+    some = next(row for row in board.rows if row.method == "mgda")
+    many = tuple(replace(some, method=f"method{i}") for i in range(999))
+    equal = next(row for row in board.rows if row.method == "equal")
+    crowd = replace(board, rows=(*many, equal), choices=(), points={})
+    made = [(entry.heading, entry.caption, partial(entry.plot, crowd)) for entry in FIGURES]
+    rates, lines = draw([entry for entry in made if entry[0] in ("Gain against learning rate", MORE)], "x")
+    assert "The table has the chosen settings, and not all 4000 trials." in rates.caption
+    for drawing, most in ((rates, 7), (lines, 8)):
+        assert f"Only the best {most} methods and equal weights are drawn, {999 - most} are not." in drawing.caption
+        assert {row[0] for row in drawing.rows} == {"equal", *(f"method{i}" for i in range(999))}
+        assert len(drawing.rows) == 1000
+        assert len(drawing.svg) < 20_000
+
+
 def test_a_setting_at_which_nothing_is_learnt_does_not_press_the_others_together(board):
     gains = [-12.0, -10.0, -15.0, -900.0]
     rows = tuple(
@@ -228,7 +248,7 @@ def test_a_setting_at_which_nothing_is_learnt_does_not_press_the_others_together
     low, high = near_the_best(gains)
     assert -50 < low < -15
     assert high > -10
-    plot = figures.rates(replace(board, rows=rows))
+    plot = figures.rates(replace(board, rows=rows, choices=()))
     assert "−900.00" in {line[3] for line in plot.rows}
 
 
@@ -237,7 +257,7 @@ def test_a_gain_that_is_not_known_is_drawn_and_told_as_such(board):
         replace(row, choices=tuple(c.model_copy(update={"gains": [1.0, None, 2.0, 3.0]}) for c in row.choices))
         for row in board.rows
     )
-    plot = figures.rates(replace(board, rows=rows))
+    plot = figures.rates(replace(board, rows=rows, choices=()))
     assert [line[3] for line in plot.rows if line[0] == "equal"] == ["+1.00", "", "+2.00", "+3.00"]
 
 
@@ -339,7 +359,15 @@ def test_over_task_sets_there_is_no_column_of_rates(board):
 def test_single_task_choices_come_in_the_order_of_the_tasks(board):
     [stl] = [row for row in board.rows if row.method == STL]
     assert [choice.tasks for choice in stl.choices] == [("left",), ("right",)]
-    assert [contestant(stl, choice) for choice in stl.choices] == ["stl left", "stl right"]
+    assert [choice for method, choice in contestants(board) if method == STL] == list(stl.choices)
+
+
+def test_a_choice_whose_method_has_no_row_of_its_own_is_told_last(board):
+    rows = tuple(row for row in board.rows if row.method != "mgda")
+    bare = replace(board, rows=rows)
+    assert [method for method, _ in contestants(bare)][-1] == "mgda"
+    assert len(tuning(Report((bare,), {}))) == 24
+    assert len(figures.rates(bare).rows) == 24
 
 
 def test_trials_of_a_choice_come_in_the_order_in_which_they_were_tried(folder):

@@ -308,6 +308,19 @@ def test_weights_that_were_drawn_are_on_no_board_of_the_protocols_own_rate(tuned
     assert not [one for one in scores.untuned.runs if one.method.startswith("static[")]
 
 
+def test_a_contestant_whose_trials_choose_the_options_of_another_is_on_the_board_beside_it(tmp_path):
+    asked = {"methods": "mgda,mgda[normalize=l2]", "seeds": "1", "tuning": 1}
+    run(tmp_path, **asked)
+    normal = next(c for c in Store(tmp_path).choices().values() if c.method_label == "mgda[normalize=l2]")
+    edit_choices(tmp_path, "mgda", options={"normalize": "l2"}, variant=normal.variant)
+    run(tmp_path, **asked)
+    scores = from_store(Store(tmp_path))
+    [one, other] = [one for one in scores.runs if one.method.startswith("mgda")]
+    assert {one.method, other.method} == {"mgda", "mgda[normalize=l2]"}
+    assert one.name == other.name
+    assert {one.method for one in scores.untuned.runs} == {STL, "equal", "mgda", "mgda[normalize=l2]"}
+
+
 def students(records, seed=0):
     return [r for r in records.values() if r.method_label == "kd" and r.spec.seed == seed]
 

@@ -19,6 +19,6 @@ def test_weights_for_another_number_of_tasks_do_not_fit():
         methods.create("static", num_tasks=3, weights=(1, 2))
 
 
-def test_weights_must_be_given():
-    with pytest.raises(methods.UsageError, match=r"static needs weights: write static\[weights=…\]"):
-        methods.create("static", num_tasks=3)
+def test_without_weights_it_is_equal_weights(linear):
+    losses, theta = linear(torch.tensor([[1.0, 0, 2], [0, 3, 1]]), torch.ones(2))
+    assert methods.create("static", num_tasks=2).backward(losses, shared=[theta]).tolist() == [1, 1]

@@ -14,12 +14,14 @@ from bench.report.figures.look import COLOURS, WIDTH, short
 from bench.report.figures.rows import best
 from bench.report.figures.svg import Plot
 from bench.report.findings import signed
-from bench.report.trials import Trial, contestant, trials_of
+from bench.report.trials import Trial, contestants, trials_of
 from bench.spec import STL
 from bench.tuning.choose import Choice
 
 PANELS = 7
 """So many methods, beside the reference, and so many single-task networks have a panel."""
+TOLD = 500
+"""Of more trials the table has those that were chosen alone."""
 ACROSS = 4
 FAR = 1.6
 """A panel reaches so many times as far below the best gain as the lower quartile does: one setting at which nothing is
@@ -44,13 +46,12 @@ def rates(board: Board) -> Plot | None:
     """Draw a panel for each method, and for the single-task network of each task."""
     if board.suite:
         return None
-    rows = {row.method: row for row in board.rows if row.choices}
-    tried = {
-        method: [_Tried(contestant(row, choice), choice, trials_of(choice)) for choice in row.choices]
-        for method, row in rows.items()
-    }
-    single = [own for own in tried.pop(STL, []) if own.trials]
-    rules = {method: own[0] for method, own in tried.items() if own[0].trials}
+    single, rules = [], {}
+    for method, choice in contestants(board):
+        if method == STL:
+            single.append(_Tried(f"{STL} {choice.tasks[0]}", choice, trials_of(choice)))
+        else:
+            rules[method] = _Tried(method, choice, trials_of(choice))
     if not rules and not single:
         return None
     chosen, note = best(list(rules), PANELS)
@@ -71,7 +72,11 @@ def rates(board: Board) -> Plot | None:
     ticks = {float(exponent): _times(2.0**exponent) for exponent in range(-10, 11)}
     frames(axes, [(short(own.name), panel) for own, panel in panels], "learning rate × the protocol's", ticks)
     _draw(axes, panels, rules.get(REFERENCE))
-    table = [_told(own, trial) for own in (*rules.values(), *single) for trial in own.trials]
+    told = [(own, trial) for own in (*rules.values(), *single) for trial in own.trials]
+    if len(told) > TOLD:
+        note = f"{note} The table has the chosen settings, and not all {len(told)} trials.".strip()
+        told = [(own, trial) for own, trial in told if trial.chosen]
+    table = [_told(own, trial) for own, trial in told]
     return Plot(figure, ["Contestant", "Rate ×", "Options", "Gain, %", "Failed", "Chosen"], table, note, wide=True)
 
 
