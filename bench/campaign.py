@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 ROUNDS: dict[Round, str] = {
     "tuned": "runs at the tuned rates",
     "front": "the front of static weights",
-    "own": "runs at the protocol's own rate",
+    "own": "runs at the own rates",
 }
-"""What to call each round of reported runs."""
+"""What to call each round of reported runs; where nothing is tuned, those of contestants are just runs."""
 
 
 class Watcher(Protocol):
@@ -104,7 +104,7 @@ class Campaign:
         for name in planner.rounds:
             planner.present = self.store.records()
             runs = planner.reported(name)
-            self._make(ROUNDS[name], runs, pages=True)
+            self._make(ROUNDS[name] if planner.tunes or name == "front" else "runs", runs, pages=True)
             if not reported:
                 if self.source is not None:
                     reuse_costs(runs, self.source, self.store)

@@ -33,7 +33,7 @@ from methods.core import names
 from methods.core.names import UsageError
 from methods.core.registry import Variant
 from methods.core.rules import reads_average
-from methods.core.search import Simplex
+from methods.core.search import Simplex, from_json
 from tasks.core import hub
 from tasks.core.protocol import Protocol
 
@@ -121,8 +121,8 @@ Rates = Literal["own", "tuned"]
 """Whether runs are trained at the protocol's own rate, or at what was chosen."""
 Round = Literal["tuned", "front", "own"]
 """Which runs are made together: contestants at either rate, or the reference front of static weights."""
-FRONT, FRONT_SEEDS = "static", 2
-"""The rule whose variants make the front. With so many of the reported seeds the front is drawn."""
+FRONT_SEEDS = 2
+"""With so many of the reported seeds the front is drawn."""
 
 
 class Planner:
@@ -158,9 +158,8 @@ class Planner:
         }
         self.fronts = {contest.variant: _front(contest) for contest in self.contests if request.static_front}
         for variant, front in self.fronts.items():
-            self.sources |= dict.fromkeys(
-                ((variant, rule) for rule in front), sources_of(variant, methods.parse(FRONT))
-            )
+            known = sources_of(variant, front[0]) if front else {}
+            self.sources |= {(variant, rule): known for rule in front}
         self.seeds = _reported(seeds, any(contest.budget for contest in self.contests))
         self.shipped = shipped_choices() if any(contest.budget for contest in self.contests) else {}
         self.choices = store.choices()
@@ -532,8 +531,15 @@ def make_plan(request: Request, store: Store) -> list[Planned]:
 
 
 def _front(contest: Contest) -> list[Variant]:
-    """The fixed weights of a contest's front."""
-    return [methods.parse(f"{FRONT}[weights={weights}]") for weights in front_weights(len(contest.tasks))]
+    """The fixed weights of a contest's front: variants of the built-in rule that is nothing but weights."""
+    registry = methods.registry
+    name, option = next(
+        (entry.name, option)
+        for entry in registry.built_in().values()
+        for option, space in from_json(registry.describe(entry).facts["search"]).items()
+        if isinstance(space, Simplex)
+    )
+    return [methods.parse(f"{name}[{option}={weights}]") for weights in front_weights(len(contest.tasks))]
 
 
 def _draws_weights(rule: Variant) -> bool:

@@ -131,9 +131,9 @@ def _line(number: int, fields: dict[str, str]) -> _Line:
     if role != "contestant" and names["method"] == STL:
         raise ValueError(f"its role is {role}, and single-task runs are what everything is compared with")
     of = as_meant(fields.get(OF, "")).strip()
-    if (role == "frozen") != bool(of):
+    if (role == "remainder") != bool(of):
         raise ValueError(
-            "its column of should name the method whose weights are frozen if its role is frozen, and only then"
+            "its column of should name the method whose weights are frozen if its role is remainder, and only then"
         )
     return _Line(number, **names, seed=seed, status=status, score=score, role=role, of=of)  # type: ignore[arg-type]
 

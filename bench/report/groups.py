@@ -166,7 +166,7 @@ def _group(label: str, members: Sequence[Run]) -> Group:
     drawn: dict[tuple[Role, str], dict[int, Run]] = defaultdict(dict)
     frozen: dict[str, dict[int, Run]] = defaultdict(dict)
     for run in members:
-        if run.role == "frozen":
+        if run.role == "remainder":
             frozen[run.method][run.seed] = run
         elif run.role != "contestant":
             drawn[run.role, run.method][run.seed] = run

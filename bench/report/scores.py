@@ -30,10 +30,10 @@ USUAL_PROTOCOL, USUAL_PRECISION = "quick", "32-true"
 
 Metric = tuple[str, str]
 """Task and name."""
-Role = Literal["contestant", "reference", "trial", "frozen"]
+Role = Literal["contestant", "reference", "trial", "remainder"]
 """What a run is for: a contestant is tested and ranked. A reference (a point of a front of static weights, say) and a
-trial are only drawn. One with the frozen weights of another method is compared with that method alone. So they cost no
-contestant power."""
+trial are only drawn. A remainder, with the frozen weights of another method, is compared with that method alone. So
+they cost no contestant power."""
 UNKNOWN_COST = Cost()
 
 
@@ -175,7 +175,7 @@ def make_run(
         points=result.points,
         cost=record.cost,
         choice=choice,
-        role="frozen" if of else role,
+        role="remainder" if of else role,
         of=of,
     )
 
