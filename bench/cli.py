@@ -668,7 +668,10 @@ class _Watcher:
         self.statuses[result.status] += 1
         reason = one_line(result.reason, LONGEST_REASON)
         which = f" {'+'.join(planned.spec.tasks)}" if planned.method_label == "stl" else ""
-        line = f"{planned.task_set_label} {planned.method_label}{which} seed {planned.spec.seed}: {result.status}"
+        factor = planned.spec.protocol.lr / planned.asked_protocol.lr  # of the protocol's learning rate
+        rate = f" ×{factor:.3g}" if factor != 1 else ""
+        seed = f"seed {planned.spec.seed}: {result.status}"
+        line = f"{planned.task_set_label} {planned.method_label}{which}{rate} {seed}"
         if err.is_terminal:
             counts = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items()))
             self.bar.update(self.bar_task, completed=self.finished, description=counts)

@@ -28,9 +28,10 @@ from bench.checkpoint import Checkpoint
 from bench.spec import STL
 from bench.training.loop import train
 from bench.training.streams import build_network
+from bench.tuning.space import require_sound_spaces
 from methods.core.base import DivergedError, DoesNotFitError, Method
 from methods.core.compose import compose
-from methods.core.names import did_you_mean
+from methods.core.names import UsageError, did_you_mean
 from methods.core.problem import Batch
 from methods.core.registry import Variant
 
@@ -229,8 +230,12 @@ def _near(one: Tensor, other: Tensor, what: str, tolerance: float | None = None)
 
 
 def can_be_built(variant: Variant) -> None:
-    """It can be built for 1, 2, 3 or 40 tasks."""
+    """It can be built for 1, 2, 3 or 40 tasks, and its options take what `search` names."""
     _fitting(variant, [1, 2, 3, 40])
+    try:
+        require_sound_spaces(variant)
+    except UsageError as problem:
+        raise CheckError(str(problem)) from None
 
 
 def follows_the_only_task(variant: Variant) -> None:

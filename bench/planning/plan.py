@@ -28,7 +28,7 @@ from bench.store import Store, log
 from bench.tuning.choose import SEEDS as TUNING_SEEDS
 from bench.tuning.choose import Attempt, Choice, Scores, choose, identity, scaled
 from bench.tuning.shipped import shipped_choices
-from bench.tuning.space import Setting, changed, front_weights, settings, spaces_of
+from bench.tuning.space import Setting, changed, front_weights, require_sound_spaces, settings, spaces_of
 from methods.core import names
 from methods.core.names import UsageError
 from methods.core.registry import Variant
@@ -152,6 +152,8 @@ class Planner:
         self.device = asked_device(request)
         check_fit([*rules, *read], sets)
         self.contests = [asked_contest(asked, variant, budget) for variant in sets]
+        for rule in (*rules, *read) if self.tunes else ():
+            require_sound_spaces(rule)
         self.versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
         self.sources = {
             (variant, rule): sources_of(variant, rule) for variant in sets for rule in (None, *rules, *read)

@@ -8,8 +8,9 @@ from itertools import product
 from scipy.stats import qmc
 
 import methods
+from methods.core.names import UsageError
 from methods.core.registry import Variant
-from methods.core.search import Log, Simplex, Space, from_json
+from methods.core.search import Choice, Log, Simplex, Space, from_json
 
 GRID = (1.0, 2.0, 0.5, 4.0, 0.25, 8.0, 0.125)
 """The multiples of the protocol's rate, in the order in which a small budget takes them."""
@@ -17,6 +18,8 @@ RATES = Log(min(GRID), max(GRID))
 """Where larger budgets draw further multiples."""
 LINE, LATTICE, DRAWS = 12, 7, 30
 """How finely the weights of a front divide their sum for 2 and for 3 tasks, and how many are drawn for more."""
+SHARES = 10
+"""In how many steps the range of an option is walked to see whether the option takes its values."""
 AROUND = (0.5, 1.0, 2.0)
 """The multiples of the chosen rate of equal weights at which fixed weights are drawn, in turn."""
 
@@ -82,6 +85,24 @@ def spaces_of(rule: Variant | None) -> dict[str, Space]:
             if part.values[name] == usual[name].default:
                 found[name if len(rule.parts) == 1 else f"{part.entry.name}.{name}"] = space
     return found
+
+
+def require_sound_spaces(rule: Variant) -> None:
+    """Refuse a rule that says `search = {…}` with a value that its option does not take, before anything is tried.
+
+    Raises:
+        UsageError: names the rule, the option and the value.
+    """
+    for name, space in spaces_of(rule).items():
+        if isinstance(space, Simplex):
+            values: Sequence[object] = [(1.0, 1.0)]
+        else:
+            values = space.values if isinstance(space, Choice) else [space.value(i / SHARES) for i in range(SHARES + 1)]
+        for value in values:
+            try:
+                changed(rule, {name: _text(value)})
+            except UsageError as problem:
+                raise UsageError(f"{rule.label}: its search of {name} has a wrong value: {problem}") from None
 
 
 def changed(rule: Variant, options: Mapping[str, str]) -> Variant:

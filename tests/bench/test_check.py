@@ -58,6 +58,7 @@ FAULTS = [
     ("Secretive", "A task without a label", "per_task"),
     ("Rounding", "Two runs of one seed are the same", "not bit for bit: two runs of one seed differ by "),
     ("Unbuilt", "It can be built", "KeyError: 'no'"),
+    ("Searching", "It can be built", "its search of share has a wrong value"),
     ("Climbing", "With one task", "the update is -1 times the gradient"),
     ("Twisting", "With one task", "the update is no multiple of the gradient: off by "),
     ("Overflowing", "With 40 tasks", "the weight of task 0 is not finite"),

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from hypothesis import strategies as st
 
 import methods
 from bench.evidence.search import expected_best
+from bench.planning.plan import Planner
+from bench.planning.request import Request
 from bench.store import Store
 from bench.tuning import shipped
 from bench.tuning.choose import Attempt, Choice, choose, scaled
-from bench.tuning.space import AROUND, GRID, changed, settings, spaces_of
+from bench.tuning.space import AROUND, GRID, changed, require_sound_spaces, settings, spaces_of
+from methods.core.names import UsageError
 from methods.core.search import Choice as OneOf
 from methods.core.search import Log, Simplex
 from tasks.core.errors import DataError
@@ -114,6 +118,22 @@ def test_weights_are_evenly_spread():
     weights = np.array(drawn, float)
     assert weights.mean(0) == pytest.approx(np.ones(3), abs=0.06)
     assert weights.var(0) == pytest.approx(np.full(3, 0.5), abs=0.08)
+
+
+def test_a_wrong_value_of_a_search_is_refused_before_anything_is_tried(tmp_path):
+    rule = f"{Path(__file__).with_name('plugin_bad.py')}:Searching"
+    request = Request(methods=rule, tasks="scales", protocol="smoke", tuning=8, out=tmp_path)
+    with pytest.raises(UsageError, match=r"search of share has a wrong value: .*share=half"):
+        Planner(request, Store(tmp_path))
+    Planner(
+        request.model_copy(update={"tuning": "none"}), Store(tmp_path)
+    )  # where nothing is searched, nothing is wrong
+
+
+@pytest.mark.parametrize("name", methods.registry.built_in())
+def test_the_options_of_built_in_rules_take_what_is_searched(name):
+    if name != "frozen":  # it needs a rule, and searches nothing
+        require_sound_spaces(methods.parse(name))
 
 
 def test_an_option_that_was_given_is_not_searched():
