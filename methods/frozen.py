@@ -16,6 +16,15 @@ class Frozen(Method):
     there: their plain gradient, if the other rule measures at the shared parameters or at the features and leaves
     heads plain. `of` is a whole variant in brackets. A harness trains it first. In a loop of your own, fix weights
     with `static`.
+
+    Example:
+        >>> import methods
+        >>> methods.create("frozen", num_tasks=2, of="[mgda]")  # without a harness, nobody knows the average
+        Traceback (most recent call last):
+        ...
+        methods.core.errors.DoesNotFitError: frozen needs the average weights of another rule's run,
+            which a harness provides; here fix them with static
+        >>> method = methods.create("static", num_tasks=2, weights=(1.5, 0.5))
     """
 
     per_task = ("weights",)

@@ -13,8 +13,11 @@ import typer
 import bench
 import methods
 from bench import cli
+from bench.campaign import Campaign
 from bench.catalogue import parse_task_set
+from bench.planning.request import Request
 from bench.planning.seeds import parse_seeds
+from bench.store import Store
 from methods.core.names import split
 
 ROOT = Path(__file__).parents[1]
@@ -172,3 +175,41 @@ def test_the_page_about_evidence_quotes_the_simulations():
     assert f"in {constant:.1f} % of cases" in PAGES["docs/evidence.md"]
     collapsing = rates("t_interval", "one run against a constant", ("3", "5", "8", "10"))
     assert f"up to {max(collapsing):.0f} % of cases" in PAGES["docs/evidence.md"]
+
+
+def test_the_rule_of_the_page_is_tuned_with_the_options_that_it_declares(plugins):
+    [arguments] = [given for page, given in commands() if page == "docs/plug-ins.md" and given.startswith("tune ")]
+    request = {name: parsed(shlex.split(arguments))[name] for name in ("methods", "tasks", "tuning")}
+    small = {"protocol": "smoke", "engine": "inline", "out": plugins / "results"}
+    store = Store(plugins / "results")
+    choices = Campaign(Request(**request, **small), store).tune()
+    tried = {choice.method_label: choice.attempts for choice in choices}
+    assert {len(attempts) for attempts in tried.values()} == {2 * int(request["tuning"])}
+    drawn = [attempt.options["decay"] for attempt in tried["smooth.py:Smooth"] if attempt.options]
+    assert len(drawn) == 6  # three settings beyond the seven rates, with two seeds
+    assert set(drawn) <= {"0.5", "0.9", "0.99"}
+    assert not any(attempt.options for attempt in tried["equal"])
+
+
+def test_the_page_about_evidence_quotes_the_simulation_of_tuning():
+    evidence = re.sub(r"\s+", " ", PAGES["docs/evidence.md"])
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (ROOT / "results" / "calibration" / "tuning.md").read_text("utf-8").splitlines()
+        if line.startswith("| like ")
+    ]
+
+    def numbers(place, rows):
+        return [float(line[place].split(" ")[0]) for line in rows]
+
+    lost = numbers(2, [line for line in lines if len(line) == 6 and line[1] == "2"])
+    family = [line for line in lines if len(line) == 10 and line[3] == "2"]
+    assert len(lost) == 3
+    assert len(family) == 12
+    claims, false, holding, gaps = (numbers(place, family) for place in (4, 5, 6, 9))
+    assert f"loses {min(lost):.1f} to {max(lost):.1f} points" in evidence
+    assert f"is wrong in {min(false):.1f} to {max(false):.1f} % of cases" in evidence
+    assert max(false) < 5
+    assert f"claims something in {min(claims):.0f} to {max(claims):.0f} % of cases" in evidence
+    assert f"It is {min(gaps):.1f} to {max(gaps):.1f} points on average" in evidence
+    assert f"claim something in {min(holding):.1f} to {max(holding):.1f} % of cases" in evidence

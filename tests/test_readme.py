@@ -13,6 +13,10 @@ import pytest
 import torch
 
 from bench.check import check
+from bench.planning.plan import make_plan
+from bench.planning.request import Request
+from bench.store import Store
+from bench.tuning.shipped import shipped_choices
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -73,7 +77,7 @@ def test_the_readme_shows_the_reference_leaderboard():
     lines = [line.strip("|").split("|") for line in README.splitlines() if re.match(r"\| \d", line)]
     shown = {cells[1].strip(): [cell.strip() for cell in cells] for cells in lines}
     assert list(shown) == list(table.index)
-    for method, (place, _, delta, versus, verdict, step, seeds, failed) in shown.items():
+    for method, (place, _, delta, versus, verdict, holds, step, seeds, failed) in shown.items():
         row = table.loc[method]
         assert place == "–".join(dict.fromkeys([f"{row.best_place:g}", f"{row.worst_place:g}"]))
         assert (seeds, failed) == (str(row.seeds), str(row.failed))
@@ -85,6 +89,8 @@ def test_the_readme_shows_the_reference_leaderboard():
             sure = re.search(r"p (.*)\)", verdict)[1]
             assert row.vs_equal_verdict in verdict
             assert row.vs_equal_p < 0.001 if sure == "< .001" else abs(row.vs_equal_p - float(sure[2:])) <= 0.0005
+        turned = f"no: {row.untuned_vs_equal_verdict}"
+        assert holds == {"yes": "yes", "no": turned}.get(row.holds_untuned, "")
         assert step == ("" if method == "stl" else f"{steps[method]:.3g}")
 
 
@@ -97,11 +103,35 @@ def interval(row, name):
     return f"{row[name]:+.2f}{ends}".replace("-", "−")
 
 
-def test_the_readme_says_how_many_runs_the_first_command_makes():
+def test_the_readme_tells_the_verdicts_of_every_task_set():
+    found = pd.read_csv(REFERENCE / "leaderboard.csv").set_index(["task_set", "method"])
+    rules = [method for method in found.loc["all"].index if method not in ("stl", "equal")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if line[:2] == "| "]
+    assert ["", *rules] in rows
+    shown = {cells[0]: cells[1:] for cells in rows if cells[0] in found.index.levels[0]}
+    assert shown.keys() == set(found.index.levels[0])
+    for task_set, cells in shown.items():
+        told = [found.loc[task_set, rule] for rule in rules]
+        assert cells == [
+            f"{row.vs_equal_verdict}, untuned {row.untuned_vs_equal_verdict}"
+            if row.holds_untuned == "no"
+            else row.vs_equal_verdict
+            for row in told
+        ]
+    joint = found.drop(index="stl", level="method").drop(index="all", level="task_set")
+    assert set(joint.vs_stl_verdict) == {"worse"}  # so that no rule makes sharing worth it
+    assert f"{found.loc[('scales', 'uncertainty'), 'untuned_delta_task']:.1f} points above them on `scales`" in README
+
+
+def test_the_readme_says_how_many_runs_and_trials_there_are(tmp_path):
     runs = pd.read_csv(REFERENCE / "runs.csv")
     joint = runs[runs.method != "stl"].groupby(["task_set", "method", "seed"]).ngroups
     single = runs[runs.method == "stl"].groupby(["task_set", "seed", "task"]).ngroups
+    planned = make_plan(Request(), Store(tmp_path))
     assert f"{joint + single} small networks" in README
+    assert f"{len(planned) - joint - single} more" in README
+    assert not [run for run in planned if run.role == "trial"]
+    assert f"{sum(len(choice.attempts) for choice in shipped_choices().values())} runs" in README
 
 
 @pytest.mark.parametrize("file", ["ARCHITECTURE.md", "README.md", *PAGES])
