@@ -7,9 +7,9 @@ import itertools
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,6 +20,8 @@ from tasks.core.files import sweep, temporary
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 FOLDER = "runs"
 COSTS = "costs"
@@ -80,11 +82,15 @@ class Store:
         Raises:
             StoreError: a record cannot be read, or is of a newer schema.
         """
+        return {record.name: record for record in self.each(lambda record: record)}
+
+    def each(self, keep: Callable[[RunRecord], T]) -> list[T]:
+        """Return what is to be kept of each record, in the order of their names; else as `records`."""
         for folder in (self.folder, *(self.folder / name for name in (FOLDER, COSTS, CHECKPOINTS))):
             sweep(folder)
         with _uncollected():
-            found = [self.get(name) for name in _names(self.folder / FOLDER)]
-        return {record.name: record for record in found if record is not None}
+            found = map(self.get, _names(self.folder / FOLDER))
+            return [keep(record) for record in found if record is not None]
 
     def get(self, name: str) -> RunRecord | None:
         """Return the record of this name, if there is one. What is none is set aside, and named in the log.

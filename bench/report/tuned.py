@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 from bench.records import REFERENCE, RunRecord
-from bench.report.scores import Run, Scores, average_of, distinct, from_records, make_run, named, suffix
+from bench.report.scores import Run, Scores, average_of, distinct, from_records, light, make_run, named, suffix
 from bench.spec import STL
 from bench.store import Store
 from bench.tuning.choose import Choice
@@ -17,7 +17,7 @@ Question = tuple[str, str, str, int, tuple[int, ...]]
 
 def from_store(store: Store) -> Scores:
     """Make the table of a folder's records, which are read through its choices."""
-    return from_records_and_choices(store.records().values(), store.choices().values(), store.replaced())
+    return from_records_and_choices(store.each(light), store.choices().values(), store.replaced())
 
 
 def from_records_and_choices(
