@@ -21,7 +21,7 @@ from bench.planning.request import Names, Request
 from bench.records import CostRecord, RunRecord
 from bench.reuse import reuse_costs, reuse_runs
 from bench.store import FOLDER, Store, StoreError, log
-from bench.tuning.choose import Choice
+from bench.tuning.choose import SEEDS, Choice
 from methods.core.names import UsageError
 from methods.core.registry import source
 
@@ -43,8 +43,11 @@ class Watcher(Protocol):
     def planned(self, runs: Sequence[Planned], forecast: Sequence[str]) -> None:
         """Hear all runs that are known before the first one, and in lines what they will take and can show."""
 
-    def round(self, name: str, runs: Sequence[Planned]) -> None:
-        """Hear that a round begins, and of its runs; those of a later round may be other ones than were known first."""
+    def round(self, name: str, runs: Sequence[Planned], later: int) -> None:
+        """Hear that a round begins, of its runs, and how many at most are to be made in later rounds.
+
+        Those of a later round may be other ones than were known first.
+        """
 
     def done(self, planned: Planned, record: RunRecord) -> None:
         """Hear of a finished run."""
@@ -104,7 +107,7 @@ class Campaign:
         for name in planner.rounds:
             planner.present = self.store.records()
             runs = planner.reported(name)
-            self._make(ROUNDS[name] if planner.tunes or name == "front" else "runs", runs, pages=True)
+            self._make(planner, ROUNDS[name] if planner.tunes or name == "front" else "runs", runs)
             if not reported:
                 if self.source is not None:
                     reuse_costs(runs, self.source, self.store)
@@ -149,19 +152,21 @@ class Campaign:
                 self.watcher.chosen(chosen)
             if not (runs := planner.trials(anew=anew)):
                 return
-            self._make("trials", runs, pages=False)
+            self._make(planner, "trials", runs, tuning_alone=anew)
 
-    def _make(self, name: str, runs: Sequence[Planned], *, pages: bool) -> None:
+    def _make(self, planner: Planner, name: str, runs: Sequence[Planned], *, tuning_alone: bool = False) -> None:
         """Make one round's runs that are not there, and not in the folder that is reused."""
         if self.source is not None:
             runs = reuse_runs(runs, self.source, self.store)
         if self.watcher is not None:
-            self.watcher.round(name, runs)
+            self.watcher.round(name, runs, _later(planner, runs, tuning_alone=tuning_alone))
+        if name != "trials":
+            _as_asked(runs, self.store)
         if todo := [planned for planned in runs if planned.todo]:
             request = self.request
             setting = Setting(self.store, todo, request.checkpoint_every, request.debug)
             with self.engine.open(setting) as opened:
-                execute(todo, opened, self.store, self._done(runs, pages=pages))
+                execute(todo, opened, self.store, self._done(runs, pages=name != "trials"))
 
     def _done(self, runs: Sequence[Planned], *, pages: bool) -> Callable[[Planned, RunRecord], None]:
         """Tell the watcher of each run, and write the pages anew as each seed completes; figures come at the end."""
@@ -190,6 +195,25 @@ class Campaign:
                 "the same command makes them again"
             )
         return write_pages(from_store(store), store.folder, store.costs(), figures=self.request.figures)
+
+
+def _as_asked(runs: Sequence[Planned], store: Store) -> None:
+    """Make a run of what was a trial, where its seed is asked for now: then it is compared."""
+    for planned in runs:
+        seed = planned.spec.seed
+        if not planned.todo and planned.role == "run" and seed in SEEDS and seed in planned.seeds:
+            record = store.get(planned.spec.name)
+            if record is not None and record.provenance.role == "trial":
+                provenance = record.provenance.model_copy(update={"role": "run"})
+                store.put(record.model_copy(update={"provenance": provenance}), None)
+
+
+def _later(planner: Planner, runs: Sequence[Planned], *, tuning_alone: bool) -> int:
+    """How many runs at most are to be made after these."""
+    names = {planned.spec.name for planned in runs}
+    known = planner.trials(anew=True) if tuning_alone else planner.known()
+    waiting = sum(planned.todo and planned.spec.name not in names for planned in known)
+    return waiting + planner.later(anew=tuning_alone)
 
 
 def _by_name(*plans: Sequence[Planned]) -> list[Planned]:

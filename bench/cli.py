@@ -648,16 +648,15 @@ class _Watcher:
     def planned(self, runs: "Sequence[Planned]", forecast: Sequence[str]) -> None:
         for line in forecast:
             _say(line)
-        self._add(runs)
+        self._expect(runs)
 
-    def round(self, name: str, runs: "Sequence[Planned]") -> None:
-        self._add(runs)
+    def round(self, name: str, runs: "Sequence[Planned]", later: int) -> None:
+        self._expect(runs, later)
 
-    def _add(self, runs: "Sequence[Planned]") -> None:
-        """Count the runs that were not heard of before."""
-        new = [planned for planned in runs if planned.spec.name not in self.runs]
-        self.runs |= {planned.spec.name for planned in new}
-        self.todo += sum(planned.todo for planned in new)
+    def _expect(self, runs: "Sequence[Planned]", later: int = 0) -> None:
+        """Count what is to come: of these runs, and of so many more."""
+        self.runs |= {planned.spec.name for planned in runs}
+        self.todo = self.finished + sum(planned.todo for planned in runs) + later
         self.bar.update(self.bar_task, total=self.todo, description="runs")
         if err.is_terminal and self.todo:
             self.bar.start()
@@ -668,10 +667,9 @@ class _Watcher:
         self.statuses[result.status] += 1
         reason = one_line(result.reason, LONGEST_REASON)
         which = f" {'+'.join(planned.spec.tasks)}" if planned.method_label == "stl" else ""
-        factor = planned.spec.protocol.lr / planned.asked_protocol.lr  # of the protocol's learning rate
-        rate = f" ×{factor:.3g}" if factor != 1 else ""
-        seed = f"seed {planned.spec.seed}: {result.status}"
-        line = f"{planned.task_set_label} {planned.method_label}{which}{rate} {seed}"
+        rate = f" at lr {planned.spec.protocol.lr:g}" if planned.role == "trial" else ""
+        seed = f"seed {planned.spec.seed}"
+        line = f"{planned.task_set_label} {planned.method_label}{which}{rate} {seed}: {result.status}"
         if err.is_terminal:
             counts = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items()))
             self.bar.update(self.bar_task, completed=self.finished, description=counts)

@@ -7,9 +7,9 @@ import itertools
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,9 +21,13 @@ from tasks.core.files import sweep, temporary
 if TYPE_CHECKING:
     from torch import Tensor
 
+T = TypeVar("T")
+
 FOLDER = "runs"
 COSTS = "costs"
 CHOICES = "choices"
+REPLACED = "replaced"
+"""The folder in that of the choices of those that were replaced."""
 CHECKPOINTS = "checkpoints"
 ENDING = ".json"
 """Of a record's file."""
@@ -78,11 +82,15 @@ class Store:
         Raises:
             StoreError: a record cannot be read, or is of a newer schema.
         """
+        return {record.name: record for record in self.each(lambda record: record)}
+
+    def each(self, keep: Callable[[RunRecord], T]) -> list[T]:
+        """Return what is to be kept of each record, in the order of their names; else as `records`."""
         for folder in (self.folder, *(self.folder / name for name in (FOLDER, COSTS, CHECKPOINTS))):
             sweep(folder)
         with _uncollected():
-            found = [self.get(name) for name in _names(self.folder / FOLDER)]
-        return {record.name: record for record in found if record is not None}
+            found = map(self.get, _names(self.folder / FOLDER))
+            return [keep(record) for record in found if record is not None]
 
     def get(self, name: str) -> RunRecord | None:
         """Return the record of this name, if there is one. What is none is set aside, and named in the log.
@@ -197,17 +205,24 @@ class Store:
 
     def choices(self) -> dict[str, Choice]:
         """Return what was chosen by trials, by the choices' names. What cannot be read is not there."""
-        found = {}
-        for file in sorted((self.folder / CHOICES).glob("*.json")):
-            with contextlib.suppress(OSError, ValidationError):
-                choice = Choice.model_validate_json(file.read_bytes())
-                if choice.name == file.stem:
-                    found[choice.name] = choice
-        return found
+        files = sorted((self.folder / CHOICES).glob("*.json"))
+        return {choice.name: choice for file in files for choice in _choice(file) if choice.name == file.stem}
+
+    def replaced(self) -> list[Choice]:
+        """Return the choices in whose place others are: runs that were trained with them are no contestant's."""
+        return [
+            choice for file in sorted((self.folder / CHOICES / REPLACED).glob("*.json")) for choice in _choice(file)
+        ]
 
     def put_choice(self, choice: Choice) -> None:
-        """Write a choice, in the place of an older one of the same contestant."""
-        write(self.folder / CHOICES / f"{choice.name}.json", choice.model_dump_json(indent=1).encode() + b"\n")
+        """Write a choice, in the place of an older one of the same contestant, which is kept if it trains another."""
+        folder = self.folder / CHOICES
+        file = folder / f"{choice.name}.json"
+        for before in _choice(file):
+            if (before.variant, before.factor) != (choice.variant, choice.factor):
+                name = digest([choice.name, before.variant, before.factor])
+                write(folder / REPLACED / f"{name}.json", file.read_bytes())
+        write(file, choice.model_dump_json(indent=1).encode() + b"\n")
 
     def has_weights(self, record: RunRecord) -> bool:
         """Whether the file of a record's weights is there and is the one that the record speaks of."""
@@ -244,6 +259,13 @@ class Store:
 
     def _file(self, name: str, ending: str) -> Path:
         return self.folder / FOLDER / f"{name}.{ending}"
+
+
+def _choice(file: Path) -> Iterator[Choice]:
+    """Yield the choice in a file, if there is one."""
+    with contextlib.suppress(OSError, ValidationError):
+        if file.is_file():  # a pipe would be waited for
+            yield Choice.model_validate_json(file.read_bytes())
 
 
 def _names(folder: Path) -> list[str]:

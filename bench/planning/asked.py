@@ -17,6 +17,7 @@ from methods.core.groups import members
 from methods.core.names import UsageError, did_you_mean, split
 from methods.core.options import Option
 from methods.core.registry import Registry, UnknownNameError, Variant
+from methods.core.search import Simplex, from_json
 from tasks.core.errors import in_words
 from tasks.core.protocol import Protocol
 
@@ -168,6 +169,20 @@ def asked_device(request: Request) -> str:
         raise UsageError(f"--accelerator cuda --devices {request.devices}: this machine has {found} CUDA devices")
     kind = "cuda" if request.accelerator != "cpu" and found >= request.devices else "cpu"
     return kind if request.devices == 1 else f"{kind}×{request.devices}"
+
+
+def check_averages(averages: Mapping[Variant, Variant]) -> None:
+    """Refuse to freeze weights that are fixed as they are: of equal weights, with or without distillation, or given.
+
+    Args:
+        averages: by rule, the one whose average weights it fixes.
+    """
+    plain = getattr(methods.parse(REFERENCE).parts[-1].load(), "weigh", None)
+    for rule, other in averages.items():
+        part = other.parts[-1]
+        given = any(isinstance(space, Simplex) for space in from_json(part.facts["search"]).values())
+        if given or getattr(part.load(), "weigh", None) is plain:
+            raise UsageError(f"{rule.label}: the weights of {other.label} never change, so there is nothing to freeze")
 
 
 def check_fit(rules: Sequence[Variant], sets: Sequence[Variant]) -> None:

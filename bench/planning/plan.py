@@ -16,6 +16,7 @@ from bench.planning.asked import (
     asked_device,
     asked_methods,
     asked_task_sets,
+    check_averages,
     check_fit,
     check_protocol,
 )
@@ -151,6 +152,7 @@ class Planner:
         self.present = store.records()
         self.device = asked_device(request)
         check_fit([*rules, *read], sets)
+        check_averages(self.averages)
         self.contests = [asked_contest(asked, variant, budget) for variant in sets]
         for rule in (*rules, *read) if self.tunes else ():
             require_sound_spaces(rule)
@@ -165,6 +167,9 @@ class Planner:
         self.seeds = _reported(seeds, any(contest.budget for contest in self.contests))
         self.shipped = shipped_choices() if any(contest.budget for contest in self.contests) else {}
         self.choices = store.choices()
+        self._say_which_seeds_are_on_no_board()
+        self._before = dict(self.choices)
+        self._to_repeat = self._failed() if request.retry else {}
         self._contestants: dict[tuple[Variant, Variant | None, tuple[str, ...]], Contestant] = {}
 
     @property
@@ -220,13 +225,28 @@ class Planner:
         lines = [f"learning rates: {', '.join(f'{count} {origin}' for origin, count in origins.items())}"]
         if count := self.to_try(anew=anew):
             seeds = " and ".join(map(str, TUNING_SEEDS))
-            later = "" if anew else "; what is reported is planned when they have chosen"
-            lines.append(f"trials: {count} in all, on seeds {seeds}, which are not reported{later}")
+            lines.append(f"trials: {count} in all, on seeds {seeds}, which are not reported")
+        if count := self.later(anew=anew):
+            lines.append(f"and up to {count} runs that are planned when trials have chosen")
         return lines
 
     def to_try(self, *, anew: bool = False) -> int:
         """Return how many trials contestants without a choice need, those that are there already among them."""
         return sum(contestant.contest.budget * len(TUNING_SEEDS) for contestant in self.open(anew=anew))
+
+    def later(self, *, anew: bool = False) -> int:
+        """Return how many runs at most wait for choices before they can be planned."""
+        still = self.open(anew=anew)
+        count = sum(one.contest.budget * len(TUNING_SEEDS) for one in still if not self._is_ready(one, anew))
+        if anew:
+            return count
+        for contest in self.contests:
+            if contest.budget:
+                everyone = [*self._singles(contest), *(self._of(contest, rule, contest.tasks) for rule in self.rules)]
+                count += len(self.seeds) * sum(not self._can_be_reported(one) for one in everyone)
+                if self.choice(self._of(contest, methods.parse(REFERENCE), contest.tasks)) is None:
+                    count += len(self.seeds[:FRONT_SEEDS]) * len(self.fronts.get(contest.variant, ()))
+        return count
 
     def trials(self, *, anew: bool = False) -> list[Planned]:
         """Return the trials that can be made now: of contestants without a choice, if what they build on is chosen.
@@ -251,10 +271,35 @@ class Planner:
                 choice = self._choose(contestant)
                 if choice is None:
                     continue
-                self.choices[choice.name] = choice
-                self.store.put_choice(choice)
+                self._keep(choice)
                 made.append(choice)
         return made
+
+    def _say_which_seeds_are_on_no_board(self) -> None:
+        asked = {(contest.variant.stable, contest.protocol) for contest in self.contests if not contest.budget}
+        served = {seed for c in self.choices.values() if (c.task_set, c.protocol) in asked for seed in c.seeds}
+        if served := served.intersection(self.seeds):
+            log.warning(
+                "seeds %s served for tuning in %s: no board there has them; --reuse %s --out ANOTHER makes one of them",
+                " and ".join(map(str, sorted(served))),
+                self.request.out,
+                self.request.out,
+            )
+
+    def _keep(self, choice: Choice) -> None:
+        """Store a choice; one that it replaces is said, as what was trained with it is on no board any more."""
+        before = self.choices.get(choice.name)
+        if before is not None and (before.factor, before.options) != (choice.factor, choice.options):
+            which = f" {choice.tasks[0]}" if choice.method == STL else ""
+            log.warning(
+                "%s %s%s: %s was chosen before; runs with that are on no board any more",
+                choice.task_set_label,
+                choice.method_label,
+                which,
+                before.setting,
+            )
+        self.choices[choice.name] = choice
+        self.store.put_choice(choice)
 
     def open(self, *, anew: bool = False) -> list[Contestant]:
         """Return the contestants that are still to be tried."""
@@ -350,7 +395,24 @@ class Planner:
         choice = self.choices.get(contestant.choice) if anew else self.choice(contestant)
         if choice is None or choice.data != contestant.contest.built.fingerprint:
             return True
+        if choice is self._before.get(choice.name):
+            failed = any(attempt.run in self._to_repeat for attempt in choice.attempts)
+            if failed or any(map(self._is_another, self._builds_on(contestant))):
+                return True
         return anew and choice.code != self._code(contestant)
+
+    def _is_another(self, contestant: Contestant) -> bool:
+        """Whether what others build on was chosen anew, and is not what it was."""
+        before, now = self._before.get(contestant.choice), self.choices.get(contestant.choice)
+        return before is not None and now is not None and now is not before and before.found != now.found
+
+    def _failed(self) -> dict[str, object]:
+        """The stamps of records of runs that failed for a reason of the machine, by name."""
+        return {name: self.store.stamp(name) for name, r in self.present.items() if r.result.status not in FINAL}
+
+    def _is_to_repeat(self, name: str) -> bool:
+        """Whether a run that failed is to be repeated; each is once."""
+        return name in self._to_repeat and self._to_repeat[name] == self.store.stamp(name)
 
     def _is_ready(self, contestant: Contestant, anew: bool) -> bool:
         return not any(self._is_open(other, anew) for other in self._builds_on(contestant))
@@ -374,7 +436,7 @@ class Planner:
             for seed in TUNING_SEEDS:
                 planned = self._add({}, contestant, seed, seed, "tuned", setting, "trial")
                 record = self.present.get(planned.spec.name)
-                if record is None or record.key != planned.key:
+                if record is None or record.key != planned.key or self._is_to_repeat(record.name):
                     return None
                 points = record.result.points if record.result.status == "ok" else []
                 validation = points[-1].validation if points else {}
@@ -506,7 +568,7 @@ class Planner:
             sources=self.sources[contest.variant, given],
         )
         key = parts.key(name)
-        todo, why = state(asked_for, parts, key, self.store, self.present.get(name), self.request.retry)
+        todo, why = state(asked_for, parts, key, self.store, self.present.get(name), self._is_to_repeat(name))
         runs[name] = Planned(
             asked_for,
             parts,

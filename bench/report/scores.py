@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
+from pydantic import TypeAdapter
 
 from bench.records import KeyParts, Provenance, RunRecord
 from bench.spec import STL, Cost, Point, RunSpec, Score, Status, digest
@@ -35,6 +36,32 @@ Role = Literal["contestant", "reference", "trial", "remainder"]
 trial are only drawn. A remainder, with the frozen weights of another method, is compared with that method alone. So
 they cost no contestant power."""
 UNKNOWN_COST = Cost()
+_POINTS = TypeAdapter(list[Point])
+
+
+class Points(Sequence[Point]):
+    """What a run wrote down while training, kept as JSON and read anew whenever it is asked for.
+
+    As objects, the points take more than half of the memory of all records, and figures draw those of few runs.
+    """
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        self._json = _POINTS.dump_json(list(points))
+        self._length = len(points)
+
+    def __getitem__(self, place: Any) -> Any:
+        return _POINTS.validate_json(self._json)[place]
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(_POINTS.validate_json(self._json))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as that of a list
 
 
 @dataclass(frozen=True)
@@ -127,6 +154,12 @@ def from_records(records: Iterable[RunRecord]) -> Scores:
             of = shown.get(other.spec.method, other.method_label) if other is not None else ""
             runs.append(make_run(record, label, shown[record.spec.method], suffixes[key], role=role, of=of))
     return Scores(tuple(runs))
+
+
+def light(record: RunRecord) -> RunRecord:
+    """Return a record whose points take little memory: for reading, not for writing it again."""
+    result = record.result.model_copy(update={"points": Points(record.result.points)})
+    return record.model_copy(update={"result": result})
 
 
 def named(records: Iterable[RunRecord]) -> set[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 from bench.records import REFERENCE, RunRecord
-from bench.report.scores import Run, Scores, average_of, distinct, from_records, make_run, named, suffix
+from bench.report.scores import Run, Scores, average_of, distinct, from_records, light, make_run, named, suffix
 from bench.spec import STL
 from bench.store import Store
 from bench.tuning.choose import Choice
@@ -17,10 +17,12 @@ Question = tuple[str, str, str, int, tuple[int, ...]]
 
 def from_store(store: Store) -> Scores:
     """Make the table of a folder's records, which are read through its choices."""
-    return from_records_and_choices(store.records().values(), store.choices().values())
+    return from_records_and_choices(store.each(light), store.choices().values(), store.replaced())
 
 
-def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Choice]) -> Scores:
+def from_records_and_choices(
+    records: Iterable[RunRecord], choices: Iterable[Choice], replaced: Iterable[Choice] = ()
+) -> Scores:
     """Make the table of tuned runs; runs of protocols under which nothing was chosen are in it as they are.
 
     A run belongs to a tuned board if its contestant's choice says so: the chosen rate and options, and a seed that was
@@ -28,7 +30,8 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
     nobody. What a run reads (the networks that it distils, say) has to belong to the same board, so that a student
     of untuned teachers is not taken for one of tuned teachers. A run with options that trials chose is no run at the
     protocol's own rate, even where the chosen rate is that one, unless somebody asked for these options. A run may be
-    that of two contestants, if trials chose for one the options that the other has. Trials are kept apart.
+    that of two contestants, if trials chose for one the options that the other has. Trials are kept apart, and runs
+    that were trained as a choice said which another one has replaced are left out.
     """
     everything = sorted(records, key=lambda record: record.name)
     asked: dict[Question, list[Choice]] = defaultdict(list)
@@ -54,6 +57,7 @@ def from_records_and_choices(records: Iterable[RunRecord], choices: Iterable[Cho
         boards.append(_board(question, own, label, there, as_asked, by_name))
     claimed = {run.name for board in boards for runs in board for run in runs}
     claimed |= {attempt.run for choice in everyone for attempt in choice.attempts}
+    claimed |= _nobodys(everything, replaced, everyone)
     own_rates = {(task_set, protocol, precision) for task_set, protocol, precision, *_ in asked}
     rest = (r for r in everything if r.name not in claimed and r.provenance.role != "trial")
     others = (r for r in rest if (r.spec.task_set, _text(r.spec.protocol), r.spec.precision) not in own_rates)
@@ -148,6 +152,20 @@ def _closed(records: Iterable[RunRecord]) -> list[RunRecord]:
         for name in gone:
             del kept[name]
     return list(kept.values())
+
+
+def _nobodys(records: Iterable[RunRecord], replaced: Iterable[Choice], choices: Iterable[Choice]) -> set[str]:
+    """Return the names of runs that were trained as a replaced choice said, and of those that read them."""
+
+    def trained(found: Iterable[Choice]) -> set[tuple[object, ...]]:
+        return {(choice.task_set, choice.precision, *_trained_as(choice)) for choice in found}
+
+    records = list(records)
+    former = trained(replaced) - trained(choices)
+    names = {r.name for r in records if (r.spec.task_set, r.spec.precision, *_trained(r)) in former}
+    while more := {r.name for r in records if r.name not in names and names & r.parts.upstream.keys()}:
+        names |= more
+    return names
 
 
 def _compared(records: Iterable[RunRecord]) -> list[RunRecord]:

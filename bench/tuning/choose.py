@@ -83,6 +83,11 @@ class Choice(Frozen):
         return scaled(self.protocol, self.factor)
 
     @property
+    def found(self) -> tuple[object, ...]:
+        """What others build on: the setting, and what it scores at each tuning seed."""
+        return self.factor, self.options, [self.validation(seed) for seed in self.seeds]
+
+    @property
     def setting(self) -> str:
         """What was chosen, in words."""
         more = "".join(f", {name}={text}" for name, text in self.options.items())

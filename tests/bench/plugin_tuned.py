@@ -35,3 +35,12 @@ class Gentle(Wobbly):
             for target in ("size", "kind"):
                 splits["test"][target] = splits["test"][target][order]
         return splits
+
+
+class Moody(Method):
+    """Equal weights, but it crashes while the variable MOODY is there: as for a reason of the machine."""
+
+    def weigh(self, losses):
+        if "MOODY" in os.environ:
+            raise OSError("no space left on device")
+        return torch.ones_like(losses)

@@ -56,7 +56,7 @@ def test_a_watcher_hears_of_the_plan_and_of_every_run(tmp_path):
             self.heard.append([run.todo for run in runs])
             assert forecast[0].startswith("3 runs: ")
 
-        def round(self, name, runs):
+        def round(self, name, runs, later):
             self.heard.append((name, len(runs)))
 
         def measuring(self, members):
@@ -81,7 +81,7 @@ def test_pages_are_written_as_each_seed_completes(tmp_path):
         def planned(self, runs, forecast):
             pass
 
-        def round(self, name, runs):
+        def round(self, name, runs, later):
             pass
 
         def measuring(self, members):

@@ -19,7 +19,7 @@ class Listener:
     def planned(self, runs, forecast):
         self.heard.append(("planned", sorted({run.spec.seed for run in runs})))
 
-    def round(self, name, runs):
+    def round(self, name, runs, later):
         pages = (self.folder / "leaderboard.csv").exists()
         self.heard.append((name, sorted({run.spec.seed for run in runs}), sum(run.todo for run in runs), pages))
 

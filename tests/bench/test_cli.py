@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -664,13 +663,3 @@ def test_after_an_edit_of_text_a_second_run_trains_nothing_and_leaves_every_byte
     assert effect.startswith("1 seed, ")
     assert contents(checkout.out) == before
     assert contents(checkout.out / "runs", *os.listdir(checkout.out / "runs")) == records
-
-
-@pytest.mark.parametrize(("lr", "said"), [(0.1, "set rule seed 3: ok ("), (0.05, "set rule ×0.5 seed 3: ok (")])
-def test_a_line_of_progress_says_at_which_multiple_of_the_rate_a_run_was(capsys, lr, said):
-    spec = SimpleNamespace(tasks=("a", "b"), seed=3, protocol=SimpleNamespace(lr=lr))
-    asked = SimpleNamespace(lr=0.1)
-    planned = SimpleNamespace(task_set_label="set", method_label="rule", spec=spec, asked_protocol=asked)
-    record = SimpleNamespace(result=SimpleNamespace(status="ok", reason=""), cost=SimpleNamespace(total_seconds=1.0))
-    cli._Watcher().done(planned, record)
-    assert capsys.readouterr().err.startswith(said)

@@ -63,6 +63,14 @@ def test_the_line_of_costs_joins_what_nothing_cheaper_beats(board):
     assert {line[0] for line in plot.rows if line[-1] == "yes"} == {"equal", "uncertainty"}
 
 
+def test_of_many_methods_at_one_point_the_best_are_named(board):
+    [row] = [row for row in board.rows if row.method == "kd"]
+    crowd = replace(board, rows=tuple(replace(row, method=f"method{i}") for i in range(1000)))
+    plot = figures.costs(crowd)
+    assert [text.get_text() for text in plot.figure.axes[0].texts] == [f"method{i}" for i in range(20)]
+    assert plot.note == "Only the best 20 of these and equal weights are named."
+
+
 def test_a_method_without_a_measured_cost_is_no_point(board):
     plot = figures.costs(with_rows(board, kd={"cost": None}, equal={"cost": Ratios(math.nan, 1, 1)}))
     assert not {"kd", "equal"} & {line[0] for line in plot.rows}

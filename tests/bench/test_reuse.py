@@ -20,7 +20,7 @@ class Watcher:
     def planned(self, runs, forecast):
         self.todo = sum(planned.todo for planned in runs)
 
-    def round(self, name, runs):
+    def round(self, name, runs, later):
         self.todo_by_round[name] = sum(planned.todo for planned in runs)
 
     def chosen(self, choices):

@@ -50,12 +50,14 @@ class Listener:
 
     def __init__(self, most=10**6):
         self.rounds, self.chosen_in_turn, self.done_runs, self.most, self.forecast = [], [], [], most, []
+        self.later = []
 
     def planned(self, runs, forecast):
         self.forecast = list(forecast)
 
-    def round(self, name, runs):
+    def round(self, name, runs, later):
         self.rounds.append((name, list(runs)))
+        self.later.append(later)
 
     def done(self, planned, record):
         self.done_runs.append(record.name)
@@ -387,10 +389,12 @@ def test_the_pages_are_a_function_of_the_folder_alone(tuned, folder, tmp_path):
 
 def test_the_table_has_the_chosen_factor_and_the_untuned_result(tuned):
     table = pd.read_csv(tuned.out / "leaderboard.csv").set_index("method")
-    for label in ("equal", "kd", "mgda", "static", FROZEN):
+    for label in ("equal", "kd", "mgda", "static"):
         assert float(table.lr_factor[label]) == choice_of(tuned, label).factor
     assert np.isfinite(table.untuned_delta_task["mgda"])
     assert np.isnan(table.untuned_delta_task["static"])  # at the protocol's own rate it has no weights
+    assert FROZEN not in table.index
+    assert FROZEN in set(pd.read_csv(tuned.out / "frozen.csv").method)
 
 
 # Where choices come from ----------------------------------------------------------------------------------
@@ -573,3 +577,125 @@ def test_what_cannot_be_frozen_is_refused_in_one_line(tmp_path, of, said):
     with pytest.raises(UsageError, match=said) as raised:
         planner(tmp_path, methods=f"frozen[of={of}]")
     assert "\n" not in str(raised.value)
+
+
+# Trials that failed, choices that were replaced, seeds that served -------------------------------------------
+
+
+MOODY = f"{HERE / 'plugin_tuned.py'}:Moody"
+FEW = {"methods": MOODY, "seeds": "1", "tuning": 2}
+
+
+def trials_made(heard):
+    return [one for name, runs in heard.rounds if name == "trials" for one in runs if one.todo]
+
+
+@pytest.fixture
+def crashed(tmp_path, monkeypatch):
+    """A folder where all trials of one rule crashed for a reason of the machine."""
+    monkeypatch.setenv("MOODY", "1")
+    run(tmp_path, **FEW)
+    monkeypatch.delenv("MOODY")
+    return tmp_path
+
+
+def moody_choice(folder):
+    [choice] = [c for c in Store(folder).choices().values() if c.method_label.endswith("Moody")]
+    return choice
+
+
+def test_retry_repeats_trials_that_crashed_and_chooses_anew(crashed):
+    assert {attempt.status for attempt in moody_choice(crashed).attempts} == {"crashed"}
+    assert trials_made(run(crashed, **FEW)) == []
+    heard = run(crashed, **FEW, retry=True)
+    assert by_method(trials_made(heard)) == {"plugin_tuned.py:Moody": 4}
+    assert {attempt.status for attempt in moody_choice(crashed).attempts} == {"ok"}
+    assert {run.status for run in from_store(Store(crashed)).runs} == {"ok"}
+    assert trials_made(run(crashed, **FEW, retry=True)) == []
+
+
+def test_retry_repeats_a_crashed_trial_also_before_anything_was_chosen(crashed):
+    for file in (crashed / "choices").glob(f"{moody_choice(crashed).name}.json"):
+        file.unlink()
+    assert len(trials_made(run(crashed, **FEW, retry=True))) == 4
+
+
+def test_tuning_with_retry_repeats_crashed_trials(crashed):
+    Campaign(Request(**{**ASKED, **FEW}, out=crashed, retry=True), Store(crashed)).tune()
+    assert {attempt.status for attempt in moody_choice(crashed).attempts} == {"ok"}
+
+
+def test_a_run_that_crashes_again_is_repeated_once_a_command(crashed, monkeypatch):
+    monkeypatch.setenv("MOODY", "1")
+    heard = run(crashed, **FEW, retry=True)
+    assert max(Counter(heard.done_runs).values()) == 1
+    assert {attempt.status for attempt in moody_choice(crashed).attempts} == {"crashed"}
+
+
+def test_what_builds_on_a_choice_is_chosen_again_where_that_has_changed(tuned, folder):
+    """Single-task learning at another rate is another reference, and has other teachers."""
+    store = Store(folder)
+    [size] = [c for c in store.choices().values() if c.tasks == ("size",)]
+    edit = size.model_copy(update={"factor": next(f for f in (1.0, 2.0, 0.5) if f != size.factor), "code": "older"})
+    store.put_choice(edit)
+    heard = Listener()
+    Campaign(Request(**ASKED, out=folder), store, heard).tune()
+    assert heard.chosen_in_turn == [[STL, "equal", "kd", "mgda", "static", FROZEN]]
+    assert store.choices() == tuned.choices
+
+
+def test_runs_at_a_choice_that_was_replaced_are_on_no_board(folder, caplog):
+    own = {one.name for one in from_store(Store(folder)).runs}
+    now = {c.name: c.factor for c in Store(folder).choices().values()}
+    other = {1.0: 2.0, 2.0: 0.5, 0.5: 2.0}
+    edit_choices(folder, "mgda", code="older", factor=other[next(
+        c.factor for c in Store(folder).choices().values() if c.method_label == "mgda")])  # fmt: skip
+    run(folder)
+    [of_old] = Store(folder).replaced()
+    assert of_old.method_label == "mgda"
+    with caplog.at_level(logging.WARNING, "bench"):
+        Campaign(Request(**ASKED, out=folder), Store(folder)).tune()
+    assert "was chosen before; runs with that are on no board any more" in caplog.text
+    assert {c.name: c.factor for c in Store(folder).choices().values()} == now
+    scores = from_store(Store(folder))
+    assert {one.name for one in scores.runs} == own
+    assert {one.task_set for one in scores.runs} == {BOARD}
+
+
+def test_runs_that_read_networks_of_a_replaced_choice_are_on_no_board(folder):
+    own = {one.name for one in from_store(Store(folder)).runs}
+    size = next(c for c in Store(folder).choices().values() if c.tasks == ("size",))
+    Store(folder).put_choice(size.model_copy(update={"factor": 0.5 if size.factor != 0.5 else 2.0, "code": "older"}))
+    run(folder)
+    Store(folder).put_choice(size)
+    scores = from_store(Store(folder))
+    assert {one.name for one in scores.runs} == own
+    assert {one.task_set for one in scores.runs} == {BOARD}
+
+
+def test_seeds_that_served_for_tuning_are_a_board_in_another_folder_and_one_line_says_so(folder, tmp_path, caplog):
+    asked = {"methods": "mgda", "tuning": "none", "seeds": "1000-1001"}
+    with caplog.at_level(logging.WARNING, "bench"):
+        run(folder, **asked)
+    assert f"seeds 1000 and 1001 served for tuning in {folder}: no board there has them" in caplog.text
+    assert {one.task_set for one in from_store(Store(folder)).runs} == {BOARD}
+    heard = run(tmp_path / "other", **asked, reuse=folder)
+    assert heard.done_runs == []
+    scores = from_store(Store(tmp_path / "other"))
+    assert {(one.method, one.seed) for one in scores.runs} == {
+        (method, seed) for method in (STL, "equal", "mgda") for seed in (1000, 1001)
+    }
+
+
+def test_each_round_says_how_many_runs_come_after_it(tuned, tmp_path):
+    assert "and up to 44 runs that are planned when trials have chosen" in tuned.heard.forecast
+    made = [sum(one.todo for one in runs) for _, runs in tuned.heard.rounds]
+    after = [sum(made[n + 1 :]) for n in range(len(made))]
+    assert all(0 <= said - real <= 10 for said, real in zip(tuned.heard.later, after, strict=True))
+    assert tuned.heard.later[-2:] == after[-2:]
+
+
+@pytest.mark.parametrize("of", ["equal", "kd", "static", "static[weights=1:2]", "kd+equal"])
+def test_weights_that_never_change_cannot_be_frozen(tmp_path, of):
+    with pytest.raises(UsageError, match="never change, so there is nothing to freeze"):
+        planner(tmp_path, methods=f"frozen[of=[{of}]]")

@@ -17,6 +17,8 @@ from bench.report.findings import number
 
 LABELLED = 12
 """With more points than this, only those on the front and the reference are named."""
+MOST_NAMED = 20
+"""Of those on the front, so many are named, the best first: more names do not fit one above the other."""
 
 
 def costs(board: Board) -> Plot | None:
@@ -45,13 +47,15 @@ def costs(board: Board) -> Plot | None:
     axes.grid()
     axes.set_xlabel("step time, × equal weights (log scale)")
     axes.set_ylabel("Δ task vs single-task, pp")
-    named = [m for m in at if len(at) <= LABELLED or m in on or m == REFERENCE]
+    first = list(on)[:MOST_NAMED]
+    named = [m for m in at if len(at) <= LABELLED or m in first or m == REFERENCE]
     name_points(axes, {method: at[method] for method in named})
     table = [
         [row.method, number(at[row.method][0]), *ends(row.delta_task), "yes" if row.method in on else "no"]
         for row in rows
     ]
-    note = "Only these and equal weights are named." if len(named) < len(at) else ""
+    these = "these" if len(first) == len(on) else f"the best {MOST_NAMED} of these"
+    note = f"Only {these} and equal weights are named." if len(named) < len(at) else ""
     return Plot(figure, ["Method", "Step ×", "Δ task", "95 % interval", "On the line"], table, note)
 
 
