@@ -204,7 +204,7 @@ def _as_asked(runs: Sequence[Planned], store: Store) -> None:
         if not planned.todo and planned.role == "run" and seed in SEEDS and seed in planned.seeds:
             record = store.get(planned.spec.name)
             if record is not None and record.provenance.role == "trial":
-                provenance = record.provenance.model_copy(update={"role": "run"})
+                provenance = record.provenance.model_copy(update={"role": "run", "seeds": planned.seeds})
                 store.put(record.model_copy(update={"provenance": provenance}), None)
 
 

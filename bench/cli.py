@@ -686,7 +686,9 @@ class _Watcher:
     def chosen(self, choices: "Sequence[Choice]") -> None:
         for choice in choices:
             which = f" {choice.tasks[0]}" if choice.method == "stl" else ""
-            _say(f"{choice.task_set_label} {choice.method_label}{which}: chosen {choice.setting}")
+            failed = all(attempt.status != "ok" for attempt in choice.attempts)
+            said = "all trials failed; it stays at" if failed else "chosen"
+            _say(f"{choice.task_set_label} {choice.method_label}{which}: {said} {choice.setting}")
 
     def measuring(self, members: "Sequence[Planned]") -> None:
         self.bar.update(self.bar_task, description=printable(f"steps on {members[0].task_set_label}"), total=None)

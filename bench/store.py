@@ -33,6 +33,7 @@ ENDING = ".json"
 """Of a record's file."""
 ASIDE = "set-aside"
 """The folder of files that are in the place of a record and are none."""
+CHOICE_SCHEMA = 1
 LONGEST_REASON = 500
 LONGEST_LINE = 1000
 """Characters of a reason and of a line of a log that a record keeps."""
@@ -204,7 +205,11 @@ class Store:
         write(self.folder / COSTS / f"{name}.json", record.model_dump_json(indent=1).encode() + b"\n")
 
     def choices(self) -> dict[str, Choice]:
-        """Return what was chosen by trials, by the choices' names. What cannot be read is not there."""
+        """Return what was chosen by trials, by the choices' names. What cannot be read is not there, as the log says.
+
+        Raises:
+            StoreError: a choice is of a newer schema.
+        """
         files = sorted((self.folder / CHOICES).glob("*.json"))
         return {choice.name: choice for file in files for choice in _choice(file) if choice.name == file.stem}
 
@@ -261,11 +266,30 @@ class Store:
         return self.folder / FOLDER / f"{name}.{ending}"
 
 
-def _choice(file: Path) -> Iterator[Choice]:
-    """Yield the choice in a file, if there is one."""
-    with contextlib.suppress(OSError, ValidationError):
-        if file.is_file():  # a pipe would be waited for
-            yield Choice.model_validate_json(file.read_bytes())
+def _choice(file: Path) -> list[Choice]:
+    """Return the choice in a file; nothing, and a line in the log, if there is none in it.
+
+    Raises:
+        StoreError: it is of a newer schema.
+    """
+    if not file.is_file():  # a pipe would be waited for
+        return []
+    try:
+        data = file.read_bytes()
+        return [Choice.model_validate_json(data)]
+    except OSError as problem:
+        log.warning("%s cannot be read, and counts as missing: %s", file, problem.strerror)
+    except ValidationError:
+        with contextlib.suppress(ValidationError):
+            document = _JSON.validate_json(data)
+            version = document.get("schema_version") if isinstance(document, dict) else None
+            if isinstance(version, int) and version > CHOICE_SCHEMA:
+                raise StoreError(
+                    f"{file} has schema {version}, and this mtl-bench knows those up to {CHOICE_SCHEMA}: install the "
+                    "newer mtl-bench, or remove the file"
+                ) from None
+        log.warning("%s is not a choice, and counts as missing", file)
+    return []
 
 
 def _names(folder: Path) -> list[str]:

@@ -570,7 +570,8 @@ def _warnings(own: _Set) -> list[str]:
                     f"{task} {metric} of single-task learning is {mean:.3g} ± {se:.2g} (standard error): gains "
                     "relative to a number so uncertain mean little"
                 )
-    asked = {run.provenance.seeds for run in group.members if run.provenance is not None and run.provenance.seeds}
+    known = [run.provenance for run in group.members if run.provenance is not None]
+    asked = {made.seeds for made in known if made.seeds and made.role != "trial"}  # a trial may be a teacher here
     if len(asked) > 1:
         which = " and ".join(_seed_text(seeds) for seeds in sorted(asked, key=lambda seeds: (len(seeds), seeds)))
         found.append(

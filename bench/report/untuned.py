@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from bench.records import FINAL
 from bench.report.board import Board, Report, Row, Untuned
 from bench.report.scores import Run, Scores
 from bench.report.trials import expected
@@ -75,6 +76,10 @@ def _notes(choices: Sequence[Choice]) -> list[str]:
         found.append(f"the best rate may lie beyond those that were tried: {', '.join(edge)}")
     if apart := [_who(choice) for choice in choices if choice.attempts and not choice.seeds_agree]:
         found.append(f"the two tuning seeds alone would not both choose this rate: {', '.join(apart)}")
+    if lost := [_who(choice) for choice in choices if any(a.status not in FINAL for a in choice.attempts)]:
+        found.append(
+            f"trials that crashed or took too long count as failed, and --retry repeats them: {', '.join(lost)}"
+        )
     return found
 
 

@@ -199,7 +199,9 @@ def _gain(
             return -math.inf
         sign = 1 if higher_is_better[metric] else -1
         tasks.setdefault(metric[0], []).append(100 * sign * (value - base) / abs(base))
-    return float(np.mean([np.mean(own) for own in tasks.values()])) if tasks else 0.0
+    if not tasks:  # the reference is not known: all that counts is whether there are scores
+        return 0.0 if scores else -math.inf
+    return float(np.mean([np.mean(own) for own in tasks.values()]))
 
 
 def _value(scores: Scores, metric: tuple[str, str], constant: Mapping[tuple[str, str], float | None]) -> float | None:

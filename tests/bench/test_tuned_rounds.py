@@ -699,3 +699,16 @@ def test_each_round_says_how_many_runs_come_after_it(tuned, tmp_path):
 def test_weights_that_never_change_cannot_be_frozen(tmp_path, of):
     with pytest.raises(UsageError, match="never change, so there is nothing to freeze"):
         planner(tmp_path, methods=f"frozen[of=[{of}]]")
+
+
+def test_a_trial_that_is_a_teacher_of_reported_runs_says_nothing_about_seeds_that_were_added(tmp_path):
+    run(tmp_path, methods="kd[teacher_seed=7]", seeds="1", tuning=1)
+    report = publish(tmp_path, tmp_path / "pages", margin=1.0, correction="max-t", figures=False)
+    assert not [note for board in report.boards for note in board.notes if "not asked for together" in note]
+
+
+def test_a_choice_on_trials_that_crashed_is_said_on_the_page(crashed):
+    report = publish(crashed, crashed / "pages", margin=1.0, correction="max-t", figures=False)
+    [board] = report.boards
+    said = "trials that crashed or took too long count as failed, and --retry repeats them: plugin_tuned.py:Moody"
+    assert said in board.notes

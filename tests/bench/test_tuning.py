@@ -14,7 +14,7 @@ import methods
 from bench.evidence.search import expected_best
 from bench.planning.plan import Planner
 from bench.planning.request import Request
-from bench.store import Store
+from bench.store import Store, StoreError
 from bench.tuning import shipped
 from bench.tuning.choose import Attempt, Choice, choose, scaled
 from bench.tuning.space import AROUND, GRID, changed, require_sound_spaces, settings, spaces_of
@@ -326,6 +326,46 @@ def test_a_damaged_choice_is_not_there(tmp_path, damage):
     document |= {"budget": 4} if damage == "another" else {"test": 1.0} if damage == "more" else {}
     file.write_text(json.dumps(document) if damage in ("another", "more") else damage)
     assert Store(tmp_path).choices() == {}
+
+
+def test_a_choice_of_a_newer_schema_is_refused_and_stays(tmp_path):
+    Store(tmp_path).put_choice(made_choice())
+    [file] = (tmp_path / "choices").iterdir()
+    newer = json.dumps({**json.loads(file.read_text()), "schema_version": 2, "more": 1})
+    file.write_text(newer)
+    for use in (Store(tmp_path).choices, lambda: Store(tmp_path).put_choice(made_choice())):
+        with pytest.raises(StoreError, match="has schema 2, and this mtl-bench knows those up to 1"):
+            use()
+    assert file.read_text() == newer
+
+
+def test_a_damaged_choice_is_named_in_the_log(tmp_path, caplog):
+    Store(tmp_path).put_choice(made_choice())
+    [file] = (tmp_path / "choices").iterdir()
+    file.write_text("{")
+    with caplog.at_level("WARNING", "bench"):
+        Store(tmp_path).choices()
+    assert f"{file} is not a choice, and counts as missing" in caplog.text
+
+
+def test_a_choice_that_trains_another_is_kept_where_it_is_replaced(tmp_path):
+    first, alike, other = made_choice(factor=2.0), made_choice(factor=2.0, code="newer"), made_choice(factor=1.0)
+    for choice in (first, alike):
+        Store(tmp_path).put_choice(choice)
+    assert Store(tmp_path).replaced() == []
+    Store(tmp_path).put_choice(other)
+    assert Store(tmp_path).replaced() == [alike]
+    assert Store(tmp_path).choices() == {other.name: other}
+
+
+def test_where_the_reference_failed_and_nothing_replaces_it_a_trial_with_scores_goes_before_one_without():
+    attempts = [
+        Attempt(factor=factor, seed=seed, run="", status=status, validation={"a": {"x": 0.5}} if status == "ok" else {})
+        for factor, status in ((1.0, "diverged"), (0.5, "ok"))
+        for seed in (1000, 1001)
+    ]
+    found = choose(attempts, {1000: {}, 1001: {}}, {("a", "x"): True}, {("a", "x"): None})
+    assert found["factor"] == 0.5
 
 
 def test_a_choice_says_what_is_trained_then():
