@@ -204,7 +204,7 @@ def _untuned(board: Board) -> Iterator[Sentence]:
         yield [*said, "each of these verdicts is the same."]
         return
     if same:
-        said += ["the verdict is the same for ", *_names(same), "; it is another one for "]
+        said += ["the verdict is the same for ", *_names(same), "; it is different for "]
     else:
         said.append("each verdict is another one: ")
     for i, (method, verdict) in enumerate(other[:NAMED]):

@@ -5,11 +5,13 @@ import gc
 
 import numpy as np
 import pytest
+from made_records import METRICS, make_record
+from made_report import points as made_points
 
 from bench.evidence.delta import delta_mtl
 from bench.report.analyse import MOST_IN_PAIRS, analyse
 from bench.report.given import read_tidy
-from bench.report.scores import Scores, from_records, tidy
+from bench.report.scores import Scores, from_records, light, tidy
 from bench.spec import STL
 from bench.store import Store, StoreError
 
@@ -155,3 +157,14 @@ def test_reading_a_folder_leaves_the_garbage_collector_as_it_was(tmp_path, runs,
         assert gc.isenabled() == enabled
     finally:
         (gc.enable if before else gc.disable)()
+
+
+def test_the_points_of_a_light_record_are_those_of_the_record():
+    points = made_points(np.random.default_rng(0), METRICS, 0.1)
+    record = make_record(points=points)
+    kept = light(record).result.points
+    assert not isinstance(kept, list)
+    assert (list(kept), kept[0], kept[-2:], len(kept)) == (points, points[0], points[-2:], len(points))
+    assert kept == points
+    assert kept != points[1:]
+    assert from_records([light(record)]) == from_records([record])

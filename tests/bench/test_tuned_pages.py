@@ -281,7 +281,7 @@ def test_findings_say_what_holds_at_the_protocols_own_rate(board):
     assert "; at the protocol's own learning rate it is worse." in first
     assert (
         "Where every method is trained at the protocol's own learning rate, the verdict is the same for kd; it is "
-        "another one for mgda (worse)." in others
+        "different for mgda (worse)." in others
     )
 
 

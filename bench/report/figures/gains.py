@@ -53,8 +53,8 @@ def gains(board: Board) -> Plot | None:
     for x, head in zip(xs, heads, strict=True):
         axes.text(x, 1.15, short(head), rotation=25, ha="right", va="top")
     note = (
-        f"Darkest from ±{number(largest, 2)} %. {'Dots mark gains that differ' if crowded else '* differs'} from 0 at "
-        f"a false discovery rate of {ALPHA:g} over the table: for exploring. {left}"
+        f"Darkest from ±{number(largest, 2)} %. {'Dots' if crowded else 'Stars'} mark gains that differ from 0 at a "
+        f"false discovery rate of {ALPHA:g} over the table: they are for exploring, not for conclusions. {left}"
     )
     table = [[row.method, *own] for row, own in zip(rows, texts, strict=True)]
     return Plot(figure, ["Method", *heads], table, note)

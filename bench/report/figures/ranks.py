@@ -46,8 +46,9 @@ def ranks(board: Board) -> Plot | None:
         y = top + (i if first else len(order) - 1 - i)
         side = left if first else right
         leads.append(([value[method], value[method], side], [0, y, y]))
+        beside = side - 0.01 * span if first else side + 0.01 * span
         label = f"{short(method)}  {signed(value[method], 1)}"
-        axes.text(side, y, f"{label} " if first else f" {label}", ha="right" if first else "left", va="center")
+        axes.text(beside, y, label, ha="right" if first else "left", va="center")
     axes.plot(*joined(leads), color=COLOURS["muted"], linewidth=0.7)
     dots(axes, [value[m] for m in order], [0] * len(order), 4.5, "fg")
     bars, dotted = [], []

@@ -78,7 +78,13 @@ def render(template: str, drawn: Iterable[Drawing], script: str = "", **shown: A
         lstrip_blocks=True,
         finalize=lambda value: _allowed(value) if type(value) is str else value,  # we made what is Markup
     )
-    environment.filters |= {"prose": _prose, "gain": lambda value: signed(value, 1), "p": p_value, "shown": number}
+    environment.filters |= {
+        "prose": _prose,
+        "together": _together,
+        "gain": lambda value: signed(value, 1),
+        "p": p_value,
+        "shown": number,
+    }
     styles = {name: rules for drawing in drawn for name, rules in drawing.styles}
     style = _resource("page.css") + "".join(f".{name}{{{rules}}}\n" for name, rules in sorted(styles.items()))
     rendered = environment.from_string(template).render(
@@ -180,8 +186,15 @@ def _printed(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _prose(sentence: Sentence) -> Markup:
-    pieces = (Markup("<bdi>{}</bdi>").format(p) if isinstance(p, Name) else Markup.escape(p) for p in sentence)
+    pieces = (
+        Markup("<bdi>{}</bdi>").format(p) if isinstance(p, Name) else Markup.escape(_together(p)) for p in sentence
+    )
     return Markup(_allowed(Markup("").join(pieces)))
+
+
+def _together(text: str) -> str:
+    """Keep numbers and their units on one line."""
+    return re.sub(r"(?<=\d) (?=%|pp\b)", "\N{NO-BREAK SPACE}", text)
 
 
 def _allowed(text: str) -> str:
