@@ -142,7 +142,8 @@ class Row:
         """Whether the verdict against equal weights is the same at the protocol's own rate; None if one is missing."""
         if self.vs_equal is None or self.untuned is None or self.untuned.verdict is None:
             return None
-        return self.vs_equal.verdict == self.untuned.verdict
+        verdicts = self.vs_equal.verdict, self.untuned.verdict
+        return None if "not enough seeds" in verdicts else verdicts[0] == verdicts[1]
 
 
 @dataclass(frozen=True)
