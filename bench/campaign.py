@@ -1,7 +1,7 @@
 """A campaign: rounds of plan → engine → store → pages, from a request to the finished pages.
 
 A round plans the runs that are still to be made, with what the store holds by then; they are executed, and the next
-round is planned. One round of reported runs is what `run` does.
+round is planned. Trials come first, then the runs that are reported; without trials there is one round.
 """
 
 from collections import Counter

@@ -39,6 +39,8 @@ def test_it_names_checks_and_extras_that_there_are():
 
 
 def test_its_example_runs_on_a_rule_that_new_writes(tmp_path, monkeypatch):
+    # Other tests of this process have left a mine.py of theirs on the path.
+    monkeypatch.setattr("bench.authors.new._is_a_module", lambda name: False)
     write_new("method", "mine", tmp_path)
     monkeypatch.chdir(tmp_path)
     [block] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

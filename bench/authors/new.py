@@ -2,11 +2,11 @@
 
 import ast
 import builtins
-import importlib.util
 import keyword
 import re
 import shlex
 import sys
+from importlib.machinery import PathFinder
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -74,7 +74,7 @@ def _is_a_module(name: str) -> bool:
     """Whether Python, this project or an installed package has a module of this name; files lying here do not count."""
     if name in OURS or name in sys.stdlib_module_names:
         return True
-    found = importlib.util.find_spec(name)
+    found = PathFinder.find_spec(name)  # of what lies on the path, not of what some code has imported
     if found is None or found.origin is None:
         return False
     return Path.cwd() not in Path(found.origin).parents[:2]

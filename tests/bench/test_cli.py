@@ -231,7 +231,8 @@ def test_power_says_what_would_settle_what_is_undecided(tidy_file, monkeypatch, 
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines[1:2]] == [["toy", "odd", "equal"]]
     assert "a difference of 2 points with a power of 80 %" in lines[2]
-    assert lines[3].endswith("those that are here have been looked at.")  # of no folder, no command makes more runs
+    looked_at = "Take fresh seeds into another folder, as those that are here have been looked at"
+    assert lines[3].startswith(looked_at)
     with pytest.raises(SystemExit):
         cli.main(["power", str(tidy_file), "--target", "-1"])
     assert capsys.readouterr().err == "error: Invalid value: --target -1: write points above 0\n"
@@ -297,7 +298,7 @@ def test_list_runs_tells_protocols_of_one_name_apart(made, tmp_path, capsys):
         Store(tmp_path).put(record.model_copy(update={"protocol_label": label}), None)
     with pytest.raises(SystemExit):
         cli.main(["list", "runs", "--out", str(tmp_path)])
-    assert sorted(line.split()[-2] for line in capsys.readouterr().out.splitlines()[1:]) == ["quick", "quick[steps=90]"]
+    assert sorted(line.split()[-3] for line in capsys.readouterr().out.splitlines()[1:]) == ["quick", "quick[steps=90]"]
 
 
 def test_the_environment_without_torch_really_is_without(without_torch, tmp_path):
@@ -425,7 +426,7 @@ def test_list_runs_lists_what_is_stored(copy_of_smoke, command, without_torch):
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert len(lines) == 1 + 14
-    assert all(re.search(r"^[0-9a-f]{10} .* smoke +ok", line) for line in lines[1:])
+    assert all(re.search(r"^[0-9a-f]{10} .* smoke +run +ok", line) for line in lines[1:])
 
 
 def shown(capsys, *line):
@@ -450,8 +451,9 @@ def test_list_methods_says_the_groups_and_json_says_all(capsys):
     found = {row["name"]: row for row in json.loads(shown(capsys, "list", "methods", "--json"))}
     assert found["mgda"]["groups"] == ["standard", "all", "gradient"]
     assert found["mgda"]["options"]["normalize"]["default"] == "none"
-    assert found["static"]["groups"] == []
-    assert "default" not in found["static"]["options"]["weights"]
+    assert found["static"]["groups"] == ["standard", "all", "loss"]
+    assert found["frozen"]["groups"] == []
+    assert "default" not in found["frozen"]["options"]["of"]
     assert set(found["kd"]) == {"name", "summary", "options", "groups", "distribution"}
     assert re.search(r"^mgda +at=shared +standard +Step along", shown(capsys, "list", "methods"), re.M)
 
@@ -505,7 +507,7 @@ def test_plan_in_json_has_what_the_table_has(tmp_path, capsys):
     assert [run["method"] for run in found["runs"]] == [STL, STL, "equal", "mgda[at=features]"]
     assert found["runs"][0] == {
         **{"run": found["runs"][0]["run"], "task_set": "scales[tasks=2]", "method": STL, "tasks": ["y1"]},
-        **{"seed": 0, "protocol": "smoke", "to_do": True, "why": "missing"},
+        **{"seed": 0, "protocol": "smoke", "role": "run", "to_do": True, "why": "missing"},
     }
 
 
@@ -536,7 +538,7 @@ def test_interrupted_at_the_plan_it_exits_130(hears_ctrl_c, monkeypatch, tmp_pat
     def interrupt(*_):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("bench.planning.plan.make_plan", interrupt)
+    monkeypatch.setattr("bench.planning.plan.Planner", interrupt)
     with pytest.raises(SystemExit) as caught:
         cli.main(["plan", "--out", str(tmp_path)])
     assert caught.value.code == 130
@@ -546,7 +548,7 @@ def test_an_internal_error_is_one_line_and_exits_5(monkeypatch, tmp_path, capsys
     def fail(*_):
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr("bench.planning.plan.make_plan", fail)
+    monkeypatch.setattr("bench.planning.plan.Planner", fail)
     with pytest.raises(SystemExit) as caught:
         cli.main(["plan", "--out", str(tmp_path)])
     assert caught.value.code == 5
@@ -566,7 +568,7 @@ def test_data_that_cannot_be_had_is_one_line_and_exits_3(monkeypatch, tmp_path, 
     def fail(*_):
         raise DataError("no such folder: /data")
 
-    monkeypatch.setattr("bench.planning.plan.make_plan", fail)
+    monkeypatch.setattr("bench.planning.plan.Planner", fail)
     with pytest.raises(SystemExit) as caught:
         cli.main(["plan", "--out", str(tmp_path)])
     assert (caught.value.code, capsys.readouterr().err) == (3, "error: no such folder: /data\n")

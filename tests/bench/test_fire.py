@@ -301,12 +301,17 @@ def test_an_argument_that_is_no_text_is_one_line(main):
     assert_one_line(done, "is not text in UTF-8")
 
 
+def planned_run(seed):
+    """A run as the watcher sees it."""
+    spec = SimpleNamespace(name=str(seed), seed=seed)
+    return SimpleNamespace(todo=True, method_label="mgda", task_set_label="toy", role="run", spec=spec)
+
+
 def test_the_time_left_does_not_charge_the_start_to_every_run(made, capsys, monkeypatch):
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     watcher = cli._Watcher()
-    planned = [SimpleNamespace(todo=True, method_label="mgda", task_set_label="toy", spec=SimpleNamespace(seed=n))
-               for n in range(11)]  # fmt: skip
+    planned = [planned_run(n) for n in range(11)]
     watcher.planned(planned, [])
     now += 31.0  # thirty seconds to start, and one for the run
     record = made("mgda", scores={("left", "accuracy", True): 0.5})
@@ -315,8 +320,7 @@ def test_the_time_left_does_not_charge_the_start_to_every_run(made, capsys, monk
 
 
 def test_of_a_reason_without_end_the_beginning_is_printed_on_one_line(made, capsys):
-    planned = SimpleNamespace(method_label="mgda", task_set_label="toy", spec=SimpleNamespace(seed=0))
-    cli._Watcher().done(planned, made("mgda", status="crashed", reason="first\nsecond\x1b[31m" + "x" * 500))
+    cli._Watcher().done(planned_run(0), made("mgda", status="crashed", reason="first\nsecond\x1b[31m" + "x" * 500))
     [line] = capsys.readouterr().err.splitlines()
     assert "first second [31mxxx" in line
     assert len(line) < 400

@@ -90,7 +90,7 @@ def test_a_failed_runs_last_lines_are_shown(troubled, name):
     show = [sys.executable, "-m", "bench", "show", record.name[:12], "--out", str(troubled.out)]
     shown = subprocess.run(show, env=ENVIRONMENT, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert "about to fail" in shown
-    assert f'"status": "{record.result.status}"' in shown
+    assert f"status    {record.result.status}: " in shown
 
 
 def test_failures_are_repeated_only_on_request(troubled):
@@ -182,6 +182,12 @@ def alive(pid):
         return False
 
 
+def heard():
+    """Let a process hear what a shell's background job and nohup ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 SIX = ["--methods", "mgda", "--seeds", "6"]
 """24 runs."""
 
@@ -206,7 +212,7 @@ def test_stopped_at_any_moment_nothing_is_torn_nothing_lost_and_nobody_left(tmp_
         env=ENVIRONMENT,
         cwd=ROOT,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        preexec_fn=heard,
     )
     runs = tmp_path / "cut" / "runs"
     deadline = time.monotonic() + 120

@@ -28,7 +28,8 @@ def run(number, reads=(), seed_round=0, task="y1"):
     spec = RunSpec(task_set=TOY.stable, tasks=(task,), method=STL, seed=number, protocol=RECIPE, precision="32-true")
     upstream = {other.spec.name: other.key for other in reads}
     parts = KeyParts(data="d", threads=1, device="cpu", versions={}, upstream=upstream, sources={})
-    return Planned(spec, parts, parts.key(spec.name), TOY, None, "", True, "missing", seed_round, (number,))
+    key = parts.key(spec.name)
+    return Planned(spec, parts, key, TOY, None, "", True, "missing", seed_round, (number,), STL, RECIPE)
 
 
 def end(planned, store, status="diverged"):

@@ -753,7 +753,8 @@ def test_what_is_remembered_of_an_absent_task_is_afterwards_what_it_was(variant)
     for name, value in remembered(method, 1).items():
         assert torch.equal(value, before[name]), name
     changed = [name for name, value in remembered(method, 0).items() if not torch.equal(value, others[name])]
-    assert bool(changed) == bool(set(method.per_task) - {"first"})
+    learns = set(method.per_task) - {"first"} and variant != "static"  # which keeps weights and never changes them
+    assert bool(changed) == bool(learns)
     assert (method.absent, method.steps) == (3, 6)
 
 
