@@ -329,12 +329,13 @@ def power_command(
         ]
         wanted = [row[name] for name in ("needed", "needed_at_worst")]
         _add(table, *cells, *("" if count != count else int(count) for count in wanted))
+    again = _with_fresh_seeds(report, found["needed"].tolist()) if source.is_dir() else ""  # no command makes a file's
     _out().print(table if len(found) else "nothing that can be compared is undecided", highlight=False)
     if len(found):
         _out().print(
             f"needed: seeds that find a difference of {target:g} points with a power of 80 %, if differences spread as "
             "seen; at worst: at the upper end of the 95 % range of sd.\nTake fresh seeds into another folder, as those "
-            f"that are here have been looked at{_with_fresh_seeds(report, found['needed'].tolist())}.",
+            f"that are here have been looked at{again}.",
             highlight=False,
             soft_wrap=True,
         )
@@ -342,7 +343,7 @@ def power_command(
 
 
 def _with_fresh_seeds(report: "Report", needed: Sequence[float]) -> str:
-    """The command that makes as many runs as are needed, of seeds that no record has; nothing for a file of runs."""
+    """The command that makes as many runs as are needed, of seeds that no record has; nothing if that is not known."""
     used = [seed for board in report.boards for own in board.points.values() for seed in own]
     counts = [int(count) for count in needed if count <= MOST_SEEDS]  # NaN where it is not known
     if not used or not counts:

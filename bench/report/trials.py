@@ -82,7 +82,7 @@ def expected(board: Board, trials: Sequence[Run]) -> dict[str, Floats]:
         return {}
     baseline = {}
     for seed in single[0].seeds:
-        runs = [by_name.get(choice.runs(seed)) for choice in single]
+        runs = [by_name.get(choice.run(seed)) for choice in single]
         known = {metric: value for run in runs if run is not None for metric, value in run.values.items()}
         baseline[seed] = np.array([known.get(metric, np.nan) for metric in board.metrics])
     whole = np.array([*baseline.values()])

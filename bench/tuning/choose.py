@@ -102,7 +102,7 @@ class Choice(Frozen):
         """Return the validation scores of the chosen setting at a tuning seed."""
         return next(a.validation for a in self.attempts if (a.factor, a.options, a.seed) == self._chosen(seed))
 
-    def runs(self, seed: int) -> str:
+    def run(self, seed: int) -> str:
         """Return the name of the chosen setting's run at a tuning seed."""
         return next(a.run for a in self.attempts if (a.factor, a.options, a.seed) == self._chosen(seed))
 

@@ -177,7 +177,7 @@ def test_a_trial_at_the_protocols_rate_and_a_run_of_that_seed_are_one_run(tuned,
 
 
 def test_single_task_trials_keep_their_weights_and_trials_of_students_read_the_tuned_ones(tuned):
-    teachers = {seed: {choice_of(tuned, STL, task).runs(seed) for task in ("size", "kind")} for seed in (1000, 1001)}
+    teachers = {seed: {choice_of(tuned, STL, task).run(seed) for task in ("size", "kind")} for seed in (1000, 1001)}
     for attempt in choice_of(tuned, "kd").attempts:
         record = tuned.records[attempt.run]
         assert record.parts.upstream.keys() == teachers[attempt.seed]
@@ -535,7 +535,7 @@ def test_frozen_fixes_the_mean_weights_of_the_other_rules_run_of_the_same_seed(t
 
 def test_a_trial_of_frozen_reads_the_trial_of_its_rule_at_the_chosen_rate(tuned):
     for attempt in choice_of(tuned, FROZEN).attempts:
-        assert list(tuned.records[attempt.run].parts.upstream) == [choice_of(tuned, "mgda").runs(attempt.seed)]
+        assert list(tuned.records[attempt.run].parts.upstream) == [choice_of(tuned, "mgda").run(attempt.seed)]
 
 
 def one_step(rule):
