@@ -124,7 +124,7 @@ def by_hand(folder, method):
     [choice] = [choice for choice in choices if choice.method == method]
     gains = {}
     for attempt in choice.attempts:
-        baseline = values(*(own.runs(attempt.seed) for own in single))
+        baseline = values(*(own.run(attempt.seed) for own in single))
         delta, _ = delta_mtl(values(attempt.run), baseline, [up for *_, up in METRICS], [task for task, *_ in METRICS])
         gains.setdefault((attempt.factor, tuple(attempt.options.items())), []).append(delta)
     return np.array([np.mean(own) for own in gains.values()]), np.array(choice.gains)
@@ -157,7 +157,7 @@ def test_without_all_records_of_a_methods_trials_it_has_no_curve(folder):
 
 def test_without_the_tuned_single_task_networks_there_is_no_curve(folder):
     records, choices = folder
-    gone = next(choice.runs(SEEDS[1]) for choice in choices if choice.method == STL)
+    gone = next(choice.run(SEEDS[1]) for choice in choices if choice.method == STL)
     [board] = analyse(from_records_and_choices([r for r in records if r.name != gone], choices)).boards
     assert [len(row.expected_best) for row in board.rows] == [0] * 5
 
