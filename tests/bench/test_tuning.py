@@ -374,7 +374,7 @@ def test_a_choice_says_what_is_trained_then():
     assert choice.chosen == choice.protocol.model_copy(update={"lr": 0.02})
     assert choice.setting == "learning rate 0.02 (×2)"
     assert choice.validation(1001) == {"a": {"accuracy": 0.52}, "b": {"error": 2.0}}
-    assert choice.runs(1000) == "2.0-1000"
+    assert choice.run(1000) == "2.0-1000"
     assert scaled(choice.protocol, 1.0) is choice.protocol
 
 
