@@ -8,11 +8,13 @@ import gc
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
 import methods
@@ -191,9 +193,24 @@ def _memory(fabric: Fabric, step: Callable[[], None]) -> tuple[int, int]:
     finally:
         gc.enable()
     assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    now = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    return sum(event.nbytes() for event in events if event.nbytes() > 0), peak
+    held: dict[int, int] = {}  # by address
+    allocated = now = peak = 0
+    for event in sorted(_allocations(profiler.profiler.kineto_results), key=lambda event: event.start_time_ns):
+        size, address = event.extra_fields.alloc_size, event.extra_fields.ptr
+        if size > 0:
+            held[address] = size
+            allocated, now = allocated + size, now + size
+            peak = max(peak, now)
+        else:  # what an earlier step allocated counts nowhere: the profiler knows the sizes of some of it only
+            now -= held.pop(address, 0)
+    return allocated, peak
+
+
+def _allocations(results: Any) -> Iterator[Any]:
+    """Yield the events in which the profiler saw memory being allocated or freed."""
+    waiting = list(results.experimental_event_tree())
+    while waiting:
+        event = waiting.pop()
+        waiting += event.children
+        if event.tag == _EventType.Allocation:
+            yield event
