@@ -168,6 +168,9 @@ class Card:
     licence: str
     preprocessing: str
     traps: str
+    regime: str = "not measured"
+    """What sharing one network does here, and why the tasks are out of balance: what the set was made for, and what was
+    measured for it by single-task learning and equal weights alone."""
 
 
 class TaskSet(ABC):

@@ -1,5 +1,6 @@
 """Losses, `(prediction, target) -> (total, count)`, so that means are exact over ranks and micro-batches."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,6 +42,41 @@ def squared_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, int]:
     require_same_shape(prediction, target)
     total = functional.mse_loss(prediction, target, reduction="sum")
     return total, len(target)  # a plain number: on a GPU a tensor of it would be a copy from the host
+
+
+def labelled_squared_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared error of `[N, …]` over the elements with a label: a target of NaN has none. Counted per element.
+
+    Raises:
+        ValueError: prediction and target have unlike shapes.
+
+    Example:
+        >>> import torch
+        >>> labelled_squared_error(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [torch.nan]]))
+        (tensor(1.), tensor(1))
+    """
+    require_same_shape(prediction, target)
+    has_label = ~target.isnan()
+    difference = torch.where(has_label, prediction - target, 0)  # neither the value nor its gradient sees a NaN
+    return difference.square().sum(), has_label.sum()
+
+
+def binary_cross_entropy(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of logits `[N, …]` with 0 or 1 `[N, …]`; a target of NaN has no label. Unit: nats.
+
+    Raises:
+        ValueError: prediction and target have unlike shapes.
+
+    Example:
+        >>> import torch
+        >>> binary_cross_entropy(torch.tensor([[0.0], [2.0], [9.0]]), torch.tensor([[1.0], [1.0], [torch.nan]]))
+        (tensor(0.8201), tensor(2))
+    """
+    require_same_shape(prediction, target)
+    has_label = ~target.isnan()
+    known = torch.where(has_label, target, 0)
+    each = functional.binary_cross_entropy_with_logits(prediction, known, reduction="none")
+    return torch.where(has_label, each, 0).sum(), has_label.sum()
 
 
 def require_same_shape(prediction: Tensor, target: Tensor) -> None:

@@ -45,6 +45,8 @@ class NormalizedRMSE(torchmetrics.Metric):
 def normalized_rmse(train: Tensor) -> Metric:
     """RMSE ÷ RMSE of the training targets' mean (`train`: `[N, …]`). Lower is better; a constant predictor has 1.
 
+    A target of NaN in `train` has no label, and is left out of the mean.
+
     Example:
         >>> metric = normalized_rmse(train=torch.tensor([[1.0], [3.0]]))
         >>> accumulator = metric.factory()
@@ -52,4 +54,17 @@ def normalized_rmse(train: Tensor) -> Metric:
         >>> accumulator.compute()
         tensor(0.5000, dtype=torch.float64)
     """
-    return Metric(partial(NormalizedRMSE, train.mean(0)), higher_is_better=False, constant_score=1.0)
+    return Metric(partial(NormalizedRMSE, train.nanmean(0)), higher_is_better=False, constant_score=1.0)
+
+
+def labelled(prediction: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    """The elements `[n, 1]` of prediction and target `[N, …]` that have a label: a target of NaN has none.
+
+    It is for tasks of one number, as the `metric_inputs` of a task with missing labels.
+
+    Raises:
+        ValueError: prediction and target have unlike shapes.
+    """
+    require_same_shape(prediction, target)
+    has_label = ~target.isnan()
+    return prediction[has_label].unsqueeze(-1), target[has_label].unsqueeze(-1)
