@@ -10,7 +10,7 @@ from tasks.core.losses import require_same_shape
 
 
 def probabilities_and_labels(prediction: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-    """The probabilities `[n]` and the outcomes `[n]`, 0 or 1, of the elements of `[N, …]` that have a label: NaN is none.
+    """The probabilities `[n]` and outcomes `[n]` (0 or 1) of the elements of `[N, …]` with a label; NaN is none.
 
     Raises:
         ValueError: prediction and target have unlike shapes.
