@@ -4,6 +4,7 @@ After a built-in rule or task set was edited or added, `python -m bench.catalogu
 """
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ def _facts(task_set: Any) -> dict[str, Any]:
     """Return what a plan needs to know about a task set before it is built."""
     protocols = getattr(task_set, "protocols", None)
     known = list(protocols) if isinstance(protocols, Mapping) else None  # None: only what is built knows them
-    return {"embedded": task_set.embedded, "hub": task_set.hub, "protocols": known}
+    card = getattr(task_set, "card", None)
+    told = {name: str(text) for name, text in vars(card).items()} if is_dataclass(card) else {}
+    return {"embedded": task_set.embedded, "hub": task_set.hub, "protocols": known, "card": told}
 
 
 task_sets = Registry("task set", "tasks", "tasks.core.base:TaskSet", "mtl_bench.tasks", _facts, place="path")

@@ -451,9 +451,11 @@ def list_command(
 ) -> int:
     """List methods, task sets or stored runs.
 
+    A task set that is named is shown with its card: where its data is from, and what must be known of it.
     With --json: a list of objects. Methods and task sets have name, summary, options (each with its type and, unless
     it must be given, its default), groups (in which --methods or --tasks finds it) and distribution (of who installed
-    it; options are null until it is named). Runs have run, task_set, method, tasks, seed, protocol, status and reason.
+    it; options are null until it is named); task sets have a card. Runs have run, task_set, method, tasks, seed,
+    protocol, status and reason.
     """
     import methods
     from bench.catalogue import task_sets
@@ -487,6 +489,9 @@ def list_command(
     if json:
         return _json([{key: value for key, value in row.items() if key != "written"} for row in rows])
     _out().print(table)
+    if name and what == "tasks":
+        for title, text in (rows[0]["card"] or {}).items():
+            _out().print(f"\n{title}\n{printable(text)}", markup=False, highlight=False)
     return OK
 
 

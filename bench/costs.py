@@ -29,7 +29,7 @@ from bench.training.streams import build_network, make_repeatable
 from methods.core.average import Average
 from methods.core.compose import compose
 from methods.core.registry import Variant
-from methods.core.rules import plain_heads_at, reads_average
+from methods.core.rules import heads, reads_average
 
 ROUNDS = 20
 STEPS = 5
@@ -148,7 +148,7 @@ def _build(fabric: Fabric, spec: RunSpec, variant: Variant, rule: Variant | None
     singles = [spec.model_copy(update={"method": STL, "tasks": (task,)}) for task in spec.tasks] if taught else []
     teachers = [build_network(single, built).state_dict() for single in singles]
     other = reads_average(rule) if rule is not None else None
-    average = Average((1.0,) * len(spec.tasks), plain_heads_at(other)) if other is not None else None
+    average = Average((1.0,) * len(spec.tasks), heads(other)) if other is not None else None
     make = partial(compose, rule.parts, average=average) if rule is not None else None
     run = Run(fabric, spec, built, make, teachers)
     run.hears_epochs = False  # they are measured apart, and must not end inside a round

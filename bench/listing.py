@@ -31,10 +31,14 @@ def plugin_rows(registry: Registry, entries: Sequence[Entry], named: bool) -> li
     inside = set(embedded()) if registry is not methods.registry else set()
     for entry in entries:
         row: dict[str, Any] = {"name": entry.name, "summary": None, "options": None, "groups": [], "written": []}
+        if registry is not methods.registry:
+            row["card"] = None
         if named or not entry.distribution:
             described = registry.describe(entry)
             options = sorted(described.options.items())
             row["summary"] = described.summary
+            if "card" in row:
+                row["card"] = described.facts["card"] or None
             row["options"] = {name: as_json(option) for name, option in options}
             row["written"] = [n if o.default is REQUIRED else f"{n}={o.write(o.default)}" for n, o in options]
             if entry.name in built_in and not entry.distribution:

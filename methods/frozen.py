@@ -13,9 +13,8 @@ class Frozen(Method):
     Asked for by the critics of balancing (Gama & Grassi 2025; Royer et al., NeurIPS 2023): if a rule still wins with
     its average weights, then its weights matter and its adapting does not. The weights are fixed from the start, to
     the mean over the other rule's run of the same seed of w / Σ|w|, times the mean of Σ|w|. Heads get what they get
-    there: their plain gradient, if the other rule measures at the shared parameters or at the features and leaves
-    heads plain. `of` is a whole variant in brackets. A harness trains it first. In a loop of your own, fix weights
-    with `static`.
+    there: the weighted gradient or, where that rule does not weigh it, their plain one. `of` is a whole variant in
+    brackets. A harness trains it first. In a loop of your own, fix weights with `static`.
 
     Example:
         >>> import methods
@@ -35,8 +34,7 @@ class Frozen(Method):
             raise DoesNotFitError(f"{of} had {len(average.weights)} weights, and there are {num_tasks} tasks")
         self.of = of
         self.register_buffer("weights", torch.tensor(average.weights))
-        if average.at:
-            self.at, self.needs = average.at, ("gramian", "losses")  # measured only so that heads stay plain
+        self.heads = average.heads
 
-    def weigh(self, losses: Tensor, **measured: Tensor) -> Tensor:
+    def weigh(self, losses: Tensor) -> Tensor:
         return self.get_buffer("weights").to(losses)

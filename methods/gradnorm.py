@@ -32,6 +32,7 @@ class GradNorm(Method):
     """
 
     at = "last"
+    heads = "weighted"
     invariant = frozenset({"permutation"})
     per_task = ("weights", "first")
     search = {"alpha": Choice(0.5, 1.5, 3.0), "lr": Log(1e-3, 1)}

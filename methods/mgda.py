@@ -17,8 +17,7 @@ class MGDA(Method):
     sample); the weights then apply to the gradients as they are. Scale: weights on the simplex. A zero gradient is
     itself the shortest vector, so the shared update is zero. A gradient that cannot be divided (its norm or loss is not
     positive) gets the weight 0, the others are balanced without it, and the step counts as degenerate. Heads get their
-    plain gradients, as in the paper's Algorithm 2. The authors' code weighs whole losses, which a subclass with
-    `heads = "weighted"` does, too.
+    plain gradients, as in the paper's Algorithm 2. The authors' code weighs whole losses instead: `heads="weighted"`.
 
     Example:
         >>> import torch

@@ -13,7 +13,8 @@ class Uncertainty(Method):
     Paper: Kendall, Gal & Cipolla, CVPR 2018, Eq. 7, with the Gaussian factor ½ for every task, cross-entropies
     included, as in the code of MTAN (Liu et al. 2019); Kendall's own form has no ½ on classification losses.
     The s_k start at `init`. They have their own Adam without weight decay, at the rate of Nash-MTL's code, because at a
-    network's rate they hardly move. The minimum is at s_k = log l_k, where the update is ½ Σ g_k / l_k.
+    network's rate they hardly move. The minimum is at s_k = log l_k, where the update is ½ Σ g_k / l_k. The derivatives
+    are written out, ½ exp(−s_k) by l_k and ½ (1 − exp(−s_k) l_k) by s_k: autograd would take five times as long.
     For a loss of zero or less (a log-likelihood, for example) the objective has no minimum in s_k, and the weight would
     grow without bound. In such a step s_k gets no gradient and hardly moves, and the step counts as degenerate.
 
@@ -36,11 +37,14 @@ class Uncertainty(Method):
     def __init__(self, num_tasks: int, lr: float = 0.025, init: float = 0.0) -> None:
         super().__init__(num_tasks)
         self.log_variance = nn.Parameter(torch.full((num_tasks,), init))
-        self.optimizer = torch.optim.Adam([self.log_variance], lr=lr)
+        self.optimizer = torch.optim.Adam([self.log_variance], lr=lr, fused=True)
 
-    def objective(self, losses: Tensor) -> Tensor:
-        variance: Tensor = self.log_variance
-        if not (losses > 0).all():
+    def weigh(self, losses: Tensor) -> Tensor:
+        weights = 0.5 * torch.exp(-self.log_variance)
+        slope = 0.5 - weights * losses
+        positive = losses > 0
+        if not positive.all():
             self.degenerate += 1
-            variance = torch.where(losses > 0, variance, variance.detach())
-        return 0.5 * (torch.exp(-variance) * losses + variance).sum()
+            slope = torch.where(positive, slope, 0)
+        self.log_variance.grad = slope.to(self.log_variance)
+        return weights

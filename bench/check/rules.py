@@ -425,8 +425,11 @@ def bears_frozen_and_replaced_heads(variant: Variant) -> None:
             raise CheckError(f"{change} a head, and its gradient is {'missing' if got is None else 'still there'}")
         if got is None or own is None or not plain.any():
             continue
-        whole = not method.measures or method.at == "last" or method.heads == "weighted"
-        scale = weights[0] if whole and weights is not None else torch.ones(())
+        scale = torch.ones(())
+        if method.heads == "own":
+            scale = method.head_weights[0]
+        elif method.heads == "weighted" and weights is not None:
+            scale = weights[0]
         _near(got, scale * own, f"{change} a head, and its gradient is not that of this step")
 
 

@@ -22,7 +22,7 @@ from bench.records import FINAL, Provenance, RunRecord
 from bench.spec import STL, Cost, Result, Status
 from bench.store import Store, StoreError
 from methods.core.average import Average
-from methods.core.rules import plain_heads_at, reads_average
+from methods.core.rules import heads, reads_average
 
 LOG_LINES = 60
 """How much of a failed run's log its record keeps: a dump of the stack is about 40 lines."""
@@ -172,7 +172,7 @@ def _average(planned: Planned, store: Store) -> Average | None:
     if other is None or record is None or record.result.mean_weights is None:
         return None
     weights = tuple(record.result.mean_weights[task] for task in planned.spec.tasks)
-    return Average(weights, plain_heads_at(other))
+    return Average(weights, heads(other))
 
 
 @cache

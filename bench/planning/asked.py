@@ -197,7 +197,12 @@ def check_fit(rules: Sequence[Variant], sets: Sequence[Variant]) -> None:
         reasons = {}
         for name, size in sizes.items():
             try:
-                compose(rule.parts, num_tasks=size, teachers=[nn.Identity()] * size, average=Average((1.0,) * size, ""))
+                compose(
+                    rule.parts,
+                    num_tasks=size,
+                    teachers=[nn.Identity()] * size,
+                    average=Average((1.0,) * size, "weighted"),
+                )
             except methods.DoesNotFitError as problem:
                 reasons[name] = f"{name}: {problem}"
             except (Exception, SystemExit) as problem:  # whatever its constructor may raise

@@ -9,5 +9,5 @@ class Average:
 
     weights: tuple[float, ...]
     """`[K]` the mean over its steps of w / Σ|w|, times the mean of Σ|w|."""
-    at: str
-    """Where that rule measures gradients, if it then gives heads their plain gradient; else ""."""
+    heads: str
+    """What heads get there: their "plain" gradient, or the "weighted" one."""

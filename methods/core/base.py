@@ -14,7 +14,8 @@ All are detached, and already reduced over ranks. A rule reads them and must not
 
 With the losses alone a step is one backward. A Gramian or Jacobian costs K backwards to the shared parameters
 (`at="shared"`, exact), or K cheap ones through the heads and one through the trunk (`at="features"`), or K short ones
-and one full (`at="last"`, at the last shared layer).
+and one full (`at="last"`, at the last shared layer). With `every=n` that is so at one step in n; at the others it is
+one backward, and for heads that are not weighted one more through the heads.
 
 If a task has no label in the batch, the rule works at this step on the other tasks alone, and K is their number.
 """
@@ -34,7 +35,7 @@ from .errors import DivergedError, DoesNotFitError
 from .gradients import Reduce
 from .problem import Problem
 from .search import Space
-from .step import Accumulated, Parameters
+from .step import Accumulated, Kept, Parameters
 
 __all__ = ["DivergedError", "DoesNotFitError", "Method"]
 
@@ -44,7 +45,7 @@ RULES = ("objective", "weigh", "combine", "step")
 
 SETTINGS = {
     "at": ("shared", "features", "last"),
-    "heads": ("plain", "weighted"),
+    "heads": ("plain", "weighted", "own"),
     "norm": ("own", "sum"),
     "zero_gradients": ("kept", "left out"),
 }
@@ -75,9 +76,15 @@ class Method(nn.Module):
 
     at = "shared"
     """Where gradients are measured: at the "shared" parameters, the "features", or the "last" shared layer's weight."""
-    heads = "plain"
-    """What the heads get if gradients are measured at "shared" or "features": the "plain" gradient of their task, or
-    the "weighted" one. Every other rule weighs whole losses, and with them the gradients of the heads."""
+    heads = ""
+    """What the heads get: the "plain" gradient of their task; the "weighted" one, as the trunk; or the gradient times a
+    weight of their "own", `head_weights`. If a rule does not say it: "plain" where it measures gradients, else
+    "weighted", because a rule of losses weighs whole losses."""
+    head_weights: Tensor
+    """`[K]` of the tasks that the rule sees at this step: what a rule with `heads = "own"` sets when it is called."""
+    every = 1
+    """At every how many steps a rule that measures gradients does so. In between its last weights serve, in one
+    backward. If other tasks are present than when they were measured, they are measured anew."""
     norm = "own"
     """The update's length at "shared": the rule's "own", or that of the "sum" of the gradients."""
     zero_gradients = "kept"
@@ -122,6 +129,7 @@ class Method(nn.Module):
         self.absent = 0
         """Steps at which a task had no label in the batch."""
         self.memory = Memory(list(range(num_tasks)))
+        self.kept: Kept | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -138,9 +146,13 @@ class Method(nn.Module):
             if given[0] == "combine" and "jacobian" not in cls.needs:
                 raise TypeError(f"{cls.__name__}.combine must ask for the jacobian: the update has its columns")
         _arguments(cls, "after_epoch", EPOCH_ARGUMENTS)
+        if not cls.heads and given:
+            cls.heads = "plain" if {"gramian", "jacobian"} & set(cls.needs) else "weighted"
         for name, known in SETTINGS.items():
-            if getattr(cls, name) not in known:
+            if getattr(cls, name) not in known and (name != "heads" or cls.heads):
                 raise TypeError(f"{cls.__name__}.{name} = {getattr(cls, name)!r}: there is {', '.join(known)}")
+        if cls.rule == "combine" and cls.heads == "weighted":
+            raise TypeError(f"{cls.__name__}.combine returns no weights: heads = 'weighted' is for weigh")
 
     # What a rule may override ------------------------------------------------------------------------------
 
@@ -322,7 +334,8 @@ class Method(nn.Module):
         """Return the part of `state_dict` that is neither a parameter nor a buffer."""
         optimizer = None if self.optimizer is None else self.optimizer.state_dict()
         counters = {"steps": self.steps, "degenerate": self.degenerate, "absent": self.absent}
-        return {"generator": self.generator.get_state(), "optimizer": optimizer, **counters}
+        kept = None if self.kept is None else vars(self.kept)
+        return {"generator": self.generator.get_state(), "optimizer": optimizer, "kept": kept, **counters}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_extra_state` returned."""
@@ -330,10 +343,11 @@ class Method(nn.Module):
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.degenerate, self.absent = state["steps"], state["degenerate"], state["absent"]
+        self.kept = Kept(**state["kept"]) if state["kept"] is not None else None
 
     def __repr__(self) -> str:
         """Show the rule as one writes it, without what is at its default, and the rules whose terms it carries."""
-        cls, settings = type(self), ("at", "heads", "norm")
+        cls, settings = type(self), ("at", "heads", "norm", "every")
         changed = [f"{n}={getattr(self, n)!r}" for n in settings if getattr(self, n) != getattr(cls, n)]
         rule = f"{cls.__name__}({', '.join([*self._as_written, *changed])})"
         return " + ".join([*map(repr, self.added), rule])

@@ -19,7 +19,7 @@ class Part(Protocol):
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """Option values by name: arguments of `__init__`, and the settings that every rule has (`at`, `norm`)."""
+        """Option values by name: arguments of `__init__`, and the settings of rules that measure gradients (`at`)."""
 
     def load(self) -> type:
         """Return the class."""
@@ -65,7 +65,8 @@ def takes(rule: type, name: str) -> bool:
 
 def _build(part: Part, num_tasks: int, seed: int, given: Mapping[str, Any]) -> Method:
     rule = part.load()
-    arguments = {name: value for name, value in part.values.items() if name not in SETTINGS}
+    settings = {*SETTINGS, "every"}
+    arguments = {name: value for name, value in part.values.items() if name not in settings}
     for what, value in given.items():
         if takes(rule, what):
             if value is None:
@@ -76,6 +77,6 @@ def _build(part: Part, num_tasks: int, seed: int, given: Mapping[str, Any]) -> M
         method: Method = rule(num_tasks=num_tasks, **arguments)
     finally:
         SEED.reset(token)
-    for name in SETTINGS.keys() & part.values.keys():
+    for name in settings & part.values.keys():
         setattr(method, name, part.values[name])
     return method

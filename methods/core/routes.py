@@ -8,6 +8,7 @@ A route is a function of a rule and a step. `backward` chooses one by what the r
 `at_features`  K backwards through the heads to the features, then one through the trunk
 `at_shared`    K backwards to the shared parameters; their update is made of those rows
 `at_the_end`   as `at_shared`, for the sum of micro-batches, of which this is the last
+`between`      one backward of the sum that the weights of an earlier step make
 =============  ========================================================================================
 """
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from . import gradients, subset
 from .errors import DivergedError, DoesNotFitError
-from .step import Accumulated, Step, read, require_finite
+from .step import Accumulated, Kept, Step, read, require_finite
 
 if TYPE_CHECKING:
     from .base import Method
@@ -64,15 +65,16 @@ def backward(
             step.extra = terms
 
         with subset.only(rule, step.tasks):
-            weights = _route(rule, step)(rule, step)
+            route = _route(rule, step)
+            weights = route(rule, step)
             for parameter in [*(step.trunk if step.everything else ()), *step.given]:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             if terms is not None and apart:
                 gradients.add(taught, adaptors)
             if step.reduce is not None:
-                # The exact route's update of the trunk was made of gradients that were averaged already.
-                made = exact or accumulated is not None
+                # The exact routes' update of the trunk was made of gradients that were averaged already.
+                made = route in (at_shared, at_the_end)
                 gradients.average([*([] if made else step.trunk), *step.heads(), *learnt], step.reduce)
             if terms is not None and apart:
                 added = added if step.reduce is None else step.reduce(added, reduce_op="mean")
@@ -135,7 +137,7 @@ def accumulate(rule: "Method", losses: Iterable[Tensor | None], **given: Any) ->
 def by_losses(rule: "Method", step: Step) -> Tensor:
     """One backward of the weighted sum."""
     weights = _weights_of_losses(rule, step)
-    _weighted_backward(step, weights)
+    _weighted_backward(rule, step, weights, _for_heads(rule, step, weights))
     return weights
 
 
@@ -146,7 +148,8 @@ def at_last(rule: "Method", step: Step) -> Tensor:
     if step.reduce is not None:
         matrix = step.reduce(matrix, reduce_op="mean")
     weights = _call(rule, step, gradients.gramian(matrix), matrix)
-    _weighted_backward(step, weights)
+    _weighted_backward(rule, step, weights, _for_heads(rule, step, weights))
+    _keep(rule, step, weights)
     return weights
 
 
@@ -165,11 +168,12 @@ def at_features(rule: "Method", step: Step) -> Tensor | None:
     result = _call(rule, step, gramian, matrix)
     weights = None if rule.rule == "combine" else result
     into_features = (result if weights is None else weights.to(matrix) @ matrix).to(features)
-    _give_heads(step, own, weights if rule.heads == "weighted" else None)
+    _give_heads(step, own, _for_heads(rule, step, weights))
     roots, directions = step.added()
     hooks = features._backward_hooks  # each was called when the gradients that reach the features were measured
     with _without(hooks) if hooks else nullcontext():
         torch.autograd.backward([features, *roots], [into_features.view_as(features), *directions])
+    _keep(rule, step, weights)
     return weights
 
 
@@ -180,9 +184,19 @@ def at_shared(rule: "Method", step: Step) -> Tensor | None:
         matrix = step.reduce(matrix, reduce_op="mean")
     result = _call(rule, step, gradients.gramian(matrix), matrix)
     update, weights = _update(rule, matrix, result)
-    _give_heads(step, own, weights if rule.heads == "weighted" else None)
+    _give_heads(step, own, _for_heads(rule, step, weights))
     gradients.assign(step.trunk, update)
+    _keep(rule, step, weights)
     return weights
+
+
+def between(rule: "Method", step: Step) -> Tensor:
+    """One backward of the sum that the kept weights make."""
+    kept = rule.kept
+    assert kept is not None  # `_route` has checked it
+    kept.left -= 1
+    _weighted_backward(rule, step, kept.weights, kept.heads)
+    return kept.weights
 
 
 def at_the_end(rule: "Method", step: Step) -> Tensor | None:
@@ -206,8 +220,7 @@ def at_the_end(rule: "Method", step: Step) -> Tensor | None:
     else:
         result = _call(rule, step, gradients.gramian(matrix), matrix)
     update, weights = _update(rule, matrix, result)
-    whole_losses = rule.heads == "weighted" or not rule.measures or rule.at == "last"
-    _give_heads(step, own, weights if whole_losses else None)
+    _give_heads(step, own, _for_heads(rule, step, weights))
     gradients.assign(step.trunk, update)
     for parameter in step.trunk:
         if parameter not in step.reached and not step.everything:
@@ -225,6 +238,8 @@ def _route(rule: "Method", step: Step) -> Callable[["Method", Step], Tensor | No
         return at_the_end
     if not rule.measures:
         return by_losses
+    if rule.every > 1 and rule.kept is not None and rule.kept.left > 0 and rule.kept.tasks == step.tasks:
+        return between
     return {"shared": at_shared, "features": at_features, "last": at_last}[rule.at]
 
 
@@ -272,6 +287,7 @@ def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: T
     if len(tasks) < count:
         rule.degenerate += 1
         if not tasks:
+            rule.head_weights = step.values.new_zeros(count)
             return step.values.new_zeros(columns if rule.rule == "combine" and columns is not None else count)
         values, gramian = values[tasks], gramian[tasks][:, tasks] if gramian is not None else None
         jacobian = None if jacobian is None else jacobian[tasks]
@@ -288,12 +304,19 @@ def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: T
     _require_result(rule, rule.rule, result, [columns] if rule.rule == "combine" else [len(tasks)], step.of)
     result = result.detach()
     _require_finite_result(rule, result, [step.tasks[position] for position in tasks])
+    if rule.heads == "own":
+        rule.head_weights = _widened(rule.head_weights.detach(), tasks, count)
     kind = step.values if rule.rule != "combine" or jacobian is None else jacobian
     result = result.to(kind, copy=True)  # a rule may return what it learns, which is about to change
-    if rule.rule == "combine" or len(tasks) == count:
-        return result
-    whole = result.new_zeros(count)
-    whole[tasks] = result
+    return result if rule.rule == "combine" else _widened(result, tasks, count)
+
+
+def _widened(values: Tensor, tasks: list[int], count: int) -> Tensor:
+    """Return values `[count]` from those `[n]` of some tasks; the others have 0."""
+    if len(tasks) == count:
+        return values
+    whole = values.new_zeros(count)
+    whole[tasks] = values
     return whole
 
 
@@ -308,13 +331,35 @@ def _update(rule: "Method", matrix: Tensor, result: Tensor) -> tuple[Tensor, Ten
     return update, weights
 
 
-def _weighted_backward(step: Step, weights: Tensor) -> None:
-    """One backward of Σ weights_k losses_k + Σ extra_k."""
+def _keep(rule: "Method", step: Step, weights: Tensor | None) -> None:
+    """Keep weights for the steps until the next measurement."""
+    if rule.every > 1 and weights is not None:
+        rule.kept = Kept(list(step.tasks), weights, _for_heads(rule, step, weights), rule.every - 1)
+
+
+def _for_heads(rule: "Method", step: Step, weights: Tensor | None) -> Tensor | None:
+    """Return what the gradients of the heads are multiplied by, `[K′]`; None if they stay plain."""
+    if rule.heads == "weighted":
+        return weights
+    if rule.heads == "plain":
+        return None
+    return rule.head_weights.to(step.values)
+
+
+def _weighted_backward(rule: "Method", step: Step, weights: Tensor, for_heads: Tensor | None) -> None:
+    """One backward of Σ weights_k losses_k + Σ extra_k. Heads that get something else have one more, through them."""
+    heads, own = [], ()
+    if rule.heads != "weighted" and step.stacked.requires_grad:
+        heads = [leaf for leaf in step.reached if leaf not in step.names]
+        factors = torch.ones_like(step.stacked) if for_heads is None else for_heads.to(step.stacked)
+        own = torch.autograd.grad(step.stacked, heads, factors, retain_graph=True, allow_unused=True) if heads else ()
     roots, directions = step.added()
     if step.stacked.requires_grad:
         roots, directions = [step.stacked, *roots], [weights.to(step.stacked), *directions]
     if roots:
         torch.autograd.backward(roots, directions)
+    _clear_all(heads)
+    gradients.add(heads, own)
 
 
 def _give_heads(step: Step, own: list[list[Tensor]], weights: Tensor | None) -> None:
@@ -347,6 +392,10 @@ def _clear(rule: "Method", parameters: Iterable[Tensor]) -> None:
     for reference in rule.memory.written:
         if (parameter := reference()) is not None:
             parameter.grad = None
+    _clear_all(parameters)
+
+
+def _clear_all(parameters: Iterable[Tensor]) -> None:
     for parameter in parameters:
         parameter.grad = None
 

@@ -38,17 +38,24 @@ def facts(rule: Any) -> dict[str, Any]:
         "teachers": takes(rule, "teachers"),
         "average": takes(rule, "average"),
         "search": as_json(rule.search),
-        **{name: getattr(rule, name) for name in SETTINGS},
+        **{name: getattr(rule, name) for name in (*SETTINGS, "every")},
     }
 
 
 def _common(facts: Mapping[str, Any]) -> Mapping[str, Option]:
-    """Return the options `at` and `norm`, which every rule that measures gradients has."""
+    """Return the options that every rule has which measures gradients; one that returns no weights has fewer."""
     if not {"gramian", "jacobian"} & set(facts["asks"]):
         return {}
-    combines = facts["overrides"] == "combine"
-    places = Literal["shared", "features"] if combines else Literal["shared", "features", "last"]
-    return {"at": Option(places, facts["at"]), "norm": Option(Literal["own", "sum"], facts["norm"])}
+    norm = Option(Literal["own", "sum"], facts["norm"])
+    if facts["overrides"] == "combine":
+        return {"at": Option(Literal["shared", "features"], facts["at"]), "norm": norm}
+    heads = Literal["own", "plain", "weighted"] if facts["heads"] == "own" else Literal["plain", "weighted"]
+    return {
+        "at": Option(Literal["shared", "features", "last"], facts["at"]),
+        "heads": Option(heads, facts["heads"]),
+        "norm": norm,
+        "every": Option(int, facts["every"]),
+    }
 
 
 registry = Registry(
@@ -80,6 +87,10 @@ def parse(variant: "str | type | Variant", **options: Any) -> Variant:
     for part in parts:
         if part.values.get("norm") == "sum" and part.values["at"] != "shared":
             raise UsageError(f"{variant}: norm=sum needs the gradients at the shared parameters (at=shared)")
+        if (every := part.values.get("every", 1)) < 1:
+            raise UsageError(f"{variant}: every={every} should be a number of steps, 1 or more")
+        if every > 1 and part.values.get("norm") == "sum":
+            raise UsageError(f"{variant}: norm=sum needs the gradients at every step (every=1)")
     return Variant(tuple(parts))
 
 
@@ -107,12 +118,11 @@ def reads_average(rule: Variant) -> Variant | None:
     return found
 
 
-def plain_heads_at(rule: Variant) -> str:
-    """Return where a rule measures gradients, if it then gives heads their plain gradient; else ""."""
+def heads(rule: Variant) -> str:
+    """Return what a rule gives to the heads: their "plain" gradient, or the "weighted" one."""
     part = rule.parts[-1]
-    at, heads = (part.values.get(name, part.facts[name]) for name in ("at", "heads"))
-    measures = {"gramian", "jacobian"} & set(part.facts["asks"])
-    return at if measures and at != "last" and heads == "plain" else ""
+    found = part.values.get("heads", part.facts["heads"])
+    return "weighted" if found == "weighted" else "plain"
 
 
 def create(

@@ -37,6 +37,20 @@ class Accumulated:
 
 
 @dataclass
+class Kept:
+    """Weights that serve for some steps after the one at which they were measured. They are of the rule's state."""
+
+    tasks: list[int]
+    """The tasks that were present."""
+    weights: Tensor
+    """`[K′]` of these tasks."""
+    heads: Tensor | None
+    """`[K′]` what the gradients of their heads are multiplied by; None if they stay plain."""
+    left: int
+    """For how many steps they still serve."""
+
+
+@dataclass
 class Step:
     """The checked input of a route. K′ is the number of present tasks; all lists are in the order of these tasks."""
 

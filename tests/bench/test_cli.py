@@ -20,6 +20,7 @@ from bench.report.pages.write import FILES
 from bench.report.scores import from_records, tidy
 from bench.spec import STL
 from bench.store import Store
+from tasks.scales import Scales
 
 PROJECT = Path(bench.__file__).parent.parent
 REQUEST = ["--methods", "uncertainty,mgda", "--tasks", "digits,scales", "--seeds", "1", "--protocol", "smoke"]
@@ -462,6 +463,16 @@ def test_list_tasks_in_json(capsys):
     assert found["scales"]["groups"] == ["all"]
     assert found["census"]["groups"] == []
     assert found["scales"]["options"]["ratio"] == {"type": "float", "default": 100.0}
+
+
+def test_a_task_set_that_is_named_is_shown_with_its_card(capsys):
+    [row] = json.loads(shown(capsys, "list", "tasks", "scales", "--json"))
+    card = vars(Scales.card)
+    assert row["card"] == card
+    text, all_sets = (" ".join(shown(capsys, "list", "tasks", *names).split()) for names in (["scales"], []))
+    for name, said in card.items():
+        assert f" {name} {' '.join(said.split())}" in text
+    assert card["traps"] not in all_sets
 
 
 def test_list_runs_and_show_in_json_are_the_records(copy_of_smoke, capsys):

@@ -555,7 +555,7 @@ def test_frozen_leaves_heads_plain_where_its_rule_does():
 
     weights = (1.5, 0.25)
     equal, static = one_step(built("equal")), one_step(built("static[weights=1.5:0.25]"))
-    plain, weighted = (one_step(built(FROZEN, Average(weights, at))) for at in ("shared", ""))
+    plain, weighted = (one_step(built(FROZEN, Average(weights, heads))) for heads in ("plain", "weighted"))
     assert torch.equal(plain["heads"], equal["heads"])
     assert torch.allclose(plain["trunk"], static["trunk"], atol=1e-7)
     assert not torch.allclose(plain["trunk"], equal["trunk"], atol=1e-4)

@@ -23,7 +23,13 @@ class Measured(Method):
         return self.weights.to(gramian)
 
 
-class Blind(Measured):
+class Blind(Method):
+    per_task = ("weights",)
+
+    def __init__(self, weights):
+        super().__init__(len(weights))
+        self.weights = torch.tensor(weights)
+
     def weigh(self, losses):
         return self.weights.to(losses)
 
@@ -44,10 +50,12 @@ class Summed(Method):
         return jacobian.sum(0)
 
 
-def rule(route, weights, heads="plain"):
+def rule(route, weights, heads=None):
     if route in MEASURED:
-        return Measured(weights, route, heads)
-    return {"losses": Blind, "objective": Minimised}[route](weights)
+        return Measured(weights, route, heads or "plain")
+    method = {"losses": Blind, "objective": Minimised}[route](weights)
+    method.heads = heads or method.heads
+    return method
 
 
 def make_stale(parameters):
@@ -70,18 +78,26 @@ def test_weights_of_one_give_the_plain_sum(net, route):
     assert weights.tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("heads", ["plain", "weighted"])
+@pytest.mark.parametrize("heads", ["plain", "weighted", "own"])
 @pytest.mark.parametrize("route", ROUTES)
 def test_any_weights_give_the_weighted_sum_to_the_trunk_and_to_heads_as_the_rule_says(net, route, heads):
     outputs, weights = net(), WEIGHTS["arbitrary"]
-    plain = net.gradients(sum(outputs.losses))
-    expected = net.gradients(sum(w * loss for w, loss in zip(weights, outputs.losses, strict=True)))
-    if heads == "plain" and route in ("shared", "features"):  # elsewhere whole losses are weighted
-        expected = {name: (expected if "trunk" in name else plain)[name] for name in plain}
+    factors = {"plain": WEIGHTS["ones"], "weighted": weights, "own": (5.0, 0.0, -0.5)}[heads]
+    weighted, expected = (
+        net.gradients(sum(w * loss for w, loss in zip(own, outputs.losses, strict=True))) for own in (weights, factors)
+    )
+    expected = {name: (weighted if "trunk" in name else expected)[name] for name in expected}
     make_stale(net.parameters())
-    returned = net.give(rule(route, weights, heads), outputs)
+    method = rule(route, weights, heads)
+    method.head_weights = torch.tensor(factors)
+    returned = net.give(method, outputs)
     net.assert_gradients(expected)
     assert returned.tolist() == pytest.approx(weights)
+
+
+def test_what_a_rule_does_not_say_of_heads_follows_from_what_it_asks_for():
+    assert (Measured.heads, Summed.heads) == ("plain", "plain")
+    assert (Blind.heads, Minimised.heads) == ("weighted", "weighted")
 
 
 @pytest.mark.parametrize("at", ["shared", "features"])

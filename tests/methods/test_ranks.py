@@ -36,6 +36,10 @@ class WeightedHeads(Lengths):
     heads = "weighted"
 
 
+class Seldom(Lengths):
+    every = 3
+
+
 class Logarithms(Method):
     """Not linear in the losses."""
 
@@ -92,6 +96,10 @@ CASES = {
     "lengths at last": case(Lengths, "last"),
     "weighted heads": case(WeightedHeads),
     "weighted heads at features": case(WeightedHeads, "features"),
+    "seldom": case(Seldom),
+    "seldom at features": case(Seldom, "features"),
+    "seldom and an extra term": case(Seldom, carries=True),
+    "seldom, a zero loss": case(Seldom, unlabelled="zero"),
     "logarithms": case(Logarithms),
     "signs": case(Signs),
     "signs at features": case(Signs, "features", may_refuse=True),

@@ -88,11 +88,19 @@ class Rule(Method):
     ("written", "full", "short"),
     [
         ("equal", "equal", "equal"),
-        ("mgda", "mgda[at=shared,norm=own,normalize=none]", "mgda"),
-        ("mgda[]", "mgda[at=shared,norm=own,normalize=none]", "mgda"),
-        (" mgda[ norm = sum ,at=shared] ", "mgda[at=shared,norm=sum,normalize=none]", "mgda[norm=sum]"),
-        ("mgda[normalize=loss+]", "mgda[at=shared,norm=own,normalize=loss+]", "mgda[normalize=loss+]"),
-        ("mgda[at=last]", "mgda[at=last,norm=own,normalize=none]", "mgda[at=last]"),
+        ("mgda", "mgda[at=shared,every=1,heads=plain,norm=own,normalize=none]", "mgda"),
+        ("mgda[]", "mgda[at=shared,every=1,heads=plain,norm=own,normalize=none]", "mgda"),
+        (
+            " mgda[ norm = sum ,at=shared] ",
+            "mgda[at=shared,every=1,heads=plain,norm=sum,normalize=none]",
+            "mgda[norm=sum]",
+        ),
+        (
+            "mgda[normalize=loss+]",
+            "mgda[at=shared,every=1,heads=plain,norm=own,normalize=loss+]",
+            "mgda[normalize=loss+]",
+        ),
+        ("mgda[at=last]", "mgda[at=last,every=1,heads=plain,norm=own,normalize=none]", "mgda[at=last]"),
         ("uncertainty[lr=2.50e-2]", "uncertainty[init=0,lr=0.025]", "uncertainty"),
         ("uncertainty[lr=1]", "uncertainty[init=0,lr=1]", "uncertainty[lr=1]"),
         ("uncertainty[lr=1.0,init=-.5]", "uncertainty[init=-0.5,lr=1]", "uncertainty[init=-0.5,lr=1]"),
@@ -151,6 +159,8 @@ def test_what_adds_terms_comes_first_and_the_balancer_last(plugin):
         ("mgda[num_tasks=3]", "mgda has no option 'num_tasks'"),
         ("mgda[norm=sum,at=features]", "norm=sum needs"),
         ("mgda[norm=sum,at=last]", "norm=sum needs"),
+        ("mgda[norm=sum,every=2]", "norm=sum needs"),
+        ("mgda[every=0]", "every=0 should be"),
         ("nowhere.py:Rule", "there is no file nowhere.py"),
     ],
 )
@@ -293,7 +303,13 @@ def test_a_plugin_that_extends_a_builtin_has_its_options(tmp_path, how):
     statement, base = INHERITING[how]
     (tmp_path / "mine.py").write_text(f"{statement}\n\nclass Mine({base}):\n    at = 'features'\n")
     parts = methods.parse(f"{tmp_path}/mine.py[normalize=l2]")
-    assert parts.parts[0].values == {"normalize": "l2", "at": "features", "norm": "own"}
+    assert parts.parts[0].values == {
+        "normalize": "l2",
+        "at": "features",
+        "heads": "plain",
+        "norm": "own",
+        "every": 1,
+    }
     method = methods.create(f"{tmp_path}/mine.py[normalize=l2,at=shared]", num_tasks=2)
     assert (method.normalize, method.at) == ("l2", "shared")
 
@@ -628,13 +644,13 @@ def test_an_option_that_is_added_renames_no_variant(plugin, monkeypatch):
 
     def added(self, entry):
         found = find(self, entry)
-        return replace(found, options={**found.options, "aaa": Option(int, 1), "every": Option(int, 1)})
+        return replace(found, options={**found.options, "aaa": Option(int, 1), "bbb": Option(int, 1)})
 
     monkeypatch.setattr(Registry, "describe", added)
     assert [methods.parse(text).stable for text in ("mgda", "mgda[normalize=l2]", "kd+mgda", "equal")] == before
     assert [methods.parse(f"{by_path}{options}").stable for options in ("", "[x=2]")] == outside
-    assert methods.parse("mgda[every=2]").stable == "mgda[at=shared,every=2,norm=own,normalize=none]"
-    assert methods.parse("mgda").full == "mgda[aaa=1,at=shared,every=1,norm=own,normalize=none]"
+    assert methods.parse("mgda[bbb=2]").stable == "mgda[at=shared,bbb=2,norm=own,normalize=none]"
+    assert methods.parse("mgda").full == "mgda[aaa=1,at=shared,bbb=1,every=1,heads=plain,norm=own,normalize=none]"
 
 
 def test_options_of_today_are_written_at_their_default_by_built_ins_only(plugin):
@@ -697,11 +713,15 @@ def test_every_builtin_says_in_a_line_what_it_does():
         assert entry.load().__doc__.strip().startswith(summary)
 
 
+COMMON = ("at", "heads", "norm", "every")
+"""The options of every rule that measures gradients. They are attributes of the class, not arguments."""
+
+
 def test_what_the_package_ships_is_what_python_sees():
     for name, entry in methods.registry.entries().items():
         rule, options = entry.load(), methods.registry.options(entry)
         seen = {key: argument.default for key, argument in inspect.signature(rule).parameters.items()}
-        own = {key: option.default for key, option in options.items() if key not in ("at", "norm")}
+        own = {key: option.default for key, option in options.items() if key not in COMMON}
         for key, default in own.items():
             assert seen[key] == (inspect.Parameter.empty if default is REQUIRED else default), (name, key)
         assert seen.keys() - own.keys() <= PROVIDED, name
@@ -733,8 +753,8 @@ print(methods.parse("mgda").full, methods.parse("added").full, sorted(methods.re
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
-        "mgda[at=shared,norm=own,normalize=l2]",
-        "added[at=shared,norm=own,normalize=l2]",
+        "mgda[at=shared,every=1,heads=plain,norm=own,normalize=l2]",
+        "added[at=shared,every=1,heads=plain,norm=own,normalize=l2]",
         str(sorted([*methods.registry.built_in(), "added"])),
     ]
 
