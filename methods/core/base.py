@@ -328,6 +328,20 @@ class Method(nn.Module):
                 with subset.only(part, known):
                     part.after_epoch(**heard)
 
+    # What a rule may call ----------------------------------------------------------------------------------
+
+    def rows_of(self, name: str, jacobian: Tensor) -> Tensor:
+        """Return the buffer `[P, K]` of this name, in which a rule keeps something of each entry of `jacobian [K, P]`.
+
+        A rule registers it as `[0, K]`, because it does not know P, and names it in `per_task`. At the first step, and
+        where the trunk has another size than before, it is zero.
+        """
+        found = self.get_buffer(name)
+        if len(found) != jacobian.shape[1]:
+            found = jacobian.new_zeros(jacobian.shape[1], self.num_tasks)
+            setattr(self, name, found)
+        return found
+
     # What travels ------------------------------------------------------------------------------------------
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -344,6 +358,13 @@ class Method(nn.Module):
             self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.degenerate, self.absent = state["steps"], state["degenerate"], state["absent"]
         self.kept = Kept(**state["kept"]) if state["kept"] is not None else None
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        for name in self.per_task:  # a buffer of `rows_of` has the size that was saved
+            saved, own = state_dict.get(prefix + name), self._buffers.get(name)
+            if saved is not None and own is not None and saved.shape[1:] == own.shape[1:]:
+                setattr(self, name, torch.empty_like(saved, device=own.device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def __repr__(self) -> str:
         """Show the rule as one writes it, without what is at its default, and the rules whose terms it carries."""

@@ -348,7 +348,8 @@ def _for_heads(rule: "Method", step: Step, weights: Tensor | None) -> Tensor | N
 
 def _weighted_backward(rule: "Method", step: Step, weights: Tensor, for_heads: Tensor | None) -> None:
     """One backward of Σ weights_k losses_k + Σ extra_k. Heads that get something else have one more, through them."""
-    heads, own = [], ()
+    heads: list[Tensor] = []
+    own: Sequence[Tensor] = ()
     if rule.heads != "weighted" and step.stacked.requires_grad:
         heads = [leaf for leaf in step.reached if leaf not in step.names]
         factors = torch.ones_like(step.stacked) if for_heads is None else for_heads.to(step.stacked)

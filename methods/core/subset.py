@@ -45,9 +45,11 @@ def _cut_down(rule: "Method", tasks: Sequence[int]) -> Iterator[None]:
     finally:
         rule.num_tasks = count
         for name, value in whole.items():
-            index = chosen.to(value.device)
             now, gradient = getattr(rule, name).data, value.grad
+            index = chosen.to(now.device)
             value.grad = None
+            if now.shape[:-1] != held[name].shape[:-1]:  # the rule saw only now how large it is
+                held[name] = now.new_zeros(*now.shape[:-1], count)
             held[name][..., index] = now
             made = {key: _widened(moment, held[name], index) for key, moment in _moments(rule, value).items()}
             value.data = held[name]
