@@ -95,7 +95,10 @@ class Method(nn.Module):
     """Names of the parameters, buffers and other tensors `[…, K]` in which the rule keeps something of each task. While
     a task is absent the rule sees them without its entries, which stay what they were."""
     invariant: frozenset[str] = frozenset()
-    """The rule's claims, which `check` tests. "permutation": the order of the tasks does not change the update."""
+    """What does not change the update of the trunk. `check` tests these claims. "permutation": the order of the tasks.
+    "scale": that a loss is multiplied by a constant."""
+    nonconflicting: bool = False
+    """Whether the rule claims that no step makes a loss worse to first order: g_k · d ≥ 0 for every task gradient."""
     search: Mapping[str, Space] = {}
     """Where its options may be searched, by name: two at most."""
 
