@@ -97,6 +97,8 @@ class Method(nn.Module):
     invariant: frozenset[str] = frozenset()
     """What does not change the update of the trunk. `check` tests these claims. "permutation": the order of the tasks.
     "scale": that a loss is multiplied by a constant."""
+    recalls: bool = False
+    """Whether gradients of earlier steps are in the update, too, so that it is not made of this step's alone."""
     nonconflicting: bool = False
     """Whether the rule claims that no step makes a loss worse to first order: g_k · d ≥ 0 for every task gradient."""
     search: Mapping[str, Space] = {}
@@ -301,9 +303,10 @@ class Method(nn.Module):
     def end_step(self, losses: Tensor) -> None:
         """Call `after_step` of every part with the same batch's `losses [K]` after the optimiser's step."""
         took_part = self.memory.took_part
+        told = losses[took_part] if len(took_part) < self.num_tasks else losses
         for part in self.parts():
             with subset.only(part, took_part):
-                part.after_step(losses[took_part] if len(took_part) < self.num_tasks else losses)
+                part.after_step(told)
 
     def end_epoch(self, **available: Callable[[], Tensor]) -> None:
         """Call `after_epoch` of every part with the values that it names. Other values are not computed.

@@ -61,3 +61,27 @@ def test_it_travels_in_the_state_and_in_deep_copies():
     untouched = Summing(3)
     untouched.load_state_dict(Summing(3).state_dict())
     assert step(untouched, trunk) == [111, 111]
+
+
+class Told(Method):
+    """Remembers what it is told after a step."""
+
+    per_task = ("after",)
+
+    def __init__(self, num_tasks):
+        super().__init__(num_tasks)
+        self.register_buffer("after", torch.full((num_tasks,), torch.nan))
+
+    def weigh(self, losses):
+        return torch.ones_like(losses)
+
+    def after_step(self, losses):
+        self.after.copy_(losses)
+
+
+def test_after_a_step_a_rule_is_told_the_losses_of_the_tasks_that_took_part():
+    method, trunk = Told(3), torch.ones(2, requires_grad=True)
+    step(method, trunk, 1)
+    method.end_step(torch.tensor([5.0, 6.0, 7.0]))
+    assert method.after[[0, 2]].tolist() == [5, 7]
+    assert method.after[1].isnan()
