@@ -246,7 +246,7 @@ class TaskSet(ABC):
         for split, columns in self.splits.items():
             for name, column in sorted(columns.items()):
                 digest.update(f"{split} {name} {tuple(column.shape)} {column.dtype}".encode())
-                digest.update(column.view(torch.uint8).numpy().data)
+                digest.update(column.reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def task(self, name: str) -> Task:

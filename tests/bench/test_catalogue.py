@@ -14,7 +14,9 @@ from bench.store import Store
 from methods.core.options import Option
 from methods.core.registry import DESCRIBED, Registry
 
-REAL = {"census", "multifashion", "multimnist"}
+HUB = {"census", "multifashion", "multimnist"}
+REAL = {*HUB, "parkinsons"}
+"""Those whose data does not come with the install: from the hub, or from a folder alone."""
 
 
 def test_all_are_the_embedded_ones_and_no_others(tmp_path):
@@ -35,12 +37,19 @@ def test_what_the_description_says_is_what_the_class_says(name):
     assert facts["protocols"] == list(cls.protocols)
 
 
-@pytest.mark.parametrize("name", sorted(REAL))
+@pytest.mark.parametrize("name", sorted(HUB))
 def test_what_the_description_says_of_the_hub_is_where_the_data_is_from(name):
     entry = task_sets.find(name)
     made = entry.load()
     assert task_sets.describe(entry).facts["hub"] == made.hub == made.source.hub
     assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", made.hub)
+    assert list(task_sets.options(entry)) == ["path"]
+
+
+@pytest.mark.parametrize("name", sorted(REAL - HUB))
+def test_a_set_that_is_on_no_hub_takes_a_folder(name):
+    entry = task_sets.find(name)
+    assert task_sets.describe(entry).facts["hub"] is None
     assert list(task_sets.options(entry)) == ["path"]
 
 

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import tasks
+from tasks.parkinsons import INPUTS
 
 COMMIT = "a" * 40
 CONFIG = """---
@@ -80,6 +82,24 @@ def census_folder(tmp_path_factory):
     folder.mkdir()
     (folder / "adult-train.csv").write_text(CENSUS * 20)
     (folder / "adult-test.csv").write_text(CENSUS.replace("50K\n", "50K.\n") * 5)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recordings():
+    """Twenty subjects, half of them women, six recordings each. Age tells them apart."""
+    draw = np.random.default_rng(5)
+    subject = np.repeat(np.arange(1, 21), 6)
+    columns = {name: draw.normal(3, 2, len(subject)) for name in INPUTS} | {"age": 50 + subject}
+    scores = {"motor_UPDRS": draw.normal(21, 8, len(subject)), "total_UPDRS": draw.normal(29, 11, len(subject))}
+    return pd.DataFrame({"subject#": subject, "sex": subject % 2, **scores, **columns})
+
+
+@pytest.fixture(scope="session")
+def parkinsons_folder(recordings, tmp_path_factory):
+    """The recordings, in a file as at UCI."""
+    folder = tmp_path_factory.mktemp("parkinsons")
+    recordings.to_csv(folder / "parkinsons_updrs.data", index=False)
     return folder
 
 

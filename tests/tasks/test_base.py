@@ -13,15 +13,20 @@ from tasks.core.losses import squared_error
 from tasks.core.metrics.regression import normalized_rmse
 
 BUILT_IN = sorted(task_sets.entries())
-FOLDERS = {"census": "census_folder", "multifashion": "image_folder", "multimnist": "image_folder"}
+FOLDERS = {
+    "census": "census_folder",
+    "multifashion": "image_folder",
+    "multimnist": "image_folder",
+    "parkinsons": "parkinsons_folder",
+}
 """The fixture of a small folder for those that are not embedded."""
-SMALL = [*FOLDERS, "digits", "scales"]
+SMALL = [*FOLDERS, "digits", "scales", "visits"]
 """Those whose targets are classes or numbers of an example, and whose data is drawn in no time."""
 
 
 @pytest.fixture
 def variant(name, request):
-    """A built-in set; one that is not embedded with a small folder in the hub's layout."""
+    """A built-in set; one that is not embedded with a small folder of its files."""
     return f"{name}[path={request.getfixturevalue(FOLDERS[name])}]" if name in FOLDERS else name
 
 
@@ -265,6 +270,13 @@ def test_the_fingerprint_tells_any_change_of_the_data(split, changed):
 def test_the_fingerprint_is_of_content_alone():
     swapped = {"y": columns()["y"], "x": columns()["x"].T.contiguous().T}
     assert Given(train=swapped).fingerprint == Given().fingerprint
+
+
+def test_a_column_of_one_number_may_lie_in_memory_as_it_likes():
+    """A slice of an array whose columns lie one after the other is contiguous for torch, with a long last stride."""
+    odd = torch.ones(4, 3).T[:, :1]
+    assert odd.is_contiguous() and odd.stride(-1) != 1
+    assert Given(train=columns(y=odd)).fingerprint == Given().fingerprint
 
 
 def test_a_task_is_found_by_its_name():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.dense import angles, depth_error, normal_error, valid_depths
-from tasks.core.losses import cross_entropy, squared_error
+from tasks.core.losses import binary_cross_entropy, cross_entropy, labelled_squared_error, squared_error
 
 
 def logits_and_classes(seed=0, examples=12, classes=4, unlabelled=0.3):
@@ -15,6 +15,15 @@ def logits_and_classes(seed=0, examples=12, classes=4, unlabelled=0.3):
     logits = 3 * torch.randn(examples, classes, generator=generator)
     target = torch.randint(classes, (examples,), generator=generator)
     return logits, target.where(torch.rand(examples, generator=generator) > unlabelled, -1)
+
+
+def numbers_with_gaps(loss, seed=0, shape=(12, 2)):
+    """Predictions, and targets (0 or 1 for the cross-entropy) of which about a third is missing."""
+    draw = np.random.default_rng(seed)
+    target = draw.normal(size=shape) if loss is labelled_squared_error else draw.integers(2, size=shape)
+    target = np.where(draw.random(shape) < 0.3, np.nan, target)
+    prediction = 3 * draw.normal(size=shape)
+    return torch.from_numpy(prediction.astype(np.float32)), torch.from_numpy(target.astype(np.float32))
 
 
 def test_cross_entropy_is_the_sum_of_minus_log_softmax_over_labelled_examples():
@@ -73,15 +82,75 @@ def test_squared_error_of_no_example_is_zero_of_zero():
     assert (total.item(), count) == (0, 0)
 
 
+GAPPED = pytest.mark.parametrize("loss", [labelled_squared_error, binary_cross_entropy])
+"""Losses for which a NaN in the target means that there is no label."""
+
+
+@GAPPED
+@pytest.mark.parametrize("shape", [(12,), (12, 1), (12, 2), (3, 2, 4)])
+def test_a_loss_with_gaps_is_that_of_the_definition_over_the_labels(loss, shape):
+    prediction, target = numbers_with_gaps(loss, 1, shape)
+    known = ~target.isnan().numpy()
+    z, y = prediction.double().numpy()[known], target.double().numpy()[known]
+    each = (z - y) ** 2 if loss is labelled_squared_error else -np.log(1 / (1 + np.exp(np.where(y == 1, -z, z))))
+    total, count = loss(prediction, target)
+    assert 0 < known.sum() < target.numel()
+    assert count.item() == known.sum()
+    assert total.item() == pytest.approx(each.sum(), rel=1e-5)
+
+
+@GAPPED
+def test_only_labelled_elements_get_a_gradient_and_it_is_finite(loss):
+    prediction, target = numbers_with_gaps(loss)
+    prediction.requires_grad_()
+    loss(prediction, target)[0].backward()
+    assert prediction.grad.isfinite().all()
+    assert torch.equal(prediction.grad != 0, ~target.isnan())
+
+
+@GAPPED
+def test_a_batch_without_any_label_is_zero_of_zero_with_a_gradient_of_zero(loss):
+    prediction = torch.randn(5, 1, requires_grad=True)
+    total, count = loss(prediction, torch.full((5, 1), torch.nan))
+    total.backward()
+    assert (total.item(), count.item()) == (0, 0)
+    assert torch.equal(prediction.grad, torch.zeros(5, 1))
+
+
+@GAPPED
+def test_a_batch_without_gaps_is_the_ordinary_loss(loss):
+    prediction, target = numbers_with_gaps(loss)
+    target = target.nan_to_num(1.0)
+    ordinary = torch.nn.MSELoss if loss is labelled_squared_error else torch.nn.BCEWithLogitsLoss
+    total, count = loss(prediction, target)
+    assert count == target.numel()
+    assert total.item() == pytest.approx(ordinary(reduction="sum")(prediction, target).item(), rel=1e-6)
+
+
+@GAPPED
+def test_a_prediction_that_is_not_finite_is_seen_where_there_is_a_label(loss):
+    prediction, target = torch.tensor([[torch.nan], [1.0]]), torch.tensor([[1.0], [torch.nan]])
+    assert loss(prediction, target)[0].isnan()
+
+
+def test_an_outcome_that_is_almost_excluded_has_a_finite_cross_entropy():
+    logit = torch.tensor([[-200.0]], requires_grad=True)
+    total, _ = binary_cross_entropy(logit, torch.tensor([[1.0]]))
+    total.backward()
+    assert (total.item(), logit.grad.item()) == (200, -1)
+
+
 @given(
     seed=st.integers(0, 2**32),
     cut=st.integers(0, 12),
-    loss=st.sampled_from([cross_entropy, squared_error]),
+    loss=st.sampled_from([cross_entropy, squared_error, labelled_squared_error, binary_cross_entropy]),
 )
 def test_totals_and_counts_add_up_over_any_split_of_a_batch(seed, cut, loss):
     prediction, target = logits_and_classes(seed)
     if loss is squared_error:
         target = prediction.flip(0)
+    elif loss is not cross_entropy:
+        prediction, target = numbers_with_gaps(loss, seed)
     total, count = loss(prediction, target)
     parts = [loss(prediction[part], target[part]) for part in (slice(cut), slice(cut, None))]
     assert sum(part[0].item() for part in parts) == pytest.approx(total.item(), rel=1e-5, abs=1e-6)
@@ -92,7 +161,10 @@ def shapes(*axes):
     return st.lists(st.sampled_from(axes), min_size=1, max_size=4).map(tuple)
 
 
-@pytest.mark.parametrize("function", [squared_error, depth_error, normal_error, valid_depths, angles])
+@pytest.mark.parametrize(
+    "function",
+    [squared_error, labelled_squared_error, binary_cross_entropy, depth_error, normal_error, valid_depths, angles],
+)
 @given(one=shapes(1, 2, 3), other=shapes(1, 2, 3))
 def test_unlike_shapes_are_an_error_and_never_broadcast(function, one, other):
     if one != other:

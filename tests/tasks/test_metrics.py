@@ -5,9 +5,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
+from tasks.core.metrics.binary import auroc, probabilities_and_labels
 from tasks.core.metrics.classification import accuracy, classes, macro_recall
-from tasks.core.metrics.regression import normalized_rmse
+from tasks.core.metrics.regression import labelled, normalized_rmse
 
 
 def accumulate(metric, prediction, target, sizes):
@@ -116,3 +118,78 @@ def test_macro_recall_leaves_out_what_is_unlabelled():
     metric = macro_recall(3, train, test)
     assert metric.constant_score == pytest.approx(1 / 3)
     assert accumulate(metric, torch.tensor([0, 1, 1, 1]), test, [2, 2]) == pytest.approx(2 / 3)
+
+
+def score(metric, inputs, prediction, target, sizes):
+    """The score of a metric over chunks, of what `inputs` makes of them."""
+    accumulator = metric.factory()
+    for chunk in zip(prediction.split(sizes), target.split(sizes), strict=True):
+        accumulator.update(*inputs(*chunk))
+    return float(accumulator.compute())
+
+
+def outcomes(seed, kinds, missing):
+    """Forty logits of so many different values (so that there are ties), and outcomes, some of them missing."""
+    draw = np.random.default_rng(seed)
+    target = np.where(draw.random(40) < missing, np.nan, draw.integers(2, size=40))
+    target[:2] = 0, 1
+    logits = draw.choice(np.linspace(-3, 3, kinds), 40)
+    return torch.from_numpy(logits.astype(np.float32))[:, None], torch.from_numpy(target.astype(np.float32))[:, None]
+
+
+@given(
+    sizes=chunks(),
+    seed=st.integers(0, 2**32),
+    kinds=st.integers(1, 40),
+    missing=st.sampled_from([0.0, 0.3, 0.9]),
+)
+def test_auroc_is_that_of_sklearn_over_the_labels_with_ties_and_in_uneven_chunks(sizes, seed, kinds, missing):
+    logits, target = outcomes(seed, kinds, missing)
+    known = ~target.isnan()
+    expected = roc_auc_score(target[known].numpy(), logits[known].numpy())
+    assert score(auroc(), probabilities_and_labels, logits, target, sizes) == pytest.approx(expected, abs=1e-6)
+
+
+def test_auroc_of_a_constant_is_the_untrained_score():
+    logits, target = outcomes(0, 1, 0.3)
+    metric = auroc()
+    assert metric.higher_is_better
+    assert score(metric, probabilities_and_labels, logits, target, [40]) == metric.constant_score == 0.5
+
+
+def test_probabilities_are_of_the_labelled_elements_alone():
+    prediction, target = torch.tensor([[0.0], [2.0], [-1.0]]), torch.tensor([[1.0], [torch.nan], [0.0]])
+    probabilities, labels = probabilities_and_labels(prediction, target)
+    torch.testing.assert_close(probabilities, torch.tensor([0.5, 1 / (1 + np.e)]).float())
+    assert labels.tolist() == [1, 0]
+
+
+@given(sizes=chunks(), seed=st.integers(0, 2**32), missing=st.sampled_from([0.0, 0.3, 0.9]))
+def test_nrmse_with_gaps_is_that_of_the_labels_alone(sizes, seed, missing):
+    draw = np.random.default_rng(seed)
+    train, target = draw.normal(2, 3, (70, 1)), draw.normal(2, 3, (40, 1))
+    for values in (train, target):
+        values[1:][draw.random(len(values) - 1) < missing] = np.nan
+    prediction = draw.normal(2, 3, target.shape)
+    known = ~np.isnan(target)
+    constant = np.sqrt(((np.nanmean(train) - target[known]) ** 2).mean())
+    expected = np.sqrt(((prediction - target)[known] ** 2).mean()) / constant
+    metric = normalized_rmse(torch.from_numpy(train))
+    found = score(metric, labelled, torch.from_numpy(prediction), torch.from_numpy(target), sizes)
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("inputs", [probabilities_and_labels, labelled])
+def test_a_chunk_without_a_label_changes_nothing(inputs):
+    metric = auroc() if inputs is probabilities_and_labels else normalized_rmse(torch.tensor([[1.0], [3.0]]))
+    prediction, target = torch.tensor([[0.3], [0.7], [0.1]]), torch.tensor([[1.0], [0.0], [torch.nan]])
+    with_it = score(metric, inputs, prediction, target, [2, 1])
+    assert with_it == score(metric, inputs, prediction[:2], target[:2], [2])
+    assert all(len(part) == 0 for part in inputs(prediction[2:], target[2:]))
+
+
+@pytest.mark.parametrize("inputs", [probabilities_and_labels, labelled])
+@pytest.mark.parametrize(("prediction", "target"), [((4, 1), (4,)), ((4,), (4, 1)), ((4, 2), (4, 1)), ((1,), (4,))])
+def test_what_metrics_with_gaps_read_never_broadcasts(inputs, prediction, target):
+    with pytest.raises(ValueError, match="should have the same shape"):
+        inputs(torch.ones(prediction), torch.ones(target))
