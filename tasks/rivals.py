@@ -46,15 +46,16 @@ class Rivals(TaskSet):
         ),
         traps=(
             "Whether a run finds room for the classes is a matter of its seed: at one of six seeds equal weights came "
-            "to accuracies of 0.78 and 0.82, at the others to at most 0.57 and 0.58. So seeds differ more than on other "
-            "sets."
+            "to accuracies of 0.78 and 0.82, at the others to at most 0.57 and 0.58. So seeds differ more than on "
+            "`digits`, `scales` and `uneven`."
         ),
         regime=(
             "Made for conflict for capacity. At `quick`, at tuned rates, on seeds 1002–1007, equal weights are 22.6 "
             "points below single-task networks (95 % interval 5.6 to 39.7). The accuracies fall from 0.84 and 0.86 to "
             "0.55 and 0.59; the normalised RMSE of the regressions rises from 0.25 to 0.29 and 0.27. In training with "
             "equal weights 57 % of the cosines between task gradients at the trunk are negative: within the two pairs "
-            "77 %, with a mean of −0.21 (classes −0.36, regressions −0.07); between the pairs 48 %, with a mean of 0.03."
+            "77 %, with a mean of −0.21 (classes −0.36, regressions −0.07); between the pairs 48 %, with a mean of "
+            "0.03."
         ),
     )
 
