@@ -40,22 +40,24 @@ class Uneven(TaskSet):
         preprocessing=(
             "x standard normal in 20 dimensions; w_i a common standard normal part and 0.3 times one of its own, "
             "scaled to length 1; frequencies 0 (a line), 1 and 1.5, then 0 and 1 again; the functions have the "
-            "variance 1 in every task; noise on the training targets only, 0.5 for the first three tasks and 2 for the "
-            "two loud ones; 2,000 / 1,000 / 2,000 examples, the same for every seed; another data seed with `draw`"
+            "variance 1 in every task; noise on the training targets only, 0.5 for the first three tasks and 2 for "
+            "the two loud ones; 2,000 / 1,000 / 2,000 examples, the same for every seed; another data seed with "
+            "`draw`"
         ),
         traps=(
             "The tasks differ in the learning rate that suits them: single-task networks chose from a quarter of the "
             "protocol's (loud tasks) to four times it (wave), so at one rate for all some task does badly before "
-            "anything is balanced. At the end of `quick` the training losses of the loud tasks are still between 3.4 and "
-            "4.0, those of the quiet ones between 0.18 and 0.37, near the variances of their noises: a rule that reads "
-            "losses as difficulty looks at noise. The lowest, of the wave alone, is partly memorised. Validation and "
-            "test targets have no noise."
+            "anything is balanced. At the end of `quick` the training losses of the loud tasks are still between 3.4 "
+            "and 4.0, those of the quiet ones between 0.18 and 0.37, near the variances of their noises: a rule that "
+            "reads losses as difficulty looks at noise. The lowest, of the wave alone, is partly memorised. "
+            "Validation and test targets have no noise."
         ),
         regime=(
             "Made for unequal noise and difficulty on one scale, whatever comes out. At `quick`, at tuned rates, on "
             "seeds 1002–1007, equal weights are 36.3 points below single-task networks (95 % interval 29.2 to 43.3). "
-            "Every task loses: the wave most (normalised RMSE 0.44, from 0.27), the bend least (0.30, from 0.24). Half "
-            "of the cosines between task gradients at the trunk are negative (51 % of 600), and their mean is 0.00."
+            "Every task loses: the wave most (normalised RMSE 0.44, from 0.27), the bend least (0.30, from 0.24). "
+            "Half of the cosines between task gradients at the trunk are negative (51 % of 600), and their mean is "
+            "0.00."
         ),
     )
 
