@@ -19,7 +19,6 @@ HEIGHT, WIDTH, SIDE = 12, 14, 8
 SOURCES = {"train": slice(0, 1077), "validation": slice(1077, 1437), "test": slice(1437, 1797)}
 COUNTS = {"train": 12_000, "validation": 2_000, "test": 2_000}
 NOISE = 0.15
-DATA_SEED = 0
 
 
 class Digits(TaskSet):
@@ -51,12 +50,22 @@ class Digits(TaskSet):
             "from the untrained scores to those of `standard`, so distillation has something to give. Far fewer "
             "composites would be memorised, and rules that divide by the loss then explode."
         ),
+        regime=(
+            "Sharing costs; the imbalance is one of kind and size of the losses. At `quick`, at tuned rates, on seeds "
+            "1002–1007, equal weights are 21.4 points below single-task networks (95 % interval 19.1 to 23.6). The "
+            "accuracies fall from 0.89 to 0.62 and 0.63; the picture loses little (normalised RMSE 0.48, from 0.46)."
+        ),
     )
+
+    def __init__(self, draw: int = 0) -> None:
+        if draw < 0:
+            raise ValueError(f"draw={draw}: the draw of the data is a number from 0 on")
+        self.draw = draw
 
     def load(self) -> dict[str, dict[str, Tensor]]:
         """Compose the canvases."""
         source = load_digits()
-        generator = np.random.default_rng(DATA_SEED)
+        generator = np.random.default_rng(self.draw)
         order = generator.permutation(len(source.images))
         images, labels = (source.images[order] / 16).astype(np.float32), source.target[order]
         return {

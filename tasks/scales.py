@@ -18,7 +18,6 @@ FEATURES = 20
 DIFFERENCE = 0.5
 NOISE = 0.3
 COUNTS = {"train": 1_000, "validation": 1_000, "test": 2_000}
-DATA_SEED = 0
 MOST_TASKS = 1_000
 """More would only take memory."""
 
@@ -50,20 +49,29 @@ class Scales(TaskSet):
             "point over equal weights even where all scales are equal (`scales[ratio=1]`). A thousand noisy "
             "examples are soon memorised: four times the steps of `standard` make single-task networks worse."
         ),
+        regime=(
+            "Made for tasks that gain from each other if they are balanced; the imbalance is one of scale. At `quick`, "
+            "at tuned rates, on seeds 1002–1007, equal weights are 45.9 points below single-task networks (95 % "
+            "interval 38.9 to 52.9). Every task loses: y2 most (normalised RMSE 0.52, from 0.27), y5, which has the "
+            "largest scale, least (0.23, from 0.20)."
+        ),
     )
 
-    def __init__(self, tasks: int = 5, ratio: float = 100.0) -> None:
+    def __init__(self, tasks: int = 5, ratio: float = 100.0, draw: int = 0) -> None:
         if tasks < 2:
             raise ValueError(f"tasks={tasks}: scales needs at least 2")
         if tasks > MOST_TASKS:
             raise ValueError(f"tasks={tasks}: scales takes at most {MOST_TASKS}")
         if not 0 < ratio < math.inf:
             raise ValueError(f"ratio={ratio}: the ratio of scales is a number above 0")
+        if draw < 0:
+            raise ValueError(f"draw={draw}: the draw of the data is a number from 0 on")
+        self.draw = draw
         self.sigma = np.geomspace(ratio**-0.5, ratio**0.5, tasks)
 
     def load(self) -> dict[str, dict[str, Tensor]]:
         """Draw the functions and the examples."""
-        generator = np.random.default_rng(DATA_SEED)
+        generator = np.random.default_rng(self.draw)
         common = generator.normal(size=FEATURES)
         own = DIFFERENCE * generator.normal(size=(len(self.sigma), FEATURES))
         splits = {}

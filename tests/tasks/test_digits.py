@@ -7,6 +7,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from bench.catalogue import task_set, task_sets
+from methods.core.names import UsageError
 from tasks.digits import Digits
 
 SAMPLE = 400
@@ -129,3 +131,27 @@ def test_the_network_has_two_hidden_layers_of_128_and_a_head_per_task(digits):
         "reconstruction": 168,
     }
     assert [tap.shape[1] for tap in outputs.taps["left"]] == [128, 128]
+
+
+def test_the_first_draw_is_what_it_was_before_there_were_others(digits):
+    assert digits.fingerprint == "c32c998f52ccb25bc05699c1f88b9e197c26b57a3ea225e29b7c0a2f891bebd0"
+    assert Digits(draw=0).fingerprint == digits.fingerprint
+    assert task_sets.parse("digits[draw=0]").stable == task_sets.parse("digits").stable == "digits"
+
+
+def test_another_draw_composes_and_splits_the_images_anew(digits, placements, taken_apart):
+    other = Digits(draw=1)
+    assert other.fingerprint != digits.fingerprint
+    trained = {placed[0] for pairs in taken_apart["train"] if len(pairs) == 1 for placed in pairs[0]}
+    tested = set()
+    for clean in other.splits["test"]["clean"][:SAMPLE].view(-1, HEIGHT, WIDTH).numpy():
+        left, right = (placements[side][clean[pure].tobytes()] for side, pure in PURE.items())
+        pairs = [(a[0], b[0]) for a in left for b in right if np.array_equal(np.maximum(a[2], b[2]), clean)]
+        assert pairs
+        tested |= set(pairs[0])
+    assert len(tested & trained) > 50
+
+
+def test_a_draw_below_0_is_refused_by_name():
+    with pytest.raises(UsageError, match="draw"):
+        task_set("digits[draw=-1]")

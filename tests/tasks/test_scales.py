@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.catalogue import task_set
+from bench.catalogue import task_set, task_sets
 from methods.core.names import UsageError
 from tasks.scales import Scales
 
@@ -82,6 +82,22 @@ def test_the_option_ratio_sets_the_ratio_of_scales_and_nothing_else(scales, rati
             )
 
 
+def test_the_first_draw_is_what_it_was_before_there_were_others(scales):
+    assert scales.fingerprint == "f30188ddaa23651571651d80f123fe0437af50fbd6fedbe24af130a8d9746843"
+    assert Scales(draw=0).fingerprint == scales.fingerprint
+    assert task_sets.parse("scales[draw=0]").stable == task_sets.parse("scales").stable == "scales[ratio=100,tasks=5]"
+
+
+def test_another_draw_is_other_data_of_the_same_kind(scales):
+    other = Scales(draw=1)
+    assert other.fingerprint != scales.fingerprint
+    for split, columns in scales.splits.items():
+        for name, column in columns.items():
+            assert other.splits[split][name].shape == column.shape
+            assert (other.splits[split][name] == column).double().mean() < 0.001
+    assert other.splits["train"]["y5"].std() > 50 * other.splits["train"]["y1"].std()
+
+
 def test_the_option_tasks_sets_how_many_there_are():
     tasks = Scales(tasks=10).tasks
     assert [task.name for task in tasks] == [f"y{i}" for i in range(1, 11)]
@@ -89,7 +105,14 @@ def test_the_option_tasks_sets_how_many_there_are():
 
 @pytest.mark.parametrize(
     "variant",
-    ["scales[tasks=1]", "scales[tasks=0]", "scales[tasks=1001]", "scales[ratio=0]", "scales[ratio=-4]"],
+    [
+        "scales[draw=-1]",
+        "scales[tasks=1]",
+        "scales[tasks=0]",
+        "scales[tasks=1001]",
+        "scales[ratio=0]",
+        "scales[ratio=-4]",
+    ],
 )
 def test_an_option_out_of_range_is_refused_by_name(variant):
     option = variant[7:-1].partition("=")[0]
