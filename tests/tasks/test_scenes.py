@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.catalogue import parse_task_set
 from tasks.core.base import SPLITS
 from tasks.rendering import raycast
 from tasks.scenes import Scenes
@@ -146,7 +147,7 @@ def test_splits_are_different_rooms_of_one_rendering(scenes):
 
 
 @pytest.mark.parametrize("tasks", [("depth",), ("segmentation", "depth", "normals")])
-@pytest.mark.parametrize(("height", "width"), [(12, 16), (24, 32), (288, 384)])
+@pytest.mark.parametrize(("height", "width"), [(12, 16), (16, 24), (288, 384)])
 def test_the_network_taps_bottleneck_and_last_shared_map_at_any_size(scenes, tasks, height, width):
     network = scenes.network(tasks)
     outputs = network({"image": torch.randn(2, 3, height, width)})
@@ -171,3 +172,72 @@ def test_the_network_taps_bottleneck_and_last_shared_map_at_any_size(scenes, tas
 def test_a_size_that_does_not_fit_is_refused(options):
     with pytest.raises(ValueError, match="scenes needs a multiple of 4"):
         Scenes(**options)
+
+
+def test_another_draw_is_other_rooms(scenes, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTL_BENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr("tasks.scenes.COUNTS", {"train": 4, "validation": 3, "test": 2})
+    other = Scenes(height=12, width=16, draw=1)
+    joined = torch.cat([other.splits[split]["image"] for split in SPLITS])
+    assert torch.equal(joined, torch.from_numpy(raycast.render(9, height=12, width=16, seed=1)["image"]))
+    assert not torch.equal(other.splits["train"]["image"], scenes.splits["train"]["image"][:4])
+
+
+def test_a_draw_below_0_is_refused():
+    with pytest.raises(ValueError, match="draw=-1: scenes needs 0 or a number above it"):
+        Scenes(draw=-1)
+
+
+@pytest.fixture(scope="module")
+def one_label(scenes):
+    """The rooms of `scenes`, whose training images have one label each. Made of the rooms that `scenes` has cached."""
+    made = Scenes(height=12, width=16, labels="one")
+    made.check()
+    return made
+
+
+def has_label(columns):
+    """Whether each image has any label of each task `[N, 3]`."""
+    found = (columns["segmentation"] != -1, columns["depth"] > 0, columns["normal"] != 0)
+    return torch.stack([where.flatten(1).any(1) for where in found], 1)
+
+
+def test_with_one_label_a_training_image_has_the_labels_of_one_task_unchanged(scenes, one_label):
+    train, whole = one_label.splits["train"], scenes.splits["train"]
+    labelled = has_label(train)
+    assert has_label(whole).all()
+    assert torch.equal(labelled.sum(1), torch.ones(40, dtype=torch.long))
+    assert (labelled.sum(0) > 5).all()  # of 40 images a third is expected
+    for task, name in enumerate(("segmentation", "depth", "normal")):
+        assert torch.equal(train[name][labelled[:, task]], whole[name][labelled[:, task]])
+    assert torch.equal(train["image"], whole["image"])
+
+
+def test_with_one_label_validation_and_test_are_whole(scenes, one_label):
+    for split in ("validation", "test"):
+        for name, column in scenes.splits[split].items():
+            assert torch.equal(one_label.splits[split][name], column), (split, name)
+
+
+def test_which_labels_an_image_has_is_the_same_in_every_process(scenes, one_label, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTL_BENCH_CACHE", str(tmp_path))
+    assert Scenes(height=12, width=16, labels="one").fingerprint == one_label.fingerprint
+    assert one_label.fingerprint != scenes.fingerprint
+
+
+@pytest.mark.parametrize("task", ["segmentation", "depth", "normals"])
+def test_a_batch_of_other_tasks_labels_has_none_of_this_one(one_label, task):
+    number = [task.name for task in one_label.tasks].index(task)
+    chosen = one_label.task(task)
+    target = one_label.splits["train"][chosen.target]
+    others = target[~has_label(one_label.splits["train"])[:, number]]
+    shape = (len(others), CLASSES, 12, 16) if task == "segmentation" else others.shape
+    total, count = chosen.loss(torch.randn(shape), others)
+    assert (float(total), int(count)) == (0, 0)
+
+
+def test_options_that_were_added_later_rename_nothing():
+    size = "height=16,width=24"
+    assert parse_task_set("scenes").stable == f"scenes[{size}]"
+    assert parse_task_set("scenes[draw=0,labels=all]").stable == f"scenes[{size}]"
+    assert parse_task_set("scenes[draw=1,labels=one]").stable == "scenes[draw=1,height=16,labels=one,width=24]"
