@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.evidence.agreement import kendall_w
 from bench.evidence.delta import delta_mtl, has_relative_gain, mean_rank, per_seed, task_gains
 from bench.evidence.power import detectable
 from bench.evidence.ranks import cliques, letters, rank_bands
@@ -39,6 +40,7 @@ from bench.report.board import (
     CurvePoint,
     Floats,
     Interval,
+    LeftOut,
     Pairs,
     Ratios,
     Remainder,
@@ -49,6 +51,7 @@ from bench.report.board import (
 from bench.report.costs import relative_costs
 from bench.report.groups import Group, groups, mixtures, seed_text
 from bench.report.scores import SUITE, Run, Scores
+from bench.report.stability import FEWEST_SETS, without_each
 from bench.report.untuned import with_untuned
 from bench.spec import STL
 
@@ -81,9 +84,11 @@ def analyse(scores: Scores, measured: Sequence[CostRecord] = (), rules: Rules = 
     boards: list[Board] = []
     for suite, members in sorted(sets.items()):
         own = [_set_board(member, costs, notes, rules) for member in members]
-        if len(members) > 1 and _everywhere(members):
-            boards.append(_suite_board(SUITE + suite, members, own, costs, rules))
-        elif len(members) > 1:
+        averaged = [member for member in members if not member.group.draw_of]
+        if len(averaged) > 1 and _everywhere(averaged):
+            of_them = [board for board in own if not board.draw_of]
+            boards.append(_suite_board(SUITE + suite, averaged, of_them, costs, rules))
+        elif len(averaged) > 1:
             why = "there is no table over all task sets, because no method can be compared on each of them"
             own = [replace(board, notes=(*board.notes, why)) for board in own]
         boards += own
@@ -256,13 +261,13 @@ def _pairs(sets: Sequence[_Set], deltas: Mapping[str, Interval]) -> Pairs | None
     return Pairs(tuple(methods), own, difference, low, high, p, wins, count, groups)
 
 
-def _too_many(methods: Collection[str]) -> list[str]:
-    """Say why there are no pairs."""
+def _too_many(methods: Collection[str], *, suite: bool = False) -> list[str]:
+    """Say why there are no pairs, and over several task sets no verdicts without each of them."""
     if len(methods) <= MOST_IN_PAIRS:
         return []
     return [
         f"{len(methods)} methods are too many to test every pair of them (at most {MOST_IN_PAIRS}): "
-        "there are no bands and no letters here"
+        f"there are no bands and no letters here{', and no task set is left out' * suite}"
     ]
 
 
@@ -354,6 +359,7 @@ def _set_board(
         recipe=_recipe(group),
         notes=(*notes.get(group.label, ()), *group.notes, *_warnings(own), *_too_many(everyone)),
         rules=rules,
+        draw_of=group.draw_of,
         curves=_curves(own),
         remainders=_remainders([own], rules),
         points={m: {s: run.points for s, run in sorted(runs.items())} for m, runs in group.runs.items()},
@@ -422,6 +428,10 @@ def _suite_board(
     pairs = _pairs(sets, everyone)
     placed = _placed(pairs, everyone)
     by_set = {board.label: {row.method: row for row in board.rows} for board in boards}
+    left_out: dict[str, tuple[LeftOut, ...]] = {}
+    if len(sets) >= FEWEST_SETS and len(everyone) <= MOST_IN_PAIRS:
+        family = dict.fromkeys(equal, REFERENCE)
+        left_out = without_each([*by_set], lambda kept: _compare([sets[place] for place in kept], family, rules))
     rows = []
     for method in methods:
         said = [note for family in (equal, stl) for _, note in [family.get(method, (None, ""))] if note]
@@ -444,6 +454,7 @@ def _suite_board(
                 passes={what: float(np.mean([p[what] for p in passes])) for what in passes[0]} if all(passes) else {},
                 degenerate=sum(row.degenerate for row in own.values()),
                 note="; ".join([*said, *_opposed(own)]),
+                left_out=left_out.get(method, ()),
             )
         )
     fewest = min(len(own.seeds) for own in sets)
@@ -454,6 +465,7 @@ def _suite_board(
         label=label,
         suite=True,
         members=tuple(by_set),
+        agreement=kendall_w([[found[m].delta_task.mean for m in methods] for found in by_set.values()]),  # type: ignore[union-attr]
         metrics=(),
         higher_is_better=(),
         rows=tuple(sorted(rows, key=_best_first)),
@@ -466,7 +478,7 @@ def _suite_board(
         notes=(
             *_not_everywhere(sets, methods),
             *_beyond(sets, [method for method in methods if method in equal]),
-            *_too_many(everyone),
+            *_too_many(everyone, suite=True),
         ),
         rules=rules,
         remainders=_remainders(sets, rules),
@@ -559,6 +571,11 @@ def _warnings(own: _Set) -> list[str]:
                 f"{task} {metric} of single-task learning is 0 or next to it, at all seeds or at those of some method: "
                 "nothing has a relative gain over it, and it is left out of Δ"
             )
+    if group.draw_of:
+        found.append(
+            f"it is another draw of the data of {group.draw_of}: it has no part in a table over all task sets, and the "
+            "table of fresh draws says which verdicts hold on both"
+        )
     if own.methods and REFERENCE not in own.methods:
         found.append(f"nothing is compared with equal weights: {REFERENCE} has no runs here that can be compared")
     if len(own.stl) > 1:

@@ -94,6 +94,17 @@ class Untuned:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A method against equal weights over all task sets but one."""
+
+    label: str
+    """Of the task set that is left out."""
+    difference: float
+    """The mean over the others, in percentage points of Δ task; positive is better."""
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class Row:
     """One method on one task set, or over all of them."""
 
@@ -136,6 +147,13 @@ class Row:
     expected_best: Floats = field(default_factory=lambda: NONE)
     """Δ task `[N]` to be expected on test, at the tuning seeds, of the validation-best of b = 1 … N of its trials, in
     percentage points; empty where the records of the trials are not there, and over several task sets."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Over several task sets, what remains of `vs_equal` without each of them; empty where that is not worked out."""
+
+    @property
+    def changes_without(self) -> tuple[LeftOut, ...]:
+        """The task sets without which the verdict against equal weights is another one."""
+        return tuple(o for o in self.left_out if self.vs_equal is not None and o.verdict != self.vs_equal.verdict)
 
     @property
     def holds_untuned(self) -> bool | None:
@@ -235,6 +253,11 @@ class Board:
     rules: Rules = USUAL
     members: tuple[str, ...] = ()
     """Of a board over several task sets, the labels of their boards."""
+    draw_of: str = ""
+    """The label of the board whose task set is the same but for another draw of its data; empty if there is none, and
+    for the first draw."""
+    agreement: float = math.nan
+    """Over several task sets, Kendall's W of the orders in which they put the methods."""
     choices: tuple[Choice, ...] = ()
     """By which the rates of its runs were chosen; none if they are the protocol's own."""
     points: Mapping[str, Mapping[int, Sequence[Point]]] = field(default_factory=dict)

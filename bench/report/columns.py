@@ -146,6 +146,12 @@ def _holds(row: Row) -> Cell:
     return Cell(f"no: {row.untuned.verdict}", sort=0)
 
 
+def changes_cell(row: Row) -> Cell:
+    """Return the cell that names the task sets without which the verdict changes, each with the verdict then."""
+    said = "; ".join(f"{one.label}: {one.verdict}" for one in row.changes_without)
+    return Cell(said or "none" if row.left_out else "", sort=len(row.changes_without), style="text changes")
+
+
 def _passes(row: Row) -> Cell:
     return Cell(passes(row.passes), sort=sum(row.passes.values()) if row.passes else None)
 
@@ -261,6 +267,12 @@ COLUMNS: tuple[Column, ...] = (
         order=50,
         align="left",
         brief=True,
+    ),
+    Column(
+        "changes_without",
+        "Over several task sets: those without which the verdict against equal weights is another one, each with the "
+        "verdict then; `none` if there are none. It is empty for single task sets, and over fewer than three.",
+        lambda board, row: changes_cell(row).text or None,
     ),
     Column(
         "vs_equal_wins",

@@ -80,7 +80,7 @@ def leaders(board: Board) -> tuple[Row | None, list[str]]:
 
 def findings(board: Board) -> list[Sentence]:
     """Return the sentences about a board, the most important first."""
-    parts = (_lead, _stl, _equal, _untuned, _fixed, _metrics, _failures, _power)
+    parts = (_lead, _stl, _equal, _stability, _untuned, _fixed, _metrics, _failures, _power)
     return [sentence for part in parts for sentence in part(board)]
 
 
@@ -175,6 +175,26 @@ def _equal(board: Board) -> Iterator[Sentence]:
     compared = [(r.method, r.vs_equal.verdict) for r in board.rows if r.vs_equal is not None and r.method != STL]
     if compared:
         yield ["Against equal weights: ", *_grouped(compared)]
+
+
+def _stability(board: Board) -> Iterator[Sentence]:
+    if not any(row.left_out for row in board.rows):
+        return
+    changing = [row for row in board.rows if row.changes_without]
+    said: Sentence = ["If one task set is left out, "]
+    if not changing:
+        yield [*said, "each of these verdicts is the same."]
+        return
+    said.append(f"{len(changing)} of these verdicts can change: ")
+    for i, row in enumerate(changing[:NAMED]):
+        said += [
+            "; " if i else "",
+            Name(row.method),
+            " (without ",
+            *_names([o.label for o in row.changes_without]),
+            ")",
+        ]
+    yield [*said, f"; and {len(changing) - NAMED} more." if len(changing) > NAMED else "."]
 
 
 def _fixed(board: Board) -> Iterator[Sentence]:

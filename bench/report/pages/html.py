@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from bench.evidence.significance import DRAWS, EXACT_SEEDS
 from bench.literature import FACTS
+from bench.report import replications, stability
 from bench.report.board import ALPHA, Board, Pairs, Report, Row, metric_name
 from bench.report.columns import GROUPS, Cell, Column, metric_columns, shown_of, shown_on
 from bench.report.figures import STEPS, Drawing, drawings, largest_shown, shade
@@ -47,6 +48,13 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         remainder_columns=remainders_shown(),
         remainder_title=TITLE,
         remainder_caption=CAPTION,
+        stability=stability,
+        fresh=replications,
+        fresh_said=replications.summary(report.boards),
+        fresh_rows=[
+            (one.method, [column.cell(one) for column in replications.COLUMNS[1:]])
+            for one in replications.replications(report.boards)
+        ],
         groups=GROUPS,
         marks=MARKS,
         alpha=ALPHA,
@@ -114,6 +122,10 @@ def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
         ],
         "remainders": [
             (row.method, [column.cell(row) for column in remainders_shown()[1:]]) for row in board.remainders
+        ],
+        "agreement": stability.agreement(board),
+        "stability": [
+            (row.method, [column.cell(row) for column in stability.COLUMNS[1:]]) for row in board.rows if row.left_out
         ],
         "metrics": metrics,
         "scores": [(row.method, cells) for row, cells in _scores(board, metrics)] if metrics else [],

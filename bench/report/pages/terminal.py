@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.plain import one_line
+from bench.report import replications
 from bench.report.board import Board, Report
 from bench.report.columns import Column, metric_columns, shown_of, shown_on
 from bench.report.remainders import TITLE, remainders_shown
@@ -48,6 +49,8 @@ def print_board(report: Report, console: Console) -> None:
         for line in _notes(board):
             _say(console, line)
         console.print()
+    for sentence in replications.summary(report.boards):
+        _say(console, f"fresh draw: {''.join(sentence)}")
     if left:
         _say(console, f"a wider terminal, and the files, have more columns: {'; '.join(left)}")
 

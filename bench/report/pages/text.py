@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from bench.plain import one_line
+from bench.report import replications
 from bench.report.board import Board, Report, Row
 from bench.report.columns import Column, shown_of
-from bench.report.findings import Name, conditions, findings, title
+from bench.report.findings import Name, Sentence, conditions, findings, title
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@:/.-])")
 """Characters that could make markup, a link or a mention."""
@@ -26,8 +27,7 @@ def markdown(report: Report) -> bytes:
     lines = ["# Multi-task learning leaderboard", ""]
     for board in report.boards:
         lines += [f"## {escape_markdown(title(board))}", ""]
-        for sentence in findings(board):
-            lines.append("- " + "".join(f"**{escape_markdown(p)}**" if isinstance(p, Name) else p for p in sentence))
+        lines += map(_item, findings(board))
         columns = shown_of("markdown", board)
         lines += ["", _pipes([column.heading for column in columns])]
         lines += [_pipes([":--" if column.align == "left" else "--:" for column in columns])]
@@ -36,7 +36,27 @@ def markdown(report: Report) -> bytes:
         lines += [f"- {escape_markdown(row.method)}: {escape_markdown(row.note)}" for row in board.rows if row.note]
         lines += [f"- Note: {escape_markdown(note)}." for note in board.notes]
         lines.append("")
+    lines += _draws(report)
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip().encode() + b"\n"
+
+
+def _item(sentence: Sentence) -> str:
+    return "- " + "".join(f"**{escape_markdown(p)}**" if isinstance(p, Name) else p for p in sentence)
+
+
+def _draws(report: Report) -> list[str]:
+    """The table of fresh draws, if there are any: the last section."""
+    if not (said := replications.summary(report.boards)):
+        return []
+    rows = [[column.cell(one) for column in replications.COLUMNS] for one in replications.replications(report.boards)]
+    return [
+        *(f"## {replications.TITLE}", ""),
+        *map(_item, said),
+        *("", _pipes([column.heading for column in replications.COLUMNS])),
+        _pipes([":--" if column.align == "left" else "--:" for column in replications.COLUMNS]),
+        *(_pipes([*(escape_markdown(c.line()) for c in row[:3]), *(c.line() for c in row[3:])]) for row in rows),
+        *("", replications.CAPTION),
+    ]
 
 
 def latex(report: Report) -> bytes:
