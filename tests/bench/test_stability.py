@@ -168,8 +168,8 @@ def test_the_figure_tells_every_difference_and_names_the_sets_that_matter(play):
     assert plot.heads == ["Method", "All sets", "Verdict", *(f"without {label}" for label in SETS)]
     rows = {row[0]: row for row in plot.rows}
     assert set(rows) == set(OFFSETS)
-    own = by_method(board)["lucky"]
-    assert rows["lucky"][3:] == [f"{o.difference:+.2f} {o.verdict}".replace("-", "−") for o in own.left_out]
+    numbers = [f"{one.difference:+.2f}".replace("-", "−") for one in by_method(board)["lucky"].left_out]
+    assert rows["lucky"][3:] == [f"{numbers[0]} equivalent", *numbers[1:]]
     written = [text.get_text() for text in plot.figure.axes[0].texts]
     place = {method: written.index(method) for method in OFFSETS}
     assert written[place["lucky"] + 1] == "ants"

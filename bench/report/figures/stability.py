@@ -63,4 +63,6 @@ def _named(row: Row) -> str:
 def _told(row: Row) -> list[str]:
     verdict = row.vs_equal.verdict if row.vs_equal is not None else ""
     mean = signed(row.vs_equal.difference.mean if row.vs_equal is not None else None)
-    return [row.method, mean, verdict, *(f"{signed(one.difference)} {one.verdict}" for one in row.left_out)]
+    changing = row.changes_without
+    others = [signed(one.difference) + f" {one.verdict}" * (one in changing) for one in row.left_out]
+    return [row.method, mean, verdict, *others]
