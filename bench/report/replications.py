@@ -123,20 +123,6 @@ COLUMNS: tuple[DrawColumn, ...] = (
         "left",
     ),
     DrawColumn(
-        "vs_equal",
-        "Δ task minus the Δ task of equal weights on the first draw.",
-        lambda one: one.first.difference.mean,
-        "vs equal, pp",
-        lambda one: gain_cell(one.first.difference),
-    ),
-    DrawColumn(
-        "vs_equal_fresh",
-        "The same on the fresh draw.",
-        lambda one: one.again.difference.mean,
-        "vs equal on the fresh draw, pp",
-        lambda one: gain_cell(one.again.difference),
-    ),
-    DrawColumn(
         "verdict",
         "What the test against equal weights shows on the first draw.",
         lambda one: one.first.verdict,
@@ -157,6 +143,20 @@ COLUMNS: tuple[DrawColumn, ...] = (
         lambda one: {True: "yes", False: "no", None: None}[one.holds],
         "Holds",
         _holds,
+    ),
+    DrawColumn(
+        "vs_equal",
+        "Δ task minus the Δ task of equal weights on the first draw.",
+        lambda one: one.first.difference.mean,
+        "vs equal, pp",
+        lambda one: gain_cell(one.first.difference),
+    ),
+    DrawColumn(
+        "vs_equal_fresh",
+        "The same on the fresh draw.",
+        lambda one: one.again.difference.mean,
+        "vs equal on the fresh draw, pp",
+        lambda one: gain_cell(one.again.difference),
     ),
 )
 """In the order of `draws.csv`."""
