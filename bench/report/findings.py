@@ -183,9 +183,10 @@ def _stability(board: Board) -> Iterator[Sentence]:
     changing = [row for row in board.rows if row.changes_without]
     said: Sentence = ["If one task set is left out, "]
     if not changing:
-        yield [*said, "each of these verdicts is the same."]
+        yield [*said, "each verdict against equal weights is the same."]
         return
-    said.append(f"{len(changing)} of these verdicts can change: ")
+    of = sum(bool(row.left_out) for row in board.rows)
+    said.append(f"{len(changing)} of {of} verdicts against equal weights can change: ")
     for i, row in enumerate(changing[:NAMED]):
         said += [
             "; " if i else "",

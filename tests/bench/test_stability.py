@@ -155,10 +155,12 @@ def test_the_short_sentences_name_what_changes(play):
     board = suite(play(OFFSETS))
     changing = [row for row in board.rows if row.changes_without]
     [said] = ["".join(s) for s in findings(board) if s[0].startswith("If one task set")]
-    assert said.startswith(f"If one task set is left out, {len(changing)} of these verdicts can change: ")
+    assert said.startswith(
+        f"If one task set is left out, {len(changing)} of 4 verdicts against equal weights can change: "
+    )
     assert "lucky (without ants)" in said
     calm = suite(play({"steady": [3] * 4, "same": [0] * 4}))
-    assert ["If one task set is left out, ", "each of these verdicts is the same."] in findings(calm)
+    assert ["If one task set is left out, ", "each verdict against equal weights is the same."] in findings(calm)
     assert "can change: " in markdown(analyse(from_records(play(OFFSETS)))).decode()
 
 
