@@ -1,4 +1,4 @@
-"""Compares methods where the task set is the unit: what a board over several task sets says of other sets like these."""
+"""Compares methods with the task set as the unit: what a board over several task sets says of other sets like these."""
 
 from collections.abc import Collection, Sequence
 from typing import Protocol

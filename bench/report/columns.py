@@ -316,12 +316,12 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "sets_vs_equal",
-        "`vs_equal`, once more: the mean over task sets of the mean difference on each. Its interval, below, is over "
-        "sets. There is none, and no p-value, below six sets.",
+        "`vs_equal`, once more: the mean over task sets of the mean difference on each. Its interval, in the next two "
+        "columns, is over sets. Below six sets there is no interval and no p-value.",
         lambda board, row: row.sets_vs_equal.difference.mean if row.sets_vs_equal else None,
         heading="Mean over sets, pp",
-        legend="The mean over task sets of the mean difference from equal weights on each, with its 95 % t interval over "
-        "sets. Positive is better.",
+        legend="The mean over task sets of the mean difference from equal weights on each, with its 95 % t interval "
+        "over sets. Positive is better.",
         cell=lambda row: gain_cell(row.sets_vs_equal.difference if row.sets_vs_equal else None),
         shown=("sets",),
         order=42,
@@ -333,8 +333,8 @@ COLUMNS: tuple[Column, ...] = (
         "What that test against equal weights shows of other task sets like these.",
         lambda board, row: row.sets_vs_equal.verdict if row.sets_vs_equal else None,
         heading="On sets like these",
-        legend="What a test against equal weights shows of other task sets like these, with its p-value, adjusted for all "
-        "methods of the table. There the sets are the sample, and not the seeds.",
+        legend="What a test against equal weights shows of other task sets like these, with its p-value, adjusted for "
+        "all methods of the table. There the sets are the sample, and not the seeds.",
         cell=lambda row: verdict_cell(row.sets_vs_equal),
         shown=("terminal", "markdown", "latex", "sets"),
         order=52,
@@ -461,7 +461,8 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "sets_vs_stl",
-        "Δ task, once more: the mean over task sets of the gain on each. Its interval, below, is over sets.",
+        "Δ task, once more: the mean over task sets of the gain on each. Its interval, in the next two columns, is "
+        "over sets.",
         lambda board, row: row.sets_vs_stl.difference.mean if row.sets_vs_stl else None,
     ),
     *_compared("sets_vs_stl", "single-task networks with the task sets as the sample", lambda row: row.sets_vs_stl),
@@ -470,8 +471,8 @@ COLUMNS: tuple[Column, ...] = (
         "What that test against single-task networks shows of other task sets like these.",
         lambda board, row: row.sets_vs_stl.verdict if row.sets_vs_stl else None,
         heading="vs single-task, on sets like these",
-        legend="What a test against single-task networks shows of other task sets like these, with its p-value, adjusted "
-        "for all methods of the table.",
+        legend="What a test against single-task networks shows of other task sets like these, with its p-value, "
+        "adjusted for all methods of the table.",
         cell=lambda row: verdict_cell(row.sets_vs_stl),
         shown=("sets",),
         order=84,

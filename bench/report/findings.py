@@ -119,8 +119,8 @@ def conditions_over_sets(board: Board) -> str:
         else ""
     )
     return (
-        f"On sets like these: α {ALPHA:g}; sign flips of whole sets, {correction} over a family of {board.family}; task "
-        f"sets: {sets}; smallest attainable p {p_value(board.beyond.smallest_p)}; equivalence within "
+        f"On sets like these: α {ALPHA:g}; sign flips of whole sets, {correction} over a family of {board.family}; "
+        f"task sets: {sets}; smallest attainable p {p_value(board.beyond.smallest_p)}; equivalence within "
         f"±{board.rules.margin:g} pp{power}."
     )
 

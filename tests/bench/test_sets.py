@@ -131,9 +131,7 @@ def made(sets=8, seeds=3, failed=(), start=0, **offsets):
         found += make_runs(STL, {s: [100 + common[s]] for s in range(seeds)}, METRIC, task_set=f"set{place}")
         for number, (method, offset) in enumerate(offsets.items()):
             own = 0.1 * np.random.default_rng([place, number]).normal(size=seeds) + np.broadcast_to(offset, sets)[place]
-            values = {
-                s: None if (method, place, s) in failed else [100 + common[s] + own[s]] for s in range(seeds)
-            }
+            values = {s: None if (method, place, s) in failed else [100 + common[s] + own[s]] for s in range(seeds)}
             found += make_runs(method, values, METRIC, task_set=f"set{place}")
     return found
 
