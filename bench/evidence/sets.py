@@ -10,15 +10,15 @@ assumed. The sets are a random sample: a suite that somebody has chosen is one o
 that. And without an effect the differences are symmetric: where a rule gains a little on most sets and loses much on
 few, the test errs more often than it says (`results/calibration/sets.md` has how often).
 
-Each set weighs the same in the mean, so that a set with large differences rules it. `signed_rank_test` of the same
-values is the companion that does not depend on how large the largest is.
+Each set weighs the same in the mean, so that a set with large differences rules it. Two companions do not depend on
+how large the largest is: `max_t` of the `scaled` values, and `signed_rank_test` of one method alone.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bench.evidence.power import detectable
-from bench.evidence.significance import Verdict, smallest_p, verdict
+from bench.evidence.significance import Floats, Verdict, smallest_p, verdict
 
 
 def verdict_over_sets(means: ArrayLike, p: float, margin: float = 1.0, alpha: float = 0.05) -> Verdict:
@@ -48,6 +48,24 @@ def verdict_over_sets(means: ArrayLike, p: float, margin: float = 1.0, alpha: fl
     if smallest_p(int((~np.isnan(values)).sum())) > alpha:
         return "not enough task sets"
     return verdict(values, p=p, margin=margin, alpha=alpha)
+
+
+def scaled(means: ArrayLike) -> Floats:
+    """Return differences `[D, methods]` in units of each set: of their root mean square over the methods there.
+
+    A flip of a whole set leaves its unit as it is, so that `max_t` of the scaled differences is exact where no method
+    has an effect, as it is without scaling. Where some have, its error rate is simulated. Of one method alone the
+    signs are left. NaN stays; a set without any difference has zeros.
+
+    Example:
+        >>> scaled([[3.0, 4.0], [-30.0, 40.0]]).round(2).tolist()
+        [[0.85, 1.13], [-0.85, 1.13]]
+    """
+    values = np.asarray(means, np.float64)
+    there = np.maximum((~np.isnan(values)).sum(1), 1)
+    unit = np.sqrt(np.nansum(values**2, axis=1) / there)
+    found: Floats = values / np.where(unit > 0, unit, 1)[:, None]
+    return found
 
 
 def detectable_over_sets(means: ArrayLike, alpha: float = 0.05, power: float = 0.8) -> float:

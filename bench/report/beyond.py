@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bench.evidence.sets import detectable_over_sets, verdict_over_sets
+from bench.evidence.sets import detectable_over_sets, scaled, verdict_over_sets
 from bench.evidence.significance import holm, max_t, sign_flip_test, signed_rank_test, smallest_p, suite_mean
 from bench.report.board import ALPHA, Beyond, Floats, Interval, OverSets, Rules
 
@@ -34,6 +34,7 @@ def compared_over_sets(
     """
     means = _means(sets, methods, reference)
     found = {}
+    in_units = _adjusted(scaled(means), rules)
     for place, (method, p) in enumerate(zip(methods, _adjusted(means, rules), strict=True)):
         own, note = means[:, place], ""
         word = verdict_over_sets(own, float(p), rules.margin, ALPHA)
@@ -55,6 +56,7 @@ def compared_over_sets(
                 difference=Interval(mean, low, high) if enough else Interval(mean, np.nan, np.nan),
                 means=own.copy(),
                 p=float(p) if enough else np.nan,
+                scaled_p=float(in_units[place]) if enough else np.nan,
                 signed_rank_p=np.nan if alone is None else alone,
                 verdict=word,
             ),

@@ -72,11 +72,13 @@ class OverSets:
 
     difference: Interval
     """In percentage points of Δ task: the mean over sets, with its t interval over sets; positive is better. NaN where
-    there are too few sets, as are both p."""
+    there are too few sets, as is each p."""
     means: Floats
     """The mean difference `[D]` on each set, in the order of the board's members."""
     p: float
     """Adjusted for the family of all methods compared with this reference here."""
+    scaled_p: float
+    """Adjusted, too, of differences in units of each set, so that none rules the others."""
     signed_rank_p: float
     """Wilcoxon's, of this method alone."""
     verdict: Verdict

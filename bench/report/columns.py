@@ -121,11 +121,14 @@ def _sets_range(row: Row) -> Cell:
     return Cell(between(ends), sort=ends.high - ends.low)
 
 
-def _signed_rank(row: Row) -> Cell:
-    if row.sets_vs_equal is None or math.isnan(row.sets_vs_equal.signed_rank_p):
-        return Cell()
-    p = row.sets_vs_equal.signed_rank_p
-    return Cell(f"p {p_value(p)}", sort=p)
+def _companion(which: str) -> Callable[[Row], Cell]:
+    """The cell of a p-value over task sets that no verdict depends on."""
+
+    def cell(row: Row) -> Cell:
+        p = math.nan if row.sets_vs_equal is None else getattr(row.sets_vs_equal, which)
+        return Cell() if math.isnan(p) else Cell(f"p {p_value(p)}", sort=p)
+
+    return cell
 
 
 def _place(row: Row) -> Cell:
@@ -343,14 +346,27 @@ COLUMNS: tuple[Column, ...] = (
         brief=True,
     ),
     Column(
+        "sets_vs_equal_scaled_p",
+        "The p-value of the same test, adjusted for all methods of the table, if the differences on each task set are "
+        "first divided by their root mean square over the methods, so that no set rules the others. No verdict depends "
+        "on it.",
+        lambda board, row: row.sets_vs_equal.scaled_p if row.sets_vs_equal else None,
+        heading="In units of each set",
+        cell=_companion("scaled_p"),
+        shown=("sets",),
+        order=54,
+        best="lowest",
+        sets=True,
+    ),
+    Column(
         "sets_vs_equal_signed_rank_p",
         "The p-value of Wilcoxon's exact signed-rank test over task sets, of this method alone: it is not adjusted for "
         "the other methods, and no verdict depends on it. It is less ruled by one set with large differences.",
         lambda board, row: row.sets_vs_equal.signed_rank_p if row.sets_vs_equal else None,
         heading="Signed ranks, alone",
-        cell=_signed_rank,
+        cell=_companion("signed_rank_p"),
         shown=("sets",),
-        order=54,
+        order=56,
         best="lowest",
         sets=True,
     ),

@@ -17,7 +17,7 @@ from rich.console import Console
 from scipy import stats
 
 from bench.evidence.power import detectable
-from bench.evidence.sets import detectable_over_sets, verdict_over_sets
+from bench.evidence.sets import detectable_over_sets, scaled, verdict_over_sets
 from bench.evidence.significance import max_t, signed_rank_test, smallest_p
 from bench.report.analyse import analyse
 from bench.report.board import Report, Rules
@@ -112,6 +112,21 @@ def test_one_set_that_rules_the_mean_leaves_a_method_undecided_where_it_is_again
     assert signed_rank_test(d) == stats.wilcoxon(d, method="exact").pvalue
 
 
+def test_in_units_of_each_set_no_set_is_larger_than_another_and_the_size_of_one_changes_nothing():
+    d = np.random.default_rng(0).normal(1.0, 1.0, size=(8, 4))
+    found = scaled(d)
+    np.testing.assert_allclose((found**2).mean(1), 1)
+    np.testing.assert_array_equal(np.sign(found), np.sign(d))
+    np.testing.assert_allclose(scaled(d * np.array([1, 1, 50, 1, 0.01, 1, 1, 1])[:, None]), found)
+    np.testing.assert_array_equal(scaled(d[:, :1]), np.sign(d[:, :1]))  # of one method the signs are left
+    assert max_t(scaled(d)) == pytest.approx(by_all_flips(found))
+
+
+@pytest.mark.filterwarnings("error")
+def test_in_units_of_a_set_what_is_missing_stays_so_and_a_set_without_difference_is_zero():
+    np.testing.assert_array_equal(scaled([[NAN, 3.0], [0.0, 0.0], [NAN, NAN]]), [[NAN, 1.0], [0.0, 0.0], [NAN, NAN]])
+
+
 def test_what_could_be_found_is_the_median_spread_over_sets_times_what_power_says():
     d = np.random.default_rng(0).normal(0, [1.0, 2.0, 9.0], size=(8, 3))
     spread = sorted(stats.tstd(d[:, j]) for j in range(3))
@@ -173,7 +188,7 @@ def test_its_numbers_are_those_of_the_means_of_each_set(eight):
     board, found = over_all(eight)
     methods = ["good", "bad", "near", "mixed"]
     means = np.stack([[np.mean(d) for d in found[m].vs_equal.per_seed] for m in methods], 1)
-    p = by_all_flips(means)
+    p, in_units = by_all_flips(means), by_all_flips(means / np.sqrt((means**2).mean(1, keepdims=True)))
     for place, method in enumerate(methods):
         own = found[method].sets_vs_equal
         np.testing.assert_allclose(own.means, means[:, place])
@@ -181,6 +196,7 @@ def test_its_numbers_are_those_of_the_means_of_each_set(eight):
         assert (own.difference.low, own.difference.high) == pytest.approx(interval)
         assert own.difference.mean == pytest.approx(found[method].vs_equal.difference.mean)
         assert own.p == pytest.approx(p[place])
+        assert own.scaled_p == pytest.approx(in_units[place])
         assert own.signed_rank_p == pytest.approx(stats.wilcoxon(own.means, method="exact").pvalue)
         assert own.wins == (means[:, place] > 0).sum()
     spread = np.median(means.std(0, ddof=1))
@@ -195,10 +211,11 @@ def test_seeds_make_a_method_better_on_these_sets_that_is_undecided_on_others():
 
 
 def test_a_set_with_a_large_gain_can_leave_a_method_undecided_that_is_ahead_on_every_set():
-    """The others of the family have as large a t after some flips. By signed ranks, alone, it is ahead."""
+    """The others of the family have as large a t after some flips. In units of each set it is ahead, and by ranks."""
     _, found = over_all(made(**{**OFFSETS, "good": np.add(-5, AHEAD)}))
     good = found["good"].sets_vs_equal
     assert (good.wins, good.verdict, good.signed_rank_p) == (8, "undecided", 1 / 128)
+    assert good.scaled_p <= 0.05 < good.p
 
 
 def test_holms_correction_is_of_each_methods_own_flips(eight):
@@ -214,7 +231,7 @@ def test_below_six_sets_there_are_not_enough_and_no_number_that_speaks_of_others
     for row in (found["good"], found["same"]):
         assert row.sets_vs_equal.verdict == "not enough task sets"
         numbers = row.sets_vs_equal
-        assert np.isnan([numbers.p, numbers.signed_rank_p, numbers.difference.low, numbers.difference.high]).all()
+        assert np.isnan([numbers.p, numbers.scaled_p, numbers.signed_rank_p, numbers.difference.low]).all()
     assert not board.beyond.enough
     assert conditions_over_sets(board) == (
         "On sets like these: not enough task sets. An exact test over task sets needs 6, which is 1 more than these 5."
@@ -296,8 +313,8 @@ def test_the_html_page_asks_both_questions_and_has_a_row_for_each_method_with_wh
         method, *cells = re.sub(r"\s*<[^>]*>\s*", "|", row).strip("|").split("||")
         rows[method.strip("|")] = " ".join(" ".join(cells).replace("|", " ").split())
     assert set(rows) == {"equal", "good", "bad", "near", "mixed"}
-    assert re.search(r"\+1\.\d to \+4\.\d 8/8 ▲ better p = \.0\d\d p = \.008 ▼ worse", rows["good"])
-    assert re.search(r"−4\.\d to −0\.\d 0/8 ▼ worse p = \.0\d\d p = \.008 ▼ worse", rows["bad"])
+    assert re.search(r"\+1\.\d to \+4\.\d 8/8 ▲ better p = \.0\d\d p = \.0\d\d p = \.008 ▼ worse", rows["good"])
+    assert re.search(r"−4\.\d to −0\.\d 0/8 ▼ worse p = \.0\d\d p = \.0\d\d p = \.008 ▼ worse", rows["bad"])
 
 
 def test_below_six_sets_the_html_page_asks_both_questions_and_says_what_is_missing():

@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from simulate_statistics import ALPHA, NOISES, POWER, Floats, Hits, draw
 
 from bench.evidence.power import detectable
+from bench.evidence.sets import scaled
 from bench.evidence.significance import equivalent, max_t, sign_flip_test, signed_rank_test, suite_means
 
 SETS, USUAL_SETS = (6, 8, 12), 8
@@ -31,11 +32,17 @@ SPREADS = (0.5, 1.0, 2.0, 8.0)
 """Of the effects on sets that are unlike, in turn."""
 EFFECT = 2.0
 """Standard deviation of an effect over sets, in those of one run."""
+SD = np.sqrt(2 * EFFECT**2 + 2 / SEEDS)
+"""Of the mean difference on a set, where noise is normal and the reference is drawn alike."""
 RATIOS = (0.0, 0.5, 1.0, 2.0)
 """The same, where the question is what it does to verdicts over seeds."""
 ERRORS = ("family-wise error", "type I error", "misses", "equivalence claimed")
 FOUND = (1.0, 2.0)
 """True effects, in standard deviations of the difference over sets."""
+PROCEDURES: dict[str, Callable[[Floats], Floats]] = {
+    "max_t over sets": np.asarray,
+    "max_t in units of each set": scaled,
+}
 
 
 class Row(NamedTuple):
@@ -72,9 +79,11 @@ def measure(singles: int, families: int) -> Iterator[Row]:
         for noise in NOISES:
             for setting in (ALIKE, ALIKE + UNLIKE, ITSELF, ITSELF + UNLIKE):
                 for methods in FAMILIES[sets]:
-                    yield _family(families, setting, noise, sets, methods)
+                    yield from _family(families, setting, noise, sets, methods)
                 yield _interval(singles, setting, noise, sets)
             yield _equivalent(families, noise, sets)
+        for methods in FAMILIES[sets]:
+            yield from _half(families, sets, methods)
         yield from _signed_ranks(families, sets)
         for methods in (6, 40):
             yield from _found(families, sets, methods)
@@ -82,10 +91,21 @@ def measure(singles: int, families: int) -> Iterator[Row]:
         yield from _asked_of_others(families, ratio)
 
 
-def _family(repetitions: int, setting: str, noise: str, sets: int, methods: int) -> Row:
+def _family(repetitions: int, setting: str, noise: str, sets: int, methods: int) -> Iterator[Row]:
     d = _means(repetitions, setting, noise, sets, methods)
-    hits = np.array([(max_t(one) <= ALPHA).any() for one in d])
-    return _row("family-wise error", "max_t over sets", hits, setting, noise, sets, methods)
+    for procedure, units in PROCEDURES.items():
+        hits = np.array([(max_t(units(one)) <= ALPHA).any() for one in d])
+        yield _row("family-wise error", procedure, hits, setting, noise, sets, methods)
+
+
+def _half(repetitions: int, sets: int, methods: int) -> Iterator[Row]:
+    """Yield how often a method without an effect is called better or worse, where half of the methods have one."""
+    real = np.arange(methods) < methods // 2
+    d = _means(repetitions, ALIKE, "normal", sets, methods, "half") + max(FOUND) * SD * real
+    for setting, spreads in (("half at 2 sd", np.ones(sets)), ("half at 2 sd" + UNLIKE, np.resize(SPREADS, sets))):
+        for procedure, units in PROCEDURES.items():
+            hits = np.array([(max_t(units(one))[~real] <= ALPHA).any() for one in d * spreads[:, None]])
+            yield _row("family-wise error", procedure, hits, setting, "normal", sets, methods)
 
 
 def _interval(repetitions: int, setting: str, noise: str, sets: int) -> Row:
@@ -112,22 +132,24 @@ def _signed_ranks(repetitions: int, sets: int) -> Iterator[Row]:
 
 def _found(repetitions: int, sets: int, methods: int) -> Iterator[Row]:
     """Yield how often the one method with an effect is found, by the test and by ranks that are adjusted like it."""
-    sd = np.sqrt(2 * EFFECT**2 + 2 / SEEDS)
     able = detectable(sets, methods, ALPHA, POWER)
     for effect in (*FOUND, able):
         d = _means(repetitions, ALIKE, "normal", sets, methods, "found", effect)
-        d[:, :, 0] += effect * sd
+        d[:, :, 0] += effect * SD
         setting = f"{effect:.3g} sd"
-        hits = [max_t(one)[0] <= ALPHA for one in d]
-        yield _row("power" if effect == able else "found", "max_t over sets", hits, setting, "normal", sets, methods)
+        for procedure, units in PROCEDURES.items():
+            hits = [max_t(units(one))[0] <= ALPHA for one in d]
+            promise = "power" if effect == able else "found"
+            yield _row(promise, procedure, hits, setting, "normal", sets, methods)
         if effect != able and sets <= USUAL_SETS:
             ranks = np.sign(d) * rankdata(np.abs(d), axis=1)
             hits = [max_t(one)[0] <= ALPHA for one in ranks]
             yield _row("found", "signed ranks, adjusted", hits, setting, "normal", sets, methods)
         if effect == max(FOUND):
-            hits = [max_t(one)[0] <= ALPHA for one in d * np.resize(SPREADS, sets)[:, None]]
             setting = f"{effect:.3g} sd on each set{UNLIKE}"
-            yield _row("found", "max_t over sets", hits, setting, "normal", sets, methods)
+            for procedure, units in PROCEDURES.items():
+                hits = [max_t(units(one))[0] <= ALPHA for one in d * np.resize(SPREADS, sets)[:, None]]
+                yield _row("found", procedure, hits, setting, "normal", sets, methods)
 
 
 def _asked_of_others(repetitions: int, ratio: float) -> Iterator[Row]:
@@ -228,7 +250,8 @@ def _markdown(rows: Sequence[Row]) -> str:
         "",
         "How often the one method of a family that has an effect is called better. The effect is given in standard "
         "deviations (sd) of its differences over sets. Where sets are unlike, the same effect on each, in the units of "
-        "that set, is found less often: the sets with the largest differences rule the mean. Signed ranks that are "
+        "that set, is found less often: the sets with the largest differences rule the mean, unless differences "
+        "are in units of each set. Signed ranks that are "
         "adjusted like the test find next to nothing in a large family: after a flip of signs some method is often "
         "ahead on all sets, and by ranks it then looks as good as the best one. This is why pages show the signed "
         "ranks of each method alone.",
