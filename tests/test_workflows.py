@@ -167,4 +167,4 @@ def test_the_calibration_runs_the_simulations():
     assert sorted(scripts) == sorted(
         file.relative_to(ROOT).as_posix() for file in ROOT.glob("tests/calibration/simulate_*.py")
     )
-    assert len(scripts) == 3
+    assert len(scripts) == 4

@@ -15,13 +15,11 @@ from bench.evidence.delta import delta_mtl, has_relative_gain, mean_rank, per_se
 from bench.evidence.power import detectable
 from bench.evidence.ranks import cliques, letters, rank_bands
 from bench.evidence.significance import (
-    MINIMUM_SETS,
     benjamini_hochberg,
     holm,
     max_t,
     pairwise_max_t,
     sign_flip_test,
-    signed_rank_test,
     smallest_p,
     suite_mean,
     suite_means,
@@ -30,6 +28,7 @@ from bench.evidence.significance import (
 )
 from bench.plain import one_line
 from bench.records import FAILURES, REFERENCE, CostRecord
+from bench.report.beyond import compared_over_sets, conditions_over_sets
 from bench.report.board import (
     ALPHA,
     NONE,
@@ -427,6 +426,10 @@ def _suite_board(
     everyone = deltas | {STL: ZERO}
     pairs = _pairs(sets, everyone)
     placed = _placed(pairs, everyone)
+    failed = {method for method in methods if any(_has_failed(own, method) for own in sets)}
+    sets_equal, sets_stl = (
+        compared_over_sets(sets, _compared(sets, reference), reference, failed, rules) for reference in (REFERENCE, STL)
+    )
     by_set = {board.label: {row.method: row for row in board.rows} for board in boards}
     left_out: dict[str, tuple[LeftOut, ...]] = {}
     if len(sets) >= FEWEST_SETS and len(everyone) <= MOST_IN_PAIRS:
@@ -434,7 +437,7 @@ def _suite_board(
         left_out = without_each([*by_set], lambda kept: _compare([sets[place] for place in kept], family, rules))
     rows = []
     for method in methods:
-        said = [note for family in (equal, stl) for _, note in [family.get(method, (None, ""))] if note]
+        said = [found[method][1] for found in (equal, stl, sets_equal, sets_stl) if method in found]
         own = {where: found[method] for where, found in by_set.items()}
         passes = [row.passes for row in own.values()]
         rows.append(
@@ -447,13 +450,15 @@ def _suite_board(
                 delta_metric=by_metric[method],
                 vs_equal=equal[method][0] if method in equal else None,
                 vs_stl=stl[method][0] if method in stl else None,
+                sets_vs_equal=sets_equal[method][0] if method in sets_equal else None,
+                sets_vs_stl=sets_stl[method][0] if method in sets_stl else None,
                 letters=placed.get(method, NOWHERE)[0],
                 band=placed.get(method, NOWHERE)[1],
                 mean_rank=float(np.mean([row.mean_rank for row in own.values()])),
                 cost=costs.get((label, method)),
                 passes={what: float(np.mean([p[what] for p in passes])) for what in passes[0]} if all(passes) else {},
                 degenerate=sum(row.degenerate for row in own.values()),
-                note="; ".join([*said, *_opposed(own)]),
+                note="; ".join([*filter(None, said), *_opposed(own)]),
                 left_out=left_out.get(method, ()),
             )
         )
@@ -466,6 +471,7 @@ def _suite_board(
         suite=True,
         members=tuple(by_set),
         agreement=kendall_w([[found[m].delta_task.mean for m in methods] for found in by_set.values()]),  # type: ignore[union-attr]
+        beyond=conditions_over_sets(sets, _compared(sets, REFERENCE), REFERENCE),
         metrics=(),
         higher_is_better=(),
         rows=tuple(sorted(rows, key=_best_first)),
@@ -475,11 +481,7 @@ def _suite_board(
         smallest_p=smallest_p(pooled),
         detectable=_detectable(fewest, len(equal), spreads),
         recipe=f"Means over {', '.join(by_set)}, each weighing the same.",
-        notes=(
-            *_not_everywhere(sets, methods),
-            *_beyond(sets, [method for method in methods if method in equal]),
-            *_too_many(everyone, suite=True),
-        ),
+        notes=(*_not_everywhere(sets, methods), *_too_many(everyone, suite=True)),
         rules=rules,
         remainders=_remainders(sets, rules),
     )
@@ -494,22 +496,6 @@ def _not_everywhere(sets: Sequence[_Set], methods: Sequence[str]) -> list[str]:
     return [
         f"{method} has no row here: it cannot be compared on {', '.join(where)}" for method, where in missing.items()
     ]
-
-
-def _beyond(sets: Sequence[_Set], methods: Sequence[str]) -> tuple[str, ...]:
-    """Say what these task sets tell of others: the one question whose unit is the task set."""
-    if len(sets) < MINIMUM_SETS:
-        return (
-            f"these {len(sets)} task sets are too few to speak of others: an exact test over task sets needs "
-            f"{MINIMUM_SETS}",
-        )
-    found = []
-    for method in methods:
-        p = signed_rank_test([np.nanmean(own.against(REFERENCE, method)) for own in sets])
-        found.append(f"{method} p = {p:.3g}")
-    return (
-        f"of other task sets like these {len(sets)} (Wilcoxon's exact test against equal weights): {', '.join(found)}",
-    )
 
 
 def _stl_row(seeds: int, placed: Mapping[str, tuple[str, tuple[int, int]]], failed: int, has_gain: bool = True) -> Row:

@@ -81,7 +81,7 @@ COLUMNS: tuple[StabilityColumn, ...] = (
 )
 TITLE = "When one task set is left out"
 CAPTION = (
-    "Each verdict against equal weights once more, without one task set at a time: of the same methods, with the same "
-    "tests. A verdict that changes hangs on that set. Fewer sets also have fewer pairs, and so a verdict can become "
-    "“undecided” without any set that speaks against it."
+    "Each verdict against equal weights on these sets once more, without one task set at a time: of the same methods, "
+    "with the same tests. A verdict that changes hangs on that set. Fewer sets also have fewer pairs, and so a verdict "
+    "can become “undecided” without any set that speaks against it."
 )

@@ -9,7 +9,7 @@ from bench.plain import one_line
 from bench.report import replications
 from bench.report.board import Board, Report, Row
 from bench.report.columns import Column, shown_of
-from bench.report.findings import Name, Sentence, conditions, findings, title
+from bench.report.findings import Name, Sentence, conditions, conditions_over_sets, findings, title
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@:/.-])")
 """Characters that could make markup, a link or a mention."""
@@ -32,7 +32,7 @@ def markdown(report: Report) -> bytes:
         lines += ["", _pipes([column.heading for column in columns])]
         lines += [_pipes([":--" if column.align == "left" else "--:" for column in columns])]
         lines += [_pipes(_markdown_cells(row, columns)) for row in board.rows]
-        lines += ["", conditions(board), ""]
+        lines += ["", conditions(board), "", conditions_over_sets(board), ""]
         lines += [f"- {escape_markdown(row.method)}: {escape_markdown(row.note)}" for row in board.rows if row.note]
         lines += [f"- Note: {escape_markdown(note)}." for note in board.notes]
         lines.append("")
@@ -66,13 +66,14 @@ def latex(report: Report) -> bytes:
 
 def _table(board: Board) -> str:
     columns = shown_of("latex", board)
+    said = " ".join(filter(None, (conditions(board), conditions_over_sets(board))))
     rows = [[_latex(column.cell(row).line()) for column in columns] for row in board.rows]
     table = pd.DataFrame(rows, columns=[_latex(column.heading) for column in columns], dtype=str)
     return table.style.hide(axis="index").to_latex(
         hrules=True,
         position_float="centering",
         column_format="".join(column.align[0] for column in columns),
-        caption=_latex(f"{title(board)}. 95 % t intervals over seeds are in brackets. {conditions(board)}"),
+        caption=_latex(f"{title(board)}. 95 % t intervals over seeds are in brackets. {said}"),
     )
 
 
