@@ -180,11 +180,11 @@ def run_command(request: Request) -> int:
     finally:
         watcher.close()
     from bench.report.pages.terminal import print_board  # a second of imports, which an error need not pay
-    from bench.report.pages.write import FILES, TRIAL_FILES
+    from bench.report.pages.write import DRAW_FILE, FILES, TRIAL_FILES
 
     records = Store(folder).records()
     print_board(found, _out())
-    _written(folder, (*FILES, *TRIAL_FILES), out)
+    _written(folder, (*FILES, *TRIAL_FILES, DRAW_FILE), out)
     names = [name for name in watcher.runs if name in records]
     statuses: Counter[str] = Counter(records[name].result.status for name in names)
     for status, count in sorted(statuses.items()):
@@ -290,11 +290,11 @@ def report_command(
     """Rebuild the pages from records, or from a tidy CSV file, without training."""
     from bench.api import pages_folder, publish
     from bench.report.pages.terminal import print_board
-    from bench.report.pages.write import FILES, TRIAL_FILES
+    from bench.report.pages.write import DRAW_FILE, FILES, TRIAL_FILES
 
     print_board(publish(source, out, margin=margin, correction=correction, figures=figures), _out())
     folder = pages_folder(source, out)
-    _written(folder, (*FILES, *TRIAL_FILES), folder)
+    _written(folder, (*FILES, *TRIAL_FILES, DRAW_FILE), folder)
     return OK
 
 

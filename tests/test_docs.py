@@ -1,5 +1,6 @@
 """The README and the pages of docs/ keep to the code: their links, commands, blocks of code and numbers."""
 
+import csv
 import os
 import re
 import shlex
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
@@ -189,6 +191,50 @@ def test_the_rule_of_the_page_is_tuned_with_the_options_that_it_declares(plugins
     assert len(drawn) == 6  # three settings beyond the seven rates, with two seeds
     assert set(drawn) <= {"0.5", "0.9", "0.99"}
     assert not any(attempt.options for attempt in tried["equal"])
+
+
+def test_the_page_about_evidence_quotes_the_simulation_of_task_sets():
+    evidence = re.sub(r"\s+", " ", PAGES["docs/evidence.md"])
+    with (ROOT / "results" / "calibration" / "sets.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+
+    def rates(**wanted):
+        found = [row for row in rows if all(row[name] in np.atleast_1d(value) for name, value in wanted.items())]
+        assert found
+        return [100 * float(row["rate"]) for row in found]
+
+    def span(found):
+        return f"{min(found):.1f} to {max(found):.1f} %"
+
+    at_one = {"setting": "effects over sets of 1 sd of a run"}
+    wrong, missed, right, kept = (
+        rates(promise=promise, procedure=f"{sample} as the sample", **at_one)[0]
+        for sample in ("seeds", "sets")
+        for promise in ("called better or worse", "interval misses")
+    )
+    assert (
+        f"in {wrong:.1f} % of cases, and its 95 % interval misses the mean over all sets in {missed:.1f} %" in evidence
+    )
+    assert f"it is {right:.1f} % and {kept:.1f} %" in evidence
+    alike, itself = (
+        [setting, f"{setting}, sets unlike"] for setting in ("rules and reference alike", "the difference itself")
+    )
+    family = {"promise": "family-wise error", "procedure": "max_t over sets"}
+    assert f"is wrong in {span(rates(setting=alike, **family))} of cases where all rules spread" in evidence
+    skewed, collapsing = (span(rates(setting=itself, noise=noise, **family)) for noise in ("skewed", "collapsing"))
+    assert f"is wrong in {skewed} of cases, and if it collapses on one set in ten, in {collapsing}:" in evidence
+    one, two = (
+        {place: rates(procedure="max_t over sets", setting=f"{effect} sd", sets=place[0], methods=place[1])[0]
+         for place in (("8", "6"), ("8", "40"), ("6", "6"))}
+        for effect in (1, 2)
+    )  # fmt: skip
+    assert f"is found in {two['8', '6']:.1f} % of cases, and an effect of 1 in {one['8', '6']:.1f} %" in evidence
+    assert f"With a family of 40 it is {two['8', '40']:.1f} and {one['8', '40']:.1f} %" in evidence
+    assert f"it is {two['6', '6']:.1f} and {one['6', '6']:.1f} %" in evidence
+    many, few = (span(rates(promise="power", procedure="max_t over sets", sets=sets)) for sets in (["8", "12"], "6"))
+    assert f"is found in {many} of cases with eight and twelve sets, and in {few.rstrip(' %')} % with six" in evidence
+    ranks = span(rates(promise="family-wise error", procedure="signed ranks, alone"))
+    assert f"is at most 0.05 in {ranks} of cases" in evidence
 
 
 def test_the_page_about_evidence_quotes_the_simulation_of_tuning():

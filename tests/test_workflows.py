@@ -1,11 +1,20 @@
 """The workflows call nothing that the documents do not name, so that any other CI can do the same."""
 
 import re
+import shlex
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import yaml
+from made_records import make_runs
+
+from bench.catalogue import parse_task_set
+from bench.report.analyse import analyse
+from bench.report.pages.text import markdown
+from bench.report.scores import from_records
+from bench.spec import STL
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = "\n".join(file.read_text("utf-8") for file in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
@@ -56,9 +65,9 @@ def test_the_head_of_a_pull_request_reuses_its_base_and_the_night_reuses_nothing
     assert f"--reuse {out}" in head
     without = [re.sub(r" --(out|reuse) \S+| --no-figures", "", line) for line in (base.replace(' "$@"', ""), head)]
     assert without[0] == without[1]
-    [night, *later] = [line for line in commands(steps_of("nightly")) if line.startswith("python -m bench run")]
-    assert "--reuse" not in night
-    assert all("--out results/retried" in line for line in later)
+    night, later, fresh = [line for line in commands(steps_of("nightly")) if line.startswith("python -m bench run")]
+    assert "--reuse" not in night and "--reuse" not in fresh
+    assert "--out results/retried" in later
 
 
 def test_a_pull_request_trains_the_tuned_board_only_and_the_night_trains_both():
@@ -71,7 +80,7 @@ def test_the_night_compares_with_the_baselines_before_it_tells_whose_choice_woul
     """What trials choose anew must not take part in the comparison with the baselines, and is no alarm."""
     lines = [line for line in commands(steps_of("nightly")) if line.startswith("python -m bench")]
     verbs = [line.split()[3] for line in lines]
-    assert verbs == ["run", "compare", "tune", "run", "baseline", "compare"]
+    assert verbs == ["run", "compare", "tune", "run", "baseline", "compare", "run"]
     assert "--out" not in lines[0] and "results/retried" in lines[2] and "results/retried" in lines[5]
     assert lines[5].endswith("|| true") and "|| true" not in lines[1]
 
@@ -84,16 +93,50 @@ def test_the_records_that_are_kept_are_those_of_the_base_alone():
     assert cache["key"].startswith(cache["restore-keys"])
 
 
-def shell(text, folder, **variables):
+def test_the_night_trains_on_a_fresh_draw_where_the_first_one_is_after_all_comparisons():
+    """The same folder, methods and seeds; another draw each night, the same one of each set."""
+    first, *_, fresh = [line for line in commands(steps_of("nightly")) if line.startswith("python -m bench run")]
+    words = shlex.split(fresh.split("||")[0])
+    assert words[:-3] == shlex.split(first)
+    assert words[-3] == "--tasks" and words[-1] == "--no-untuned"
+    names = words[-2].split(",")
+    assert len(names) > 1 and all(name.endswith("[draw=$draw]") for name in names)
+    for name in names:
+        parse_task_set(name.partition("[")[0])
+
+
+@pytest.mark.parametrize("ends", [0, 1])
+def test_the_summary_of_the_night_tells_which_verdicts_hold(tmp_path, ends):
+    """And it does so if some runs have failed; then the step fails after it."""
+    records = [
+        record
+        for label in ("toy", "toy[draw=1]")
+        for method in (STL, "equal", "good")
+        for record in make_runs(method, {s: [1.0 + s / 9, 1.0, 1.0] for s in range(6)}, task_set=label)
+    ]
+    pages = tmp_path / "base" / "results" / "local"
+    pages.mkdir(parents=True)
+    (pages / "leaderboard.md").write_bytes(markdown(analyse(from_records(records))))
+    [step] = [step for step in steps_of("nightly") if "fresh draw" in step.get("name", "")]
+    summary = tmp_path / "summary.md"
+    with pytest.raises(subprocess.CalledProcessError) if ends else nullcontext():
+        shell(step["run"], tmp_path, ends, GITHUB_STEP_SUMMARY=str(summary))
+    [asked] = (tmp_path / "asked").read_text().splitlines()
+    assert re.search(r"--tasks digits\[draw=[1-9]\d*\],", asked)
+    said = summary.read_text("utf-8")
+    assert said.startswith("## On a fresh draw of the data\n\n- **toy\\[draw=1\\]**: 1 of 1 verdicts of **toy** hold.")
+
+
+def shell(text, folder, ends=0, **variables):
     """Run a step's lines in a folder, with a `python` that writes down its arguments and a `pip` that does nothing."""
     tools = folder / "tools"
     tools.mkdir()
-    for name, script in (("python", 'echo "$@" >> "$ASKED"'), ("pip", "true")):
+    for name, script in (("python", f'echo "$@" >> "$ASKED"; exit {ends}'), ("pip", "true")):
         (tools / name).write_text(f"#!/bin/sh\n{script}\n")
         (tools / name).chmod(0o755)
     (folder / "environment" / "bin").mkdir(parents=True)
     (folder / "environment" / "bin" / "activate").touch()
-    (folder / "base").mkdir()
+    (folder / "base").mkdir(exist_ok=True)
     env = {"PATH": f"{tools}:/usr/bin:/bin", "ASKED": str(folder / "asked"), **variables}
     subprocess.run(["bash", "-e", "-c", text], cwd=folder / "base", env=env, check=True)
     return (folder / "asked").read_text().splitlines()
@@ -124,4 +167,4 @@ def test_the_calibration_runs_the_simulations():
     assert sorted(scripts) == sorted(
         file.relative_to(ROOT).as_posix() for file in ROOT.glob("tests/calibration/simulate_*.py")
     )
-    assert len(scripts) == 3
+    assert len(scripts) == 4

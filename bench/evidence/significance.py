@@ -16,7 +16,8 @@ from scipy.special import stdtr, stdtrit
 from scipy.stats import PermutationMethod, false_discovery_control, wilcoxon
 
 Floats = NDArray[np.float64]
-Verdict = Literal["better", "worse", "equivalent", "undecided", "not enough seeds", "identical"]
+Verdict = Literal["better", "worse", "equivalent", "undecided", "not enough seeds", "not enough task sets", "identical"]
+"""`verdict` gives all but "not enough task sets", which `sets.verdict_over_sets` gives."""
 
 MINIMUM_SEEDS = 3
 """Below this no interval is given: at two seeds its half-width is 12.7 standard errors."""
@@ -206,9 +207,10 @@ def benjamini_hochberg(p: ArrayLike) -> Floats:
 def signed_rank_test(d: ArrayLike) -> float | None:
     """Return Wilcoxon's exact two-sided p over task sets, from each set's mean `[D]`; None below six sets.
 
-    The only question here about task sets that are not in the suite. Zeros are dropped, and ties share their mean rank:
-    with ties p comes from the sign flips themselves, all of them up to 14 sets. Differences apart by rounding alone are
-    ties.
+    It asks of other task sets like these, as `max_t` does of the same means, but weighs sets by the order of their
+    differences and not by their size. It is of one method alone, not adjusted for a family. Zeros are dropped, and ties
+    share their mean rank: with ties p comes from the sign flips themselves, all of them up to 14 sets. Differences
+    apart by rounding alone are ties.
     """
     values = _present(d)
     if len(values) < MINIMUM_SETS:

@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.evidence.agreement import kendall_w
 from bench.evidence.delta import delta_mtl, has_relative_gain, mean_rank, per_seed, task_gains
 from bench.evidence.power import detectable
 from bench.evidence.ranks import cliques, letters, rank_bands
 from bench.evidence.significance import (
-    MINIMUM_SETS,
     benjamini_hochberg,
     holm,
     max_t,
     pairwise_max_t,
     sign_flip_test,
-    signed_rank_test,
     smallest_p,
     suite_mean,
     suite_means,
@@ -29,6 +28,7 @@ from bench.evidence.significance import (
 )
 from bench.plain import one_line
 from bench.records import FAILURES, REFERENCE, CostRecord
+from bench.report.beyond import compared_over_sets, conditions_over_sets
 from bench.report.board import (
     ALPHA,
     NONE,
@@ -39,6 +39,7 @@ from bench.report.board import (
     CurvePoint,
     Floats,
     Interval,
+    LeftOut,
     Pairs,
     Ratios,
     Remainder,
@@ -49,6 +50,7 @@ from bench.report.board import (
 from bench.report.costs import relative_costs
 from bench.report.groups import Group, groups, mixtures, seed_text
 from bench.report.scores import SUITE, Run, Scores
+from bench.report.stability import FEWEST_SETS, without_each
 from bench.report.untuned import with_untuned
 from bench.spec import STL
 
@@ -81,9 +83,11 @@ def analyse(scores: Scores, measured: Sequence[CostRecord] = (), rules: Rules = 
     boards: list[Board] = []
     for suite, members in sorted(sets.items()):
         own = [_set_board(member, costs, notes, rules) for member in members]
-        if len(members) > 1 and _everywhere(members):
-            boards.append(_suite_board(SUITE + suite, members, own, costs, rules))
-        elif len(members) > 1:
+        averaged = [member for member in members if not member.group.draw_of]
+        if len(averaged) > 1 and _everywhere(averaged):
+            of_them = [board for board in own if not board.draw_of]
+            boards.append(_suite_board(SUITE + suite, averaged, of_them, costs, rules))
+        elif len(averaged) > 1:
             why = "there is no table over all task sets, because no method can be compared on each of them"
             own = [replace(board, notes=(*board.notes, why)) for board in own]
         boards += own
@@ -256,13 +260,13 @@ def _pairs(sets: Sequence[_Set], deltas: Mapping[str, Interval]) -> Pairs | None
     return Pairs(tuple(methods), own, difference, low, high, p, wins, count, groups)
 
 
-def _too_many(methods: Collection[str]) -> list[str]:
-    """Say why there are no pairs."""
+def _too_many(methods: Collection[str], *, suite: bool = False) -> list[str]:
+    """Say why there are no pairs, and over several task sets no verdicts without each of them."""
     if len(methods) <= MOST_IN_PAIRS:
         return []
     return [
         f"{len(methods)} methods are too many to test every pair of them (at most {MOST_IN_PAIRS}): "
-        "there are no bands and no letters here"
+        f"there are no bands and no letters here{', and no task set is left out' * suite}"
     ]
 
 
@@ -354,6 +358,7 @@ def _set_board(
         recipe=_recipe(group),
         notes=(*notes.get(group.label, ()), *group.notes, *_warnings(own), *_too_many(everyone)),
         rules=rules,
+        draw_of=group.draw_of,
         curves=_curves(own),
         remainders=_remainders([own], rules),
         points={m: {s: run.points for s, run in sorted(runs.items())} for m, runs in group.runs.items()},
@@ -421,10 +426,18 @@ def _suite_board(
     everyone = deltas | {STL: ZERO}
     pairs = _pairs(sets, everyone)
     placed = _placed(pairs, everyone)
+    failed = {method for method in methods if any(_has_failed(own, method) for own in sets)}
+    sets_equal, sets_stl = (
+        compared_over_sets(sets, _compared(sets, reference), reference, failed, rules) for reference in (REFERENCE, STL)
+    )
     by_set = {board.label: {row.method: row for row in board.rows} for board in boards}
+    left_out: dict[str, tuple[LeftOut, ...]] = {}
+    if len(sets) >= FEWEST_SETS and len(everyone) <= MOST_IN_PAIRS:
+        family = dict.fromkeys(equal, REFERENCE)
+        left_out = without_each([*by_set], lambda kept: _compare([sets[place] for place in kept], family, rules))
     rows = []
     for method in methods:
-        said = [note for family in (equal, stl) for _, note in [family.get(method, (None, ""))] if note]
+        said = [found[method][1] for found in (equal, stl, sets_equal, sets_stl) if method in found]
         own = {where: found[method] for where, found in by_set.items()}
         passes = [row.passes for row in own.values()]
         rows.append(
@@ -437,13 +450,16 @@ def _suite_board(
                 delta_metric=by_metric[method],
                 vs_equal=equal[method][0] if method in equal else None,
                 vs_stl=stl[method][0] if method in stl else None,
+                sets_vs_equal=sets_equal[method][0] if method in sets_equal else None,
+                sets_vs_stl=sets_stl[method][0] if method in sets_stl else None,
                 letters=placed.get(method, NOWHERE)[0],
                 band=placed.get(method, NOWHERE)[1],
                 mean_rank=float(np.mean([row.mean_rank for row in own.values()])),
                 cost=costs.get((label, method)),
                 passes={what: float(np.mean([p[what] for p in passes])) for what in passes[0]} if all(passes) else {},
                 degenerate=sum(row.degenerate for row in own.values()),
-                note="; ".join([*said, *_opposed(own)]),
+                note="; ".join([*filter(None, said), *_opposed(own)]),
+                left_out=left_out.get(method, ()),
             )
         )
     fewest = min(len(own.seeds) for own in sets)
@@ -454,6 +470,8 @@ def _suite_board(
         label=label,
         suite=True,
         members=tuple(by_set),
+        agreement=kendall_w([[found[m].delta_task.mean for m in methods] for found in by_set.values()]),  # type: ignore[union-attr]
+        beyond=conditions_over_sets(sets, _compared(sets, REFERENCE), REFERENCE),
         metrics=(),
         higher_is_better=(),
         rows=tuple(sorted(rows, key=_best_first)),
@@ -463,11 +481,7 @@ def _suite_board(
         smallest_p=smallest_p(pooled),
         detectable=_detectable(fewest, len(equal), spreads),
         recipe=f"Means over {', '.join(by_set)}, each weighing the same.",
-        notes=(
-            *_not_everywhere(sets, methods),
-            *_beyond(sets, [method for method in methods if method in equal]),
-            *_too_many(everyone),
-        ),
+        notes=(*_not_everywhere(sets, methods), *_too_many(everyone, suite=True)),
         rules=rules,
         remainders=_remainders(sets, rules),
     )
@@ -482,22 +496,6 @@ def _not_everywhere(sets: Sequence[_Set], methods: Sequence[str]) -> list[str]:
     return [
         f"{method} has no row here: it cannot be compared on {', '.join(where)}" for method, where in missing.items()
     ]
-
-
-def _beyond(sets: Sequence[_Set], methods: Sequence[str]) -> tuple[str, ...]:
-    """Say what these task sets tell of others: the one question whose unit is the task set."""
-    if len(sets) < MINIMUM_SETS:
-        return (
-            f"these {len(sets)} task sets are too few to speak of others: an exact test over task sets needs "
-            f"{MINIMUM_SETS}",
-        )
-    found = []
-    for method in methods:
-        p = signed_rank_test([np.nanmean(own.against(REFERENCE, method)) for own in sets])
-        found.append(f"{method} p = {p:.3g}")
-    return (
-        f"of other task sets like these {len(sets)} (Wilcoxon's exact test against equal weights): {', '.join(found)}",
-    )
 
 
 def _stl_row(seeds: int, placed: Mapping[str, tuple[str, tuple[int, int]]], failed: int, has_gain: bool = True) -> Row:
@@ -559,6 +557,11 @@ def _warnings(own: _Set) -> list[str]:
                 f"{task} {metric} of single-task learning is 0 or next to it, at all seeds or at those of some method: "
                 "nothing has a relative gain over it, and it is left out of Δ"
             )
+    if group.draw_of:
+        found.append(
+            f"it is another draw of the data of {group.draw_of}: it has no part in a table over all task sets, and the "
+            "table of fresh draws says which verdicts hold on both"
+        )
     if own.methods and REFERENCE not in own.methods:
         found.append(f"nothing is compared with equal weights: {REFERENCE} has no runs here that can be compared")
     if len(own.stl) > 1:

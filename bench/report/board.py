@@ -1,4 +1,4 @@
-"""The result types of a report: Board, Row, Comparison, Pairs, Curve, Report.
+"""The result types of a report: Board, Row, Comparison, OverSets, Pairs, Curve, Report.
 
 All that a page says is in them; pages only write it down.
 """
@@ -67,6 +67,46 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class OverSets:
+    """A method with one reference, each task set being one observation: what holds on other sets like these."""
+
+    difference: Interval
+    """In percentage points of Δ task: the mean over sets, with its t interval over sets; positive is better. NaN where
+    there are too few sets, as is each p."""
+    means: Floats
+    """The mean difference `[D]` on each set, in the order of the board's members."""
+    p: float
+    """Adjusted for the family of all methods compared with this reference here."""
+    scaled_p: float
+    """Adjusted, too, of differences in units of each set, so that none rules the others."""
+    signed_rank_p: float
+    """Wilcoxon's, of this method alone."""
+    verdict: Verdict
+
+    @property
+    def wins(self) -> int:
+        """In how many sets the mean difference is above 0."""
+        return int((self.means > 0).sum())
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """Under which conditions a board over several task sets speaks of other sets like these."""
+
+    sets: int
+    smallest_p: float
+    """That an exact test over so many sets could give."""
+    detectable: float
+    """The smallest difference from equal weights, in points of Δ task, that would be found with a power of 80 %: at the
+    median over methods of the spread over sets; infinite where no test can find anything."""
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are enough sets for verdicts."""
+        return self.smallest_p <= ALPHA
+
+
+@dataclass(frozen=True)
 class Ratios:
     """A method's cost relative to that of equal weights."""
 
@@ -91,6 +131,19 @@ class Untuned:
     delta_task: Interval | None
     verdict: Verdict | None
     """Against equal weights."""
+    sets_verdict: Verdict | None = None
+    """Against equal weights, on sets like these."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A method against equal weights over all task sets but one."""
+
+    label: str
+    """Of the task set that is left out."""
+    difference: float
+    """The mean over the others, in percentage points of Δ task; positive is better."""
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -113,6 +166,9 @@ class Row:
     """None for equal weights themselves, and where nothing can be compared."""
     vs_stl: Comparison | None = None
     """None for single-task learning itself, and where nothing can be compared."""
+    sets_vs_equal: OverSets | None = None
+    """On other sets like these; None on one task set, as is the next."""
+    sets_vs_stl: OverSets | None = None
     letters: str = ""
     """Two methods share a letter unless they are shown to differ."""
     band: tuple[int, int] | None = None
@@ -136,6 +192,13 @@ class Row:
     expected_best: Floats = field(default_factory=lambda: NONE)
     """Δ task `[N]` to be expected on test, at the tuning seeds, of the validation-best of b = 1 … N of its trials, in
     percentage points; empty where the records of the trials are not there, and over several task sets."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Over several task sets, what remains of `vs_equal` without each of them; empty where that is not worked out."""
+
+    @property
+    def changes_without(self) -> tuple[LeftOut, ...]:
+        """The task sets without which the verdict against equal weights is another one."""
+        return tuple(o for o in self.left_out if self.vs_equal is not None and o.verdict != self.vs_equal.verdict)
 
     @property
     def holds_untuned(self) -> bool | None:
@@ -235,6 +298,13 @@ class Board:
     rules: Rules = USUAL
     members: tuple[str, ...] = ()
     """Of a board over several task sets, the labels of their boards."""
+    draw_of: str = ""
+    """The label of the board whose task set is the same but for another draw of its data; empty if there is none, and
+    for the first draw."""
+    agreement: float = math.nan
+    """Over several task sets, Kendall's W of the orders in which they put the methods."""
+    beyond: Beyond | None = None
+    """Whether such a board speaks of other sets, too."""
     choices: tuple[Choice, ...] = ()
     """By which the rates of its runs were chosen; none if they are the protocol's own."""
     points: Mapping[str, Mapping[int, Sequence[Point]]] = field(default_factory=dict)

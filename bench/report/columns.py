@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.report.board import Board, Comparison, Interval, Row, metric_name
+from bench.report.board import Board, Comparison, Interval, OverSets, Row, metric_name
 from bench.report.findings import MARKS, between, number, p_value, passes, signed
 from bench.spec import STL
 
-Page = Literal["terminal", "html", "markdown", "latex"]
+Page = Literal["terminal", "html", "markdown", "latex", "sets"]
+"""Where columns are shown. "sets" is the table of the HTML page that speaks of other task sets."""
 TERMINAL_AND_HTML: tuple[Page, ...] = ("terminal", "html")
 ALL_PAGES: tuple[Page, ...] = ("terminal", "html", "markdown", "latex")
 
@@ -65,6 +66,8 @@ class Column:
     align: Literal["left", "right"] = "right"
     tuned: bool = False
     """Whether pages show it only where rates were chosen by trials."""
+    sets: bool = False
+    """Whether pages show it only over task sets, if these are enough to speak of others."""
     brief: bool = False
     """Whether the terminal leaves out what qualifies the cell, because its lines are short."""
 
@@ -88,11 +91,11 @@ def _difference(comparison: Comparison | None) -> Cell:
     return gain_cell(comparison.difference if comparison else None)
 
 
-def verdict_cell(comparison: Comparison | None) -> Cell:
+def verdict_cell(comparison: Comparison | OverSets | None) -> Cell:
     """Return the cell of a verdict with its p-value."""
     if comparison is None:
         return Cell()
-    p = "" if comparison.verdict == "not enough seeds" else f"p {p_value(comparison.p)}"
+    p = "" if comparison.verdict in ("not enough seeds", "not enough task sets") else f"p {p_value(comparison.p)}"
     place = list(MARKS).index(comparison.verdict)
     return Cell(comparison.verdict, p, -place, MARKS[comparison.verdict], f"v{place}")
 
@@ -101,6 +104,31 @@ def _wins(comparison: Comparison | None) -> Cell:
     if comparison is None or not comparison.pairs:
         return Cell()
     return Cell(f"{comparison.wins}/{comparison.pairs}", sort=comparison.wins / comparison.pairs)
+
+
+def _sets_wins(row: Row) -> Cell:
+    compared = row.sets_vs_equal
+    if compared is None:
+        return Cell()
+    return Cell(f"{compared.wins}/{len(compared.means)}", sort=compared.wins / len(compared.means))
+
+
+def _sets_range(row: Row) -> Cell:
+    if row.sets_vs_equal is None:
+        return Cell()
+    means = row.sets_vs_equal.means
+    ends = Interval(float(means.mean()), float(means.min()), float(means.max()))
+    return Cell(between(ends), sort=ends.high - ends.low)
+
+
+def _companion(which: str) -> Callable[[Row], Cell]:
+    """The cell of a p-value over task sets that no verdict depends on."""
+
+    def cell(row: Row) -> Cell:
+        p = math.nan if row.sets_vs_equal is None else getattr(row.sets_vs_equal, which)
+        return Cell() if math.isnan(p) else Cell(f"p {p_value(p)}", sort=p)
+
+    return cell
 
 
 def _place(row: Row) -> Cell:
@@ -146,8 +174,22 @@ def _holds(row: Row) -> Cell:
     return Cell(f"no: {row.untuned.verdict}", sort=0)
 
 
+def changes_cell(row: Row) -> Cell:
+    """Return the cell that names the task sets without which the verdict changes, each with the verdict then."""
+    said = "; ".join(f"{one.label}: {one.verdict}" for one in row.changes_without)
+    return Cell(said or "none" if row.left_out else "", sort=len(row.changes_without), style="text changes")
+
+
 def _passes(row: Row) -> Cell:
     return Cell(passes(row.passes), sort=sum(row.passes.values()) if row.passes else None)
+
+
+def _untuned_sets(row: Row) -> Cell:
+    word = row.untuned.sets_verdict if row.untuned else None
+    if word is None:
+        return Cell()
+    place = list(MARKS).index(word)
+    return Cell(word, "", -place, MARKS[word], f"v{place}")
 
 
 def _ends(name: str, of: Callable[[Row], Interval | None]) -> tuple[Column, Column]:
@@ -162,7 +204,7 @@ def _ends(name: str, of: Callable[[Row], Interval | None]) -> tuple[Column, Colu
     )
 
 
-def _compared(name: str, reference: str, of: Callable[[Row], Comparison | None]) -> tuple[Column, ...]:
+def _compared(name: str, reference: str, of: Callable[[Row], Comparison | OverSets | None]) -> tuple[Column, ...]:
     """What only CSV shows of a comparison with a reference."""
 
     def fact(which: str) -> Callable[[Board, Row], object]:
@@ -191,7 +233,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda board, row: row.method,
         heading="Method",
         cell=lambda row: Cell(row.method),
-        shown=ALL_PAGES,
+        shown=(*ALL_PAGES, "sets"),
         order=15,
         best="lowest",
         align="left",
@@ -263,6 +305,12 @@ COLUMNS: tuple[Column, ...] = (
         brief=True,
     ),
     Column(
+        "changes_without",
+        "Over several task sets: those without which the verdict against equal weights is another one, each with the "
+        "verdict then; `none` if there are none. It is empty for single task sets, and over fewer than three.",
+        lambda board, row: changes_cell(row).text or None,
+    ),
+    Column(
         "vs_equal_wins",
         "In how many pairs of runs with the same seed (and task set) the method was better than equal weights.",
         lambda board, row: row.vs_equal.wins if row.vs_equal else None,
@@ -275,6 +323,83 @@ COLUMNS: tuple[Column, ...] = (
         "vs_equal_pairs",
         "The number of these pairs.",
         lambda board, row: row.vs_equal.pairs if row.vs_equal else None,
+    ),
+    Column(
+        "sets",
+        "Over task sets: how many they are. On other sets like these they are the sample.",
+        lambda board, row: board.beyond.sets if board.beyond else None,
+    ),
+    Column(
+        "sets_vs_equal",
+        "`vs_equal`, once more: the mean over task sets of the mean difference on each. Its interval, in the next two "
+        "columns, is over sets. Below six sets there is no interval and no p-value.",
+        lambda board, row: row.sets_vs_equal.difference.mean if row.sets_vs_equal else None,
+        heading="Mean over sets, pp",
+        legend="The mean over task sets of the mean difference from equal weights on each, with its 95 % t interval "
+        "over sets. Positive is better.",
+        cell=lambda row: gain_cell(row.sets_vs_equal.difference if row.sets_vs_equal else None),
+        shown=("sets",),
+        order=42,
+        sets=True,
+    ),
+    *_compared("sets_vs_equal", "equal weights with the task sets as the sample", lambda row: row.sets_vs_equal),
+    Column(
+        "sets_vs_equal_verdict",
+        "What that test against equal weights shows of other task sets like these.",
+        lambda board, row: row.sets_vs_equal.verdict if row.sets_vs_equal else None,
+        heading="On sets like these",
+        legend="What a test against equal weights shows of other task sets like these, with its p-value, adjusted for "
+        "all methods of the table. There the sets are the sample, and not the seeds.",
+        cell=lambda row: verdict_cell(row.sets_vs_equal),
+        shown=("terminal", "markdown", "latex", "sets"),
+        order=52,
+        align="left",
+        sets=True,
+        brief=True,
+    ),
+    Column(
+        "sets_vs_equal_scaled_p",
+        "The p-value of the same test, adjusted for all methods of the table, if the differences on each task set are "
+        "first divided by their root mean square over the methods, so that no set rules the others. No verdict depends "
+        "on it.",
+        lambda board, row: row.sets_vs_equal.scaled_p if row.sets_vs_equal else None,
+        heading="In units of each set",
+        cell=_companion("scaled_p"),
+        shown=("sets",),
+        order=54,
+        best="lowest",
+        sets=True,
+    ),
+    Column(
+        "sets_vs_equal_signed_rank_p",
+        "The p-value of Wilcoxon's exact signed-rank test over task sets, of this method alone: it is not adjusted for "
+        "the other methods, and no verdict depends on it. It is less ruled by one set with large differences.",
+        lambda board, row: row.sets_vs_equal.signed_rank_p if row.sets_vs_equal else None,
+        heading="Signed ranks, alone",
+        cell=_companion("signed_rank_p"),
+        shown=("sets",),
+        order=56,
+        best="lowest",
+        sets=True,
+    ),
+    Column(
+        "sets_vs_equal_wins",
+        "On how many task sets the method was better than equal weights in the mean over seeds.",
+        lambda board, row: row.sets_vs_equal.wins if row.sets_vs_equal else None,
+        heading="Sets in favour",
+        cell=_sets_wins,
+        shown=("sets",),
+        order=46,
+        sets=True,
+    ),
+    Column(
+        "sets_vs_equal_range",
+        "The smallest and the largest mean difference from equal weights on a task set, in percentage points.",
+        heading="From set to set, pp",
+        cell=_sets_range,
+        shown=("sets",),
+        order=44,
+        sets=True,
     ),
     Column(
         "lr_factor",
@@ -323,6 +448,18 @@ COLUMNS: tuple[Column, ...] = (
         tuned=True,
     ),
     Column(
+        "untuned_sets_vs_equal_verdict",
+        "What the test against equal weights shows of other task sets like these at the protocol's own learning rate.",
+        lambda board, row: row.untuned.sets_verdict if row.untuned else None,
+        heading="Untuned, on sets like these",
+        cell=_untuned_sets,
+        shown=("sets",),
+        order=68,
+        align="left",
+        tuned=True,
+        sets=True,
+    ),
+    Column(
         "vs_stl",
         "Δ task, once more: the gain over single-task networks is the difference that is tested against them.",
         lambda board, row: row.vs_stl.difference.mean if row.vs_stl else None,
@@ -349,6 +486,26 @@ COLUMNS: tuple[Column, ...] = (
         "vs_stl_pairs",
         "The number of these pairs.",
         lambda board, row: row.vs_stl.pairs if row.vs_stl else None,
+    ),
+    Column(
+        "sets_vs_stl",
+        "Δ task, once more: the mean over task sets of the gain on each. Its interval, in the next two columns, is "
+        "over sets.",
+        lambda board, row: row.sets_vs_stl.difference.mean if row.sets_vs_stl else None,
+    ),
+    *_compared("sets_vs_stl", "single-task networks with the task sets as the sample", lambda row: row.sets_vs_stl),
+    Column(
+        "sets_vs_stl_verdict",
+        "What that test against single-task networks shows of other task sets like these.",
+        lambda board, row: row.sets_vs_stl.verdict if row.sets_vs_stl else None,
+        heading="vs single-task, on sets like these",
+        legend="What a test against single-task networks shows of other task sets like these, with its p-value, "
+        "adjusted for all methods of the table.",
+        cell=lambda row: verdict_cell(row.sets_vs_stl),
+        shown=("sets",),
+        order=84,
+        align="left",
+        sets=True,
     ),
     Column(
         "best_place",
@@ -504,16 +661,19 @@ METRIC = "The mean of a test metric over seeds."
 GAIN = "The gain of this metric over single-task networks, in per cent; positive is better."
 
 
-def shown_on(page: Page, columns: Iterable[Column] | None = None, *, tuned: bool = False) -> list[Column]:
+def shown_on(
+    page: Page, columns: Iterable[Column] | None = None, *, tuned: bool = False, sets: bool = False
+) -> list[Column]:
     """Return those of the columns that a page shows, in its order.
 
     Args:
         page: which page.
         columns: of which to choose; all columns but the metrics if none are given.
         tuned: whether rates were chosen by trials in what the page shows.
+        sets: whether it has enough task sets to speak of others.
     """
     some = COLUMNS if columns is None else columns
-    shown = (column for column in some if page in column.shown and (tuned or not column.tuned))
+    shown = (c for c in some if page in c.shown and (tuned or not c.tuned) and (sets or not c.sets))
     return sorted(shown, key=lambda column: column.order)
 
 
@@ -522,7 +682,7 @@ def shown_of(page: Page, board: Board) -> list[Column]:
 
     Over several task sets there is no learning rate, say.
     """
-    columns = shown_on(page, tuned=bool(board.choices))
+    columns = shown_on(page, tuned=bool(board.choices), sets=board.beyond is not None and board.beyond.enough)
     return [column for column in columns if not column.tuned or any(column.cell(row).line() for row in board.rows)]
 
 

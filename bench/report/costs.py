@@ -69,7 +69,8 @@ def relative_costs(found: Sequence[Group], measured: Sequence[CostRecord] = ()) 
             if choice is not None:
                 own = replace(own, with_trials=own.training * (1 + choice.budget * len(choice.seeds)))
             ratios[group.label, method] = own
-            suites[SUITE + group.suite, method].append(own)
+            if not group.draw_of:
+                suites[SUITE + group.suite, method].append(own)
     return ratios | {
         key: Ratios(*np.exp(np.log([astuple(own) for own in members]).mean(0))) for key, members in suites.items()
     }

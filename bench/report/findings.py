@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
-from bench.evidence.significance import Verdict
+from bench.evidence.significance import MINIMUM_SETS, Verdict
 from bench.report.board import ALPHA, Board, Comparison, Interval, Row, metric_name
 from bench.report.fixed import better_on_every_task, front_points
 from bench.spec import STL
@@ -14,6 +14,7 @@ MARKS: dict[Verdict, str] = {
     "identical": "=",
     "undecided": "?",
     "not enough seeds": "–",
+    "not enough task sets": "–",
     "worse": "▼",
 }
 """The sign of each verdict, best first. Many readers cannot tell verdicts by colour alone."""
@@ -80,7 +81,7 @@ def leaders(board: Board) -> tuple[Row | None, list[str]]:
 
 def findings(board: Board) -> list[Sentence]:
     """Return the sentences about a board, the most important first."""
-    parts = (_lead, _stl, _equal, _untuned, _fixed, _metrics, _failures, _power)
+    parts = (_lead, _stl, _equal, _stability, _over_sets, _untuned, _fixed, _metrics, _failures, _power)
     return [sentence for part in parts for sentence in part(board)]
 
 
@@ -98,6 +99,29 @@ def conditions(board: Board) -> str:
         f"α {ALPHA:g}; sign flips, {correction} over a family of {board.family}; seeds: {board.seeds}; smallest "
         f"attainable p {p_value(board.smallest_p)}; equivalence within ±{board.rules.margin:g} pp; {power}."
         f"{_rates(board)}"
+    )
+
+
+def conditions_over_sets(board: Board) -> str:
+    """Return in one line what a board over several task sets can say of other sets like these; empty for one set."""
+    if board.beyond is None:
+        return ""
+    sets, fewest = board.beyond.sets, MINIMUM_SETS
+    if not board.beyond.enough:
+        return (
+            f"On sets like these: not enough task sets. An exact test over task sets needs {fewest}, which is "
+            f"{fewest - sets} more than these {sets}."
+        )
+    correction = "step-down max-T" if board.rules.correction == "max-t" else "Holm's correction"
+    power = (
+        f"; smallest difference found with a power of 80 %: {number(board.beyond.detectable, 2)} pp"
+        if math.isfinite(board.beyond.detectable)
+        else ""
+    )
+    return (
+        f"On sets like these: α {ALPHA:g}; sign flips of whole sets, {correction} over a family of {board.family}; "
+        f"task sets: {sets}; smallest attainable p {p_value(board.beyond.smallest_p)}; equivalence within "
+        f"±{board.rules.margin:g} pp{power}."
     )
 
 
@@ -175,6 +199,35 @@ def _equal(board: Board) -> Iterator[Sentence]:
     compared = [(r.method, r.vs_equal.verdict) for r in board.rows if r.vs_equal is not None and r.method != STL]
     if compared:
         yield ["Against equal weights: ", *_grouped(compared)]
+
+
+def _stability(board: Board) -> Iterator[Sentence]:
+    if not any(row.left_out for row in board.rows):
+        return
+    changing = [row for row in board.rows if row.changes_without]
+    said: Sentence = ["If one task set is left out, "]
+    if not changing:
+        yield [*said, "each verdict against equal weights is the same."]
+        return
+    of = sum(bool(row.left_out) for row in board.rows)
+    said.append(f"{len(changing)} of {of} verdicts against equal weights can change: ")
+    for i, row in enumerate(changing[:NAMED]):
+        said += [
+            "; " if i else "",
+            Name(row.method),
+            " (without ",
+            *_names([o.label for o in row.changes_without]),
+            ")",
+        ]
+    yield [*said, f"; and {len(changing) - NAMED} more." if len(changing) > NAMED else "."]
+
+
+def _over_sets(board: Board) -> Iterator[Sentence]:
+    if board.beyond is None or not board.beyond.enough:
+        return
+    compared = [(row.method, row.sets_vs_equal.verdict) for row in board.rows if row.sets_vs_equal is not None]
+    if compared:
+        yield [f"On other task sets like these {board.beyond.sets}, against equal weights: ", *_grouped(compared)]
 
 
 def _fixed(board: Board) -> Iterator[Sentence]:

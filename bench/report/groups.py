@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.records import FAILURES
+from bench.report.draws import draws
 from bench.report.scores import Metric, Role, Run, Scores
 from bench.spec import STL, Score
 
@@ -44,6 +45,8 @@ class Group:
     """The runs with frozen weights of other methods, by method and seed."""
     notes: tuple[str, ...] = ()
     """Which metrics do not count, and why."""
+    draw_of: str = ""
+    """The label of the group of the same task set with another draw of its data, if that is the first."""
 
     @property
     def tasks(self) -> list[str]:
@@ -156,10 +159,11 @@ def groups(scores: Scores) -> list[Group]:
     sorted_in: dict[str, list[Run]] = defaultdict(list)
     for run in scores.runs:
         sorted_in[run.task_set].append(run)
-    return [_group(label, members) for label, members in sorted_in.items()]
+    first = draws(sorted_in)
+    return [_group(label, members, first.get(label, "")) for label, members in sorted_in.items()]
 
 
-def _group(label: str, members: Sequence[Run]) -> Group:
+def _group(label: str, members: Sequence[Run], draw_of: str) -> Group:
     compared = [run for run in members if run.role == "contestant"]
     runs: dict[str, dict[int, Run]] = defaultdict(dict)
     baselines: dict[int, dict[str, Run]] = defaultdict(dict)
@@ -192,6 +196,7 @@ def _group(label: str, members: Sequence[Run]) -> Group:
         drawn=dict(sorted(drawn.items())),
         frozen=dict(sorted(frozen.items())),
         notes=notes,
+        draw_of=draw_of,
     )
 
 

@@ -59,7 +59,8 @@ def _row(row: Row, choices: tuple[Choice, ...], beside: Board | None) -> Row:
     if other is None or row.method == STL:
         return replace(row, choices=choices)
     verdict = other.vs_equal.verdict if other.vs_equal is not None else None
-    return replace(row, choices=choices, untuned=Untuned(other.delta_task, verdict))
+    over_sets = other.sets_vs_equal.verdict if other.sets_vs_equal is not None else None
+    return replace(row, choices=choices, untuned=Untuned(other.delta_task, verdict, over_sets))
 
 
 def _with_expected(board: Board, trials: Sequence[Run]) -> Board:

@@ -252,15 +252,6 @@ def test_the_margin_of_equivalence_is_a_choice(play):
     assert words == ["worse", "equivalent"]
 
 
-def test_of_other_task_sets_nothing_is_said_below_six(play):
-    few = [*play(equal=-5, good=3), *play(task_set="other", equal=-5, good=3)]
-    [note] = rows(few, "all")[0].notes
-    assert note == "these 2 task sets are too few to speak of others: an exact test over task sets needs 6"
-    many = [r for n in range(6) for r in play(task_set=f"set{n}", equal=-5, good=3)]
-    [note] = rows(many, "all")[0].notes
-    assert note.endswith("(Wilcoxon's exact test against equal weights): good p = 0.0312")
-
-
 # Anybody's file ----------------------------------------------------------------------------------------------
 
 

@@ -94,7 +94,7 @@ def measure(singles: int, families: int) -> Iterator[Row]:
 def _one_difference(repetitions: int, noise: str, seeds: int) -> Iterator[Row]:
     """Yield rates of one method against one reference, of the same expected value."""
     shape = (seeds, repetitions)
-    runs = _draw(noise, (2, *shape), "one difference", noise, seeds)
+    runs = draw(noise, (2, *shape), "one difference", noise, seeds)
     for setting, d in (("two runs alike", runs[0] - runs[1]), ("one run against a constant", runs[0])):
 
         def row(promise: str, procedure: str, hits: Hits, wrong: bool = False, setting: str = setting) -> Row:
@@ -112,7 +112,7 @@ def _one_difference(repetitions: int, noise: str, seeds: int) -> Iterator[Row]:
 
 def _delta(repetitions: int, noise: str, seeds: int) -> Iterator[Row]:
     """Yield how often the interval of Δ misses it: three tasks, noise of a tenth of the value."""
-    runs = 1 + 0.1 * _draw(noise, (2, repetitions, seeds, TASKS), "delta", noise, seeds)
+    runs = 1 + 0.1 * draw(noise, (2, repetitions, seeds, TASKS), "delta", noise, seeds)
     for ratio in (1.0, 0.7):
 
         def misses(kind: Literal["linearised", "fixed"], baseline: Floats, ratio: float = ratio) -> Hits:
@@ -133,7 +133,7 @@ def _delta(repetitions: int, noise: str, seeds: int) -> Iterator[Row]:
 
 def _suite(repetitions: int, noise: str, seeds: int) -> Iterator[Row]:
     """Yield how often the interval over a suite misses, with other effects and other spreads on each set."""
-    runs = _draw(noise, (len(SPREADS), 2, seeds, repetitions), "suite", noise, seeds)
+    runs = draw(noise, (len(SPREADS), 2, seeds, repetitions), "suite", noise, seeds)
     effects = np.array([1.0, -1.0, 0.0])
     d = (runs[:, 0] - runs[:, 1]) * np.reshape(SPREADS, (-1, 1, 1)) + effects[:, None, None]
     hits = _outside([suite_mean(*d[:, :, i])[1:] for i in range(repetitions)], 0)
@@ -143,7 +143,7 @@ def _suite(repetitions: int, noise: str, seeds: int) -> Iterator[Row]:
 def _family(repetitions: int, noise: str, seeds: int, methods: int) -> Iterator[Row]:
     """Yield rates of many methods against one reference, whose runs they share."""
     name = ("family", noise, seeds, methods)
-    runs = _draw(noise, (repetitions, seeds, methods + 1), *name) + _draw(
+    runs = draw(noise, (repetitions, seeds, methods + 1), *name) + draw(
         "normal", (repetitions, seeds, 1), "seed", *name
     )
     null = runs[:, :, 1:] - runs[:, :, :1]
@@ -168,26 +168,26 @@ def _found(adjust: Callable[[Floats], Floats], families: Floats) -> Hits:
 
 
 def _pairs(repetitions: int, noise: str, methods: int) -> Row:
-    runs = _draw(noise, (repetitions, DEFAULT_SEEDS, methods), "pairs", noise, methods)
+    runs = draw(noise, (repetitions, DEFAULT_SEEDS, methods), "pairs", noise, methods)
     hits = np.array([(pairwise_max_t(values) <= ALPHA).any() for values in runs])
     return _row("family-wise error", "pairwise_max_t", hits, "no effect", noise, DEFAULT_SEEDS, methods)
 
 
 def _suite_family(repetitions: int, noise: str, seeds: int, methods: int) -> Row:
     shape = (repetitions, len(SPREADS), seeds, methods + 1)
-    runs = _draw(noise, shape, "suite family", noise, seeds, methods) * np.reshape(SPREADS, (-1, 1, 1))
+    runs = draw(noise, shape, "suite family", noise, seeds, methods) * np.reshape(SPREADS, (-1, 1, 1))
     hits = np.array([(max_t(*sets) <= ALPHA).any() for sets in runs[..., 1:] - runs[..., :1]])
     return _row("family-wise error", "max_t over a suite", hits, "no effect on three sets", noise, seeds, methods)
 
 
 def _signed_rank(repetitions: int, noise: str, sets: int) -> Row:
-    runs = _draw(noise, (2, repetitions, sets), "signed rank", noise, sets)
+    runs = draw(noise, (2, repetitions, sets), "signed rank", noise, sets)
     hits = np.array([signed_rank_test(d) or 1 for d in runs[0] - runs[1]]) <= ALPHA
     return _row("type I error", "signed_rank_test", hits, f"two runs alike on {sets} sets", noise, 1)
 
 
 def _friedman(repetitions: int, seeds: int) -> Row:
-    runs = _draw("normal", (repetitions, seeds, METHODS[0]), "friedman", seeds)
+    runs = draw("normal", (repetitions, seeds, METHODS[0]), "friedman", seeds)
     hits = np.array([friedman(values)[1] for values in runs]) <= ALPHA
     return _row("type I error", "friedman", hits, "no effect", "normal", seeds, METHODS[0])
 
@@ -196,7 +196,7 @@ def _replicates(repetitions: int, seeds: int) -> Iterator[Row]:
     """Yield what becomes of an interval when tasks, of correlation one half in a run, count as replicates of it."""
     for tasks in (TASKS, 7):
         name = ("replicates", seeds, tasks)
-        d = _draw("normal", (seeds, tasks, repetitions), *name) + _draw("normal", (seeds, 1, repetitions), "run", *name)
+        d = draw("normal", (seeds, tasks, repetitions), *name) + draw("normal", (seeds, 1, repetitions), "run", *name)
         setting = f"{tasks} tasks a run"
         yield _row("misses", "t_interval", _misses(t_interval, d.mean(1)), setting, "normal", seeds)
         hits = _misses(t_interval, d.reshape(seeds * tasks, repetitions))
@@ -205,13 +205,14 @@ def _replicates(repetitions: int, seeds: int) -> Iterator[Row]:
 
 def _promised_power(repetitions: int, seeds: int, methods: int) -> Row:
     """Return how often `max_t` finds the one real effect, of the size that `detectable` names."""
-    runs = _draw("normal", (repetitions, seeds, methods + 1), "power", seeds, methods)
+    runs = draw("normal", (repetitions, seeds, methods + 1), "power", seeds, methods)
     effect = np.sqrt(2) * detectable(seeds, methods, ALPHA, POWER) * (np.arange(methods) == 0)
     hits = np.array([max_t(d)[0] for d in runs[:, :, 1:] - runs[:, :, :1] + effect]) <= ALPHA
     return _row("power", "max_t", hits, "one effect as large as `detectable`", "normal", seeds, methods)
 
 
-def _draw(noise: str, shape: tuple[int, ...], *name: object) -> Floats:
+def draw(noise: str, shape: tuple[int, ...], *name: object) -> Floats:
+    """Draw noise of one of the kinds, of mean 0 and variance 1, from the stream of this name."""
     generator = np.random.default_rng(list(repr(name).encode()))
     values: Floats
     if noise == "heavy":

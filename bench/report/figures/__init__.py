@@ -19,6 +19,7 @@ from bench.report.figures.look import STEPS, largest_shown, shade
 from bench.report.figures.ranks import ranks
 from bench.report.figures.rates import rates
 from bench.report.figures.search import search
+from bench.report.figures.stability import stability
 from bench.report.figures.svg import Drawing, Plot, draw
 from bench.report.figures.weights import weights
 
@@ -43,6 +44,14 @@ FIGURES = (
         "Large marks are means with 95 % intervals. Right: triangles where a method is shown better (▲) or worse (▼), "
         "squares where equivalent, circles where undecided, diamonds where seeds are too few.",
         intervals,
+    ),
+    Entry(
+        "stability",
+        "When one task set is left out",
+        "A small dot is the mean difference from equal weights without one task set. The large mark is that over all "
+        "sets, in the shape of its verdict, as in the figure of gains. Orange dots, and the names on the right, are "
+        "sets without which the verdict is another one. A method whose dots lie far apart hangs on single sets.",
+        stability,
     ),
     Entry(
         "ranks",

@@ -13,12 +13,24 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.evidence.significance import DRAWS, EXACT_SEEDS
+from bench.evidence.significance import DRAWS, EXACT_SEEDS, MINIMUM_SETS
 from bench.literature import FACTS
+from bench.report import replications, stability
 from bench.report.board import ALPHA, Board, Pairs, Report, Row, metric_name
 from bench.report.columns import GROUPS, Cell, Column, metric_columns, shown_of, shown_on
 from bench.report.figures import STEPS, Drawing, drawings, largest_shown, shade
-from bench.report.findings import MARKS, Name, Sentence, conditions, findings, number, p_value, signed, title
+from bench.report.findings import (
+    MARKS,
+    Name,
+    Sentence,
+    conditions,
+    conditions_over_sets,
+    findings,
+    number,
+    p_value,
+    signed,
+    title,
+)
 from bench.report.remainders import CAPTION, TITLE, remainders_shown
 
 FORBIDDEN = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
@@ -35,18 +47,30 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         figures: whether to draw figures. They take most of the time, and a page that is soon written again needs none.
     """
     boards = [_section(place, board, figures) for place, board in enumerate(report.boards)]
-    columns = shown_on("html", tuned=any(board.choices for board in report.boards))
+    tuned, over_sets = any(board.choices for board in report.boards), any(map(_speaks_of_others, report.boards))
+    columns = shown_on("html", tuned=tuned)
+    legend = [*columns, *(c for c in shown_on("sets", tuned=tuned, sets=over_sets) if c not in columns)]
     return render(
         _resource("template.html.j2"),
         [figure for section in boards for figure in section["figures"]],
         _resource("page.js"),
         boards=boards,
         columns=columns,
-        tuned=any(board.choices for board in report.boards),
+        legend=legend,
+        tuned=tuned,
+        over_sets=over_sets,
+        minimum_sets=MINIMUM_SETS,
         method_heading=next(column.heading for column in columns if column.name == "method"),
         remainder_columns=remainders_shown(),
         remainder_title=TITLE,
         remainder_caption=CAPTION,
+        stability=stability,
+        fresh=replications,
+        fresh_said=replications.summary(report.boards),
+        fresh_rows=[
+            (one.method, [column.cell(one) for column in replications.COLUMNS[1:]])
+            for one in replications.replications(report.boards)
+        ],
         groups=GROUPS,
         marks=MARKS,
         alpha=ALPHA,
@@ -108,6 +132,7 @@ def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
         "findings": findings(board),
         "rows": [(row.method, [column.cell(row) for column in columns]) for row in board.rows],
         "conditions": conditions(board),
+        "over_sets": _over_sets(board),
         "noted": [
             *((row.method, remarks) for row in board.rows if (remarks := _remarks(row))),
             *((row.method, row.note) for row in board.remainders if row.note),
@@ -115,11 +140,34 @@ def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
         "remainders": [
             (row.method, [column.cell(row) for column in remainders_shown()[1:]]) for row in board.remainders
         ],
+        "agreement": stability.agreement(board),
+        "stability": [
+            (row.method, [column.cell(row) for column in stability.COLUMNS[1:]]) for row in board.rows if row.left_out
+        ],
         "metrics": metrics,
         "scores": [(row.method, cells) for row, cells in _scores(board, metrics)] if metrics else [],
         "pairs": _matrix(board.pairs) if board.pairs is not None and _is_shown(board.pairs) else [],
         "too_many": len(board.pairs.methods) if board.pairs is not None and not _is_shown(board.pairs) else 0,
         "figures": drawings(board, f"s{place}") if figures else [],
+    }
+
+
+def _speaks_of_others(board: Board) -> bool:
+    return board.beyond is not None and board.beyond.enough
+
+
+def _over_sets(board: Board) -> dict[str, Any] | None:
+    """The part about other task sets; its table has no columns where these are too few."""
+    if board.beyond is None:
+        return None
+    enough = board.beyond.enough
+    columns = shown_of("sets", board) if enough else []
+    compared = [row for row in board.rows if row.sets_vs_equal or row.sets_vs_stl] if enough else []
+    return {
+        "members": board.members,
+        "columns": columns,
+        "rows": [(row.method, [column.cell(row) for column in columns[1:]]) for row in compared],
+        "conditions": conditions_over_sets(board),
     }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from bench.report.columns import COLUMNS, GAIN, METRIC
 from bench.report.remainders import COLUMNS as FROZEN
+from bench.report.replications import COLUMNS as DRAWS
 from bench.spec import PASSES
 
 
@@ -20,6 +21,7 @@ FILES: Mapping[str, Mapping[str, str]] = {
         **{"TASK.METRIC": METRIC, "TASK.METRIC.gain": GAIN},
     },
     "frozen.csv": {column.name: column.meaning for column in FROZEN},
+    "draws.csv": {column.name: column.meaning for column in DRAWS},
     "runs.csv": {
         **_meanings("task_set", "method"),
         "seed": "The seed of the run.",
@@ -74,7 +76,10 @@ FILES: Mapping[str, Mapping[str, str]] = {
 def reference() -> str:
     """Return the reference of all CSV files: a Markdown table for each."""
     usual = {column.name: column.heading for column in COLUMNS}
-    own = {"frozen.csv": {column.name: column.heading for column in FROZEN}}
+    own = {
+        "frozen.csv": {column.name: column.heading for column in FROZEN},
+        "draws.csv": {column.name: column.heading for column in DRAWS},
+    }
     tables = []
     for file, columns in FILES.items():
         headings = own.get(file, usual)

@@ -8,8 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.plain import one_line
+from bench.report import replications
 from bench.report.board import Board, Report
 from bench.report.columns import Column, metric_columns, shown_of, shown_on
+from bench.report.findings import conditions_over_sets
 from bench.report.remainders import TITLE, remainders_shown
 
 WIDEST_NAME = 40
@@ -17,7 +19,7 @@ WIDEST_NAME = 40
 
 SPARE = (
     *("forward_passes", "untuned_delta_task", "with_trials_ratio", "seeds", "failed", "step_ratio", "lr_factor"),
-    "holds_untuned",
+    *("holds_untuned", "sets_vs_equal_verdict"),
 )
 """Columns that a terminal leaves out where they have no room, the first of them first. Numbers and their intervals are
 not to be cut into lines."""
@@ -45,9 +47,11 @@ def print_board(report: Report, console: Console) -> None:
             console.print(_remainders(board))
         if (more := len(board.rows) - MOST_ROWS) > 0:
             _say(console, f"{more} more methods are in leaderboard.csv")
-        for line in _notes(board):
+        for line in filter(None, [conditions_over_sets(board), *_notes(board)]):
             _say(console, line)
         console.print()
+    for sentence in replications.summary(report.boards):
+        _say(console, f"fresh draw: {''.join(sentence)}")
     if left:
         _say(console, f"a wider terminal, and the files, have more columns: {'; '.join(left)}")
 

@@ -13,6 +13,7 @@ from bench.report.costs import costs, timings
 from bench.report.pages.csv import csv_bytes, frozen, leaderboard
 from bench.report.pages.html import page
 from bench.report.pages.text import latex, markdown
+from bench.report.replications import fresh
 from bench.report.scores import Scores, tidy
 from bench.report.trials import curve, tuning
 from bench.store import write
@@ -25,6 +26,8 @@ FILES = (
 )
 TRIAL_FILES = ("tuning.csv", "curve.csv")
 """Of a folder that has the records of trials."""
+DRAW_FILE = "draws.csv"
+"""Of a folder that has fresh draws of a task set."""
 
 
 def write_pages(
@@ -57,6 +60,8 @@ def write_pages(
     if scores.trials:
         for name, frame in zip(TRIAL_FILES, (tuning(report), curve(report)), strict=True):
             write(folder / name, csv_bytes(frame))
+    if any(board.draw_of for board in report.boards):
+        write(folder / DRAW_FILE, csv_bytes(fresh(report.boards)))
     return report
 
 
