@@ -221,6 +221,14 @@ def test_the_page_about_evidence_quotes_the_simulation_of_task_sets():
     )
     family = {"promise": "family-wise error", "procedure": "max_t over sets"}
     assert f"is wrong in {span(rates(setting=alike, **family))} of cases where all rules spread" in evidence
+    units = "max_t in units of each set"
+    unlike = {"setting": "2 sd on each set, sets unlike", "sets": "8"}
+    ruled, free = (
+        [rates(procedure=name, methods=m, **unlike)[0] for m in ("6", "40")] for name in (family["procedure"], units)
+    )
+    assert f"in {ruled[0]:.1f} % of cases with a family of 6 and in {ruled[1]:.1f} % with one of 40" in evidence
+    assert f"In units of each set they find it in {free[0]:.1f} and {free[1]:.1f} %" in evidence
+    assert f"is at most 0.05 in {span(rates(setting=alike, **family | {'procedure': units}))} of cases" in evidence
     skewed, collapsing = (span(rates(setting=itself, noise=noise, **family)) for noise in ("skewed", "collapsing"))
     assert f"is wrong in {skewed} of cases, and if it collapses on one set in ten, in {collapsing}:" in evidence
     one, two = (
