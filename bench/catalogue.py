@@ -21,7 +21,7 @@ def _facts(task_set: Any) -> dict[str, Any]:
     """Return what a plan needs to know about a task set before it is built."""
     protocols = getattr(task_set, "protocols", None)
     known = list(protocols) if isinstance(protocols, Mapping) else None  # None: only what is built knows them
-    return {"embedded": task_set.embedded, "hub": task_set.hub, "protocols": known}
+    return {"embedded": task_set.embedded, "hub": task_set.hub, "local": task_set.local, "protocols": known}
 
 
 task_sets = Registry("task set", "tasks", "tasks.core.base:TaskSet", "mtl_bench.tasks", _facts, place="path")

@@ -14,7 +14,9 @@ from bench.store import Store
 from methods.core.options import Option
 from methods.core.registry import DESCRIBED, Registry
 
-REAL = {"census", "multifashion", "multimnist"}
+ON_THE_HUB = {"census", "multifashion", "multimnist"}
+LOCAL = {"sarcos"}
+REAL = ON_THE_HUB | LOCAL
 
 
 def test_all_are_the_embedded_ones_and_no_others(tmp_path):
@@ -35,12 +37,22 @@ def test_what_the_description_says_is_what_the_class_says(name):
     assert facts["protocols"] == list(cls.protocols)
 
 
-@pytest.mark.parametrize("name", sorted(REAL))
+@pytest.mark.parametrize("name", sorted(ON_THE_HUB))
 def test_what_the_description_says_of_the_hub_is_where_the_data_is_from(name):
     entry = task_sets.find(name)
     made = entry.load()
     assert task_sets.describe(entry).facts["hub"] == made.hub == made.source.hub
     assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", made.hub)
+    assert list(task_sets.options(entry)) == ["path"]
+
+
+@pytest.mark.parametrize("name", sorted(LOCAL))
+def test_what_the_description_says_of_a_local_folder_is_what_the_data_is_declared_with(name):
+    entry = task_sets.find(name)
+    made = entry.load()
+    facts = task_sets.describe(entry).facts
+    assert (facts["hub"], facts["local"]) == (None, made.source.local)
+    assert (made.hub, made.source.hub) == (None, name)
     assert list(task_sets.options(entry)) == ["path"]
 
 
@@ -115,6 +127,8 @@ def cut_off(without_torch, tmp_path):
             3,
             "error: zalando-datasets/fashion_mnist (commit 531be5e) is not in the hub",
         ),
+        (("run", "--tasks", "sarcos"), 3, "error: sarcos is on no hub: name a folder by [path=…] that contains sarcos"),
+        (("run", "--tasks", "sarcos[path=no/where]"), 3, "error: sarcos in no/where: there is no such folder"),
     ],
 )
 def test_what_can_be_said_at_once_is_said_without_torch_and_datasets(command, cut_off, tmp_path, arguments, code, said):

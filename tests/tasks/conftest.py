@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 
 import tasks
 
@@ -80,6 +81,16 @@ def census_folder(tmp_path_factory):
     folder.mkdir()
     (folder / "adult-train.csv").write_text(CENSUS * 20)
     (folder / "adult-test.csv").write_text(CENSUS.replace("50K\n", "50K.\n") * 5)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sarcos_folder(tmp_path_factory):
+    """The test file alone, of 100 rows."""
+    folder = tmp_path_factory.mktemp("local") / "sarcos"
+    folder.mkdir()
+    rows = np.random.default_rng(0).normal(size=(100, 28))
+    scipy.io.savemat(folder / "sarcos_inv_test.mat", {"sarcos_inv_test": rows})
     return folder
 
 

@@ -13,9 +13,14 @@ from tasks.core.losses import squared_error
 from tasks.core.metrics.regression import normalized_rmse
 
 BUILT_IN = sorted(task_sets.entries())
-FOLDERS = {"census": "census_folder", "multifashion": "image_folder", "multimnist": "image_folder"}
+FOLDERS = {
+    "census": "census_folder",
+    "multifashion": "image_folder",
+    "multimnist": "image_folder",
+    "sarcos": "sarcos_folder",
+}
 """The fixture of a small folder for those that are not embedded."""
-SMALL = [*FOLDERS, "digits", "scales"]
+SMALL = [*FOLDERS, "arm", "digits", "scales"]
 """Those whose targets are classes or numbers of an example, and whose data is drawn in no time."""
 
 
