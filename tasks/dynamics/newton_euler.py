@@ -41,7 +41,8 @@ def rotations(axis: Vector, angle: np.ndarray) -> np.ndarray:
     x, y, z = axis
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     sine, cosine = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
-    return np.eye(3) + sine * cross + (1 - cosine) * (cross @ cross)
+    found: np.ndarray = np.eye(3) + sine * cross + (1 - cosine) * (cross @ cross)
+    return found
 
 
 def torques(
@@ -104,9 +105,11 @@ def _swing(spin: np.ndarray, spin_change: np.ndarray, point: Vector) -> np.ndarr
 
 def _in(turn: np.ndarray, vector: np.ndarray) -> np.ndarray:
     """Vectors `[N, 3]` of the frame before, seen from the link's own frame."""
-    return np.einsum("nji,nj->ni", turn, vector)
+    seen: np.ndarray = np.einsum("nji,nj->ni", turn, vector)
+    return seen
 
 
 def _out(turn: np.ndarray, vector: np.ndarray) -> np.ndarray:
     """Vectors `[N, 3]` of the link's own frame, seen from the frame before."""
-    return np.einsum("nij,nj->ni", turn, vector)
+    seen: np.ndarray = np.einsum("nij,nj->ni", turn, vector)
+    return seen
