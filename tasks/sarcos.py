@@ -45,6 +45,10 @@ class Sarcos(Arm):
             "motions, a fraction of a second apart: a random split, too, measures interpolation. The two ways are "
             "different data sets of the same name, and their numbers are not comparable."
         ),
+        regime=(
+            "Physical units, as in `arm`: sharing costs. At `quick`, seeds 1002 to 1007, the test file alone, tuned "
+            "equal weights against tuned single-task networks: −39.5 points (95 % interval −41.8 to −37.1)."
+        ),
     )
 
     def __init__(self, path: str = "") -> None:
