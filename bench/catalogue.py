@@ -23,8 +23,13 @@ def _facts(task_set: Any) -> dict[str, Any]:
     protocols = getattr(task_set, "protocols", None)
     known = list(protocols) if isinstance(protocols, Mapping) else None  # None: only what is built knows them
     card = getattr(task_set, "card", None)
-    told = {name: str(text) for name, text in vars(card).items()} if is_dataclass(card) else {}
-    return {"embedded": task_set.embedded, "hub": task_set.hub, "protocols": known, "card": told}
+    return {
+        "embedded": task_set.embedded,
+        "hub": task_set.hub,
+        "local": task_set.local,
+        "protocols": known,
+        "card": {name: str(text) for name, text in vars(card).items()} if is_dataclass(card) else {},
+    }
 
 
 task_sets = Registry("task set", "tasks", "tasks.core.base:TaskSet", "mtl_bench.tasks", _facts, place="path")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tasks.core.base import Card, Network, Task, TaskSet
 from tasks.core.errors import DataError
+from tasks.core.hub import require_folder
 from tasks.core.losses import binary_cross_entropy, squared_error
 from tasks.core.metrics.binary import auroc, probabilities_and_labels
 from tasks.core.metrics.regression import normalized_rmse
@@ -39,6 +40,7 @@ class Parkinsons(TaskSet):
     """
 
     embedded = False
+    local = f"{FILE} (Parkinsons Telemonitoring of the UCI Machine Learning Repository)"
     inputs = ("recording",)
     protocols = {
         "smoke": Protocol(name="smoke", steps=20, batch_size=64, lr=1e-3, steps_per_epoch=5, points=2),
@@ -66,6 +68,7 @@ class Parkinsons(TaskSet):
 
     def load(self) -> dict[str, dict[str, Tensor]]:
         """Read the table, split its subjects, and encode their recordings."""
+        require_folder("parkinsons", self.local, self.path)
         splits = _split(_table(self.path))
         numbers = [*INPUTS, *SCORES]
         train = splits["train"][numbers].to_numpy(np.float64)
@@ -100,12 +103,8 @@ def _table(path: str) -> pd.DataFrame:
         DataError: there is no such file, or it is not as declared.
     """
     file = Path(path).expanduser() / FILE
-    if not path or not file.is_file():
-        missing = f"there is no {file}" if path else "its data comes from a folder"
-        raise DataError(
-            f"parkinsons: {missing}. Name a folder by [path=…] that holds {FILE} of the data set Parkinsons "
-            "Telemonitoring of the UCI Machine Learning Repository"
-        )
+    if not file.is_file():
+        raise DataError(f"parkinsons: the folder {path} should contain {Parkinsons.local}")
     try:
         with file.open(encoding="utf-8") as lines:
             separator = "\t" if "\t" in lines.readline() else ","

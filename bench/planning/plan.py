@@ -144,8 +144,11 @@ class Planner:
         seeds = parse_seeds(request.seeds)
         budget = request.budget
         for variant in sets:
-            if source := variant.parts[0].facts["hub"]:
-                hub.require(source, place(variant))
+            facts = variant.parts[0].facts
+            if facts["hub"]:
+                hub.require(facts["hub"], place(variant))
+            elif facts["local"]:
+                hub.require_folder(variant.label, facts["local"], place(variant))
         self.averages = {rule: found for rule in rules if (found := reads_average(rule)) is not None}
         read = [rule for rule in self.averages.values() if rule not in rules]
         self.rules = tuple(rules)

@@ -183,6 +183,9 @@ class TaskSet(ABC):
     out of `--tasks all`."""
     hub: str | None = None
     """The `id@commit` of the data on the Hugging Face hub. Such a set has an option `path` for a local folder."""
+    local: str | None = None
+    """Of data that is on no hub: which files a folder must contain, and where they are from. Such a set has an option
+    `path`, too."""
     card: Card
     protocols: Mapping[str, Protocol]
 

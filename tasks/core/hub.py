@@ -1,9 +1,9 @@
-"""Finds data sets on the Hugging Face hub or in local folders of the same layout, checks them, and prepares them once.
+"""Finds data sets on the Hugging Face hub or in local folders, checks them, and prepares them once.
 
 This is the only file that imports `datasets`, and it does so only to read data that is not prepared yet. It uses the
 network only for data that is in no cache, and never under `HF_HUB_OFFLINE=1`. Nothing that was fetched is executed or
-unpickled: the data is Parquet or CSV. Importing this file does not import torch, so that missing data is reported at
-once.
+unpickled: the data is Parquet, CSV or MATLAB's arrays. Importing this file does not import torch, so that missing data
+is reported at once.
 """
 
 import hashlib
@@ -39,13 +39,15 @@ class Source:
     """A data set on the hub, with the columns and the numbers of rows that it must have."""
 
     hub: str
-    """Its `id@commit`."""
+    """Its `id@commit`. Data that is on no hub has a name alone."""
     rows: Mapping[str, int]
     """The number of rows of each split. A local folder may contain fewer: the first ones."""
     columns: Mapping[str, str]
     """The features of the columns that are read: "Image", "ClassLabel(10)", "int64", "string"."""
     files: tuple[str, ...] = ("*.parquet", "README.md")
     """Patterns of the files that are fetched."""
+    local: str = ""
+    """Of data that is on no hub: which files a folder must contain, and where they are from."""
 
     @property
     def id(self) -> str:
@@ -144,12 +146,25 @@ def require(hub: str, path: str) -> None:
         _ask(source)
 
 
+def require_folder(name: str, local: str, path: str) -> None:
+    """Raise DataError unless there is a folder for data that is on no hub.
+
+    Args:
+        name: of the data.
+        local: which files the folder must contain, and where they are from.
+        path: the folder; "" if none was named.
+    """
+    if not path:
+        raise DataError(f"{name} is on no hub: name a folder by [path=…] that contains {local}")
+    _folder(Source(name, rows={}, columns={}), path)
+
+
 def prepared(source: Source, path: str, build: "Callable[[Copy], Splits]") -> "Splits":
     """Return the data as `build` prepares it. It comes from the cache unless the data or the code has changed.
 
     Args:
         source: what is declared.
-        path: a local folder in the hub's layout; "" for the hub.
+        path: a local folder, in the hub's layout if the data is on the hub; "" for the hub.
         build: a function or method, whose file and this one are the preprocessing's version.
 
     Raises:
@@ -157,12 +172,14 @@ def prepared(source: Source, path: str, build: "Callable[[Copy], Splits]") -> "S
     """
     from tasks.core.cache import cached
 
+    if source.local:
+        require_folder(source.id, source.local, path)
     code = _digest((file.name, file) for file in (Path(__file__), Path(inspect.getfile(build))))
     if not path:  # a commit stands for its content
         return cached(f"{source} {code}", lambda: build(_snapshot(source)))
     copy = _folder(source, path)
     if not _has_data(copy):
-        raise copy.problem(f"the folder has no {source.files[0]}")
+        raise copy.problem(f"the folder has no {source.local or source.files[0]}")
     content = _digest((file.relative_to(copy.folder).as_posix(), file) for file in _files(copy))
     return cached(f"{source} {content} {code}", lambda: build(copy))
 

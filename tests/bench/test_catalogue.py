@@ -14,9 +14,10 @@ from bench.store import Store
 from methods.core.options import Option
 from methods.core.registry import DESCRIBED, Registry
 
-HUB = {"census", "multifashion", "multimnist"}
-REAL = {*HUB, "parkinsons"}
-"""Those whose data does not come with the install: from the hub, or from a folder alone."""
+ON_THE_HUB = {"census", "multifashion", "multimnist"}
+LOCAL = {"parkinsons", "sarcos"}
+REAL = ON_THE_HUB | LOCAL
+"""Those whose data does not come with the package: from the hub, or from a folder alone."""
 
 
 def test_all_are_the_embedded_ones_and_no_others(tmp_path):
@@ -37,7 +38,7 @@ def test_what_the_description_says_is_what_the_class_says(name):
     assert facts["protocols"] == list(cls.protocols)
 
 
-@pytest.mark.parametrize("name", sorted(HUB))
+@pytest.mark.parametrize("name", sorted(ON_THE_HUB))
 def test_what_the_description_says_of_the_hub_is_where_the_data_is_from(name):
     entry = task_sets.find(name)
     made = entry.load()
@@ -46,10 +47,13 @@ def test_what_the_description_says_of_the_hub_is_where_the_data_is_from(name):
     assert list(task_sets.options(entry)) == ["path"]
 
 
-@pytest.mark.parametrize("name", sorted(REAL - HUB))
-def test_a_set_that_is_on_no_hub_takes_a_folder(name):
+@pytest.mark.parametrize("name", sorted(LOCAL))
+def test_what_the_description_says_of_a_local_folder_is_what_the_data_is_declared_with(name):
     entry = task_sets.find(name)
-    assert task_sets.describe(entry).facts["hub"] is None
+    made = entry.load()
+    facts = task_sets.describe(entry).facts
+    assert (facts["hub"], facts["local"]) == (None, made.local)
+    assert made.hub is None
     assert list(task_sets.options(entry)) == ["path"]
 
 
@@ -124,6 +128,8 @@ def cut_off(without_torch, tmp_path):
             3,
             "error: zalando-datasets/fashion_mnist (commit 531be5e) is not in the hub",
         ),
+        (("run", "--tasks", "sarcos"), 3, "error: sarcos is on no hub: name a folder by [path=…] that contains sarcos"),
+        (("run", "--tasks", "sarcos[path=no/where]"), 3, "error: sarcos in no/where: there is no such folder"),
     ],
 )
 def test_what_can_be_said_at_once_is_said_without_torch_and_datasets(command, cut_off, tmp_path, arguments, code, said):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io
 
 import tasks
 from tasks.parkinsons import INPUTS
@@ -100,6 +101,16 @@ def parkinsons_folder(recordings, tmp_path_factory):
     """The recordings, in a file as at UCI."""
     folder = tmp_path_factory.mktemp("parkinsons")
     recordings.to_csv(folder / "parkinsons_updrs.data", index=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sarcos_folder(tmp_path_factory):
+    """The test file alone, of 100 rows."""
+    folder = tmp_path_factory.mktemp("local") / "sarcos"
+    folder.mkdir()
+    rows = np.random.default_rng(0).normal(size=(100, 28))
+    scipy.io.savemat(folder / "sarcos_inv_test.mat", {"sarcos_inv_test": rows})
     return folder
 
 

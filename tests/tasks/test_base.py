@@ -18,9 +18,10 @@ FOLDERS = {
     "multifashion": "image_folder",
     "multimnist": "image_folder",
     "parkinsons": "parkinsons_folder",
+    "sarcos": "sarcos_folder",
 }
 """The fixture of a small folder for those that are not embedded."""
-SMALL = [*FOLDERS, "digits", "scales", "visits"]
+SMALL = [*FOLDERS, "arm", "digits", "scales", "visits"]
 """Those whose targets are classes or numbers of an example, and whose data is drawn in no time."""
 
 

@@ -1,0 +1,1 @@
+"""The equations of motion of generated task sets."""
