@@ -79,12 +79,12 @@ def test_a_column_without_spread_is_zero(write, recordings):
 
 
 def test_without_a_folder_it_says_what_is_wanted():
-    with pytest.raises(DataError, match=r"Name a folder by \[path=…\] that holds parkinsons_updrs\.data .* UCI"):
+    with pytest.raises(DataError, match=r"name a folder by \[path=…\] that contains parkinsons_updrs\.data .* UCI"):
         Parkinsons().check()
 
 
 def test_a_folder_without_the_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=f"there is no {tmp_path / FILE}"):
+    with pytest.raises(DataError, match=f"{tmp_path} should contain {FILE}"):
         Parkinsons(str(tmp_path)).check()
 
 
