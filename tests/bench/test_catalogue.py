@@ -15,7 +15,7 @@ from methods.core.options import Option
 from methods.core.registry import DESCRIBED, Registry
 
 ON_THE_HUB = {"census", "multifashion", "multimnist"}
-LOCAL = {"sarcos"}
+LOCAL = {"adme", "sarcos", "tox21"}
 REAL = ON_THE_HUB | LOCAL
 
 

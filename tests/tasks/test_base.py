@@ -14,10 +14,12 @@ from tasks.core.metrics.regression import normalized_rmse
 
 BUILT_IN = sorted(task_sets.entries())
 FOLDERS = {
+    "adme": "adme_folder",
     "census": "census_folder",
     "multifashion": "image_folder",
     "multimnist": "image_folder",
     "sarcos": "sarcos_folder",
+    "tox21": "tox21_folder",
 }
 """The fixture of a small folder for those that are not embedded."""
 SMALL = [*FOLDERS, "arm", "assays", "digits", "scales"]
