@@ -15,7 +15,7 @@ from methods.core.options import Option
 from methods.core.registry import DESCRIBED, Registry
 
 ON_THE_HUB = {"census", "multifashion", "multimnist"}
-LOCAL = {"parkinsons", "sarcos"}
+LOCAL = {"adme", "parkinsons", "sarcos", "tox21"}
 REAL = ON_THE_HUB | LOCAL
 """Those whose data does not come with the package: from the hub, or from a folder alone."""
 

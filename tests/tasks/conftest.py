@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,40 @@ def sarcos_folder(tmp_path_factory):
     folder.mkdir()
     rows = np.random.default_rng(0).normal(size=(100, 28))
     scipy.io.savemat(folder / "sarcos_inv_test.mat", {"sarcos_inv_test": rows})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def molecules():
+    """125 different molecules as SMILES."""
+    return [f"{one}c1ccc({other})cc1C{third}" for one, other, third in product(("C", "N", "O", "F", "Cl"), repeat=3)]
+
+
+@pytest.fixture(scope="session")
+def adme_folder(molecules, tmp_path_factory):
+    """Six measurements of 125 molecules: fewer for the later columns."""
+    from tasks.adme import FILE, TARGETS
+
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame({"SMILES": molecules})
+    for k, column in enumerate(TARGETS.values()):
+        table[column] = np.where(draw.random(125) < 1 - k / 10, draw.normal(3, 2, 125), np.nan)
+    folder = tmp_path_factory.mktemp("local") / "adme"
+    folder.mkdir()
+    table.to_csv(folder / FILE, index=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tox21_folder(molecules, tmp_path_factory):
+    """Twelve outcomes of 125 molecules, a third positive, a fifth missing."""
+    from tasks.tox21 import FILE, TESTS
+
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame({name: np.where(draw.random(125) < 0.8, draw.random(125) < 0.33, np.nan) for name in TESTS})
+    folder = tmp_path_factory.mktemp("local") / "tox21"
+    folder.mkdir()
+    table.assign(mol_id="T", smiles=molecules).to_csv(folder / FILE, index=False)
     return folder
 
 
