@@ -27,7 +27,14 @@ def with_untuned(report: Report, scores: Scores, untuned: Report) -> Report:
     for run in scores.runs:
         if run.choice is not None:
             chosen[run.task_set][run.method][run.tasks] = run.choice
-    beside = {board.label: board for board in untuned.boards}
+    metrics = {board.label: board.metrics for board in report.boards}
+    # Some runs at the protocol's own rate are tuned ones whose choice it was. They do not make a board of all tasks.
+    whole = {board.label for board in untuned.boards if not board.suite and board.metrics == metrics.get(board.label)}
+    beside = {
+        board.label: board
+        for board in untuned.boards
+        if (whole >= set(board.members) if board.suite else board.label in whole)
+    }
     tried: dict[str, list[Run]] = defaultdict(list)
     for run in scores.trials:
         tried[run.task_set].append(run)

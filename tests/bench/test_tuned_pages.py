@@ -301,6 +301,17 @@ def test_findings_say_nothing_of_the_protocols_rate_where_there_are_no_runs_at_i
     assert not any("own learning rate" in sentence for sentence in said(replace(board, rows=rows)))
 
 
+def test_runs_of_some_tasks_at_the_protocols_rate_make_no_untuned_board(folder):
+    """Without the runs at that rate there are those whose choice it was, perhaps of one task alone."""
+    records, choices = folder
+    own = choices[0].protocol.lr
+    kept = [r for r in records if not (r.spec.tasks == ("left",) and r.spec.seed < 8 and r.spec.protocol.lr == own)]
+    assert len(records) - len(kept) == 8
+    [board] = analyse(from_records_and_choices(kept, choices)).boards
+    assert all(row.untuned is None for row in board.rows)
+    assert all(row.vs_equal is not None for row in board.rows if row.method not in (STL, "equal"))
+
+
 def test_the_conditions_say_how_rates_were_chosen(board):
     line = conditions(board)
     assert "the best on validation of 4 trials (seeds 1000 and 1001)" in line
