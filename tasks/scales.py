@@ -26,7 +26,7 @@ class Scales(TaskSet):
     """The GradNorm paper's toy: related regressions on raw targets whose scales differ.
 
     y_i = σ_i tanh((B + E_i) x / √20), scalar, σ_i spaced evenly in the logarithm over `ratio`. With squared errors
-    the largest task weighs ratio² times the smallest. Sharing pays here, if balanced.
+    the largest task weighs ratio² times the smallest: what sharing is worth here hangs on the balance.
     """
 
     inputs = ("x",)
