@@ -59,15 +59,18 @@ def place(variant: Variant) -> str:
     return str(variant.parts[0].place or "")
 
 
-def task_set(variant: "str | type | Variant") -> "TaskSet":
-    """Return the task set of a variant, built once in a process: runs share its data. Raises as `build`."""
+def task_set(variant: "str | type | Variant", tried: bool = False) -> "TaskSet":
+    """Return the task set of a variant, built once in a process: runs share its data. Raises as `build`.
+
+    With `tried` its parts are not tried on each other: another process has done so.
+    """
     parsed = parse_task_set(variant)
-    return _built(parsed, parsed.parts[0].load())
+    return _built(parsed, parsed.parts[0].load(), tried)
 
 
 @cache
-def _built(variant: Variant, cls: type) -> "TaskSet":  # an edited file has another class
-    return build(variant)
+def _built(variant: Variant, cls: type, tried: bool) -> "TaskSet":  # an edited file has another class
+    return construct(variant) if tried else build(variant)
 
 
 def build(variant: "str | type | Variant") -> "TaskSet":

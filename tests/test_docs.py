@@ -151,7 +151,7 @@ def test_the_page_about_the_page_names_its_columns_verdicts_and_figures():
     verdicts = [f"{mark} {word}" for mark, word in re.findall(r'aria-hidden="true">(.)</span> ([a-z ]+)</span>', how)]
     assert len(heads) > 10
     assert len(figures) > 5
-    assert len(verdicts) == 6
+    assert len(verdicts) == 7
     assert [head for head in heads if f"| {head} |" not in explained and head != "Method"] == []
     assert [figure for figure in figures if f"**{figure}**" not in explained] == []
     assert [verdict for verdict in verdicts if verdict not in explained] == []

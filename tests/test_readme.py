@@ -77,18 +77,19 @@ def test_the_readme_shows_the_reference_leaderboard():
     lines = [line.strip("|").split("|") for line in README.splitlines() if re.match(r"\| \d", line)]
     shown = {cells[1].strip(): [cell.strip() for cell in cells] for cells in lines}
     assert list(shown) == list(table.index)
-    for method, (place, _, delta, versus, verdict, holds, step, seeds, failed) in shown.items():
+    for method, (place, _, delta, versus, verdict, over_sets, holds, step, seeds, failed) in shown.items():
         row = table.loc[method]
         assert place == "–".join(dict.fromkeys([f"{row.best_place:g}", f"{row.worst_place:g}"]))
         assert (seeds, failed) == (str(row.seeds), str(row.failed))
         assert delta == interval(row, "delta_task")
         assert versus == interval(row, "vs_equal")
-        if method in ("stl", "equal"):
-            assert verdict == ""
-        else:
-            sure = re.search(r"p (.*)\)", verdict)[1]
-            assert row.vs_equal_verdict in verdict
-            assert row.vs_equal_p < 0.001 if sure == "< .001" else abs(row.vs_equal_p - float(sure[2:])) <= 0.0005
+        for told, name in ((verdict, "vs_equal"), (over_sets, "sets_vs_equal")):
+            if method in ("stl", "equal"):
+                assert told == ""
+                continue
+            sure = re.search(r"p (.*)\)", told)[1]
+            assert row[f"{name}_verdict"] in told
+            assert row[f"{name}_p"] < 0.001 if sure == "< .001" else abs(row[f"{name}_p"] - float(sure[2:])) <= 0.0005
         turned = f"no: {row.untuned_vs_equal_verdict}"
         assert holds == {"yes": "yes", "no": turned}.get(row.holds_untuned, "")
         assert step == ("" if method == "stl" else f"{steps[method]:.3g}")
@@ -118,9 +119,23 @@ def test_the_readme_tells_the_verdicts_of_every_task_set():
             else row.vs_equal_verdict
             for row in told
         ]
-    joint = found.drop(index="stl", level="method").drop(index="all", level="task_set")
-    assert set(joint.vs_stl_verdict) == {"worse"}  # so that no rule makes sharing worth it
-    assert f"{found.loc[('scales', 'uncertainty'), 'untuned_delta_task']:.1f} points above them on `scales`" in README
+
+
+def test_the_readme_tells_where_sharing_pays():
+    found = pd.read_csv(REFERENCE / "leaderboard.csv").set_index(["task_set", "method"])
+    joint = found.drop(index="stl", level="method")
+    over_all = joint.loc["all"]
+    worse = over_all.index[over_all.vs_equal_verdict == "worse"]
+    assert list(over_all.index[over_all.vs_equal_verdict == "better"]) == ["uncertainty"]
+    assert "on these eight sets `uncertainty` is better than equal weights, `gradnorm` and `mgda`\nare worse" in README
+    assert set(worse) == {"gradnorm", "mgda"}
+    assert set(over_all.sets_vs_equal_verdict.dropna()) == {"undecided"}
+    assert joint.loc[("assays", "equal"), "vs_stl_verdict"] == "better"
+    assert f"equal weights gain {joint.loc[('assays', 'equal'), 'delta_task']:.0f} points" in README
+    assert set(joint.loc["visits"].vs_stl_verdict) == {"equivalent"}
+    others = joint.drop(index=["all", "assays", "visits"], level="task_set")
+    assert others.index.get_level_values("task_set").nunique() == 6
+    assert set(others.vs_stl_verdict) == {"worse", "undecided"}
 
 
 def test_the_readme_says_how_many_runs_and_trials_there_are(tmp_path):

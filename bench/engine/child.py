@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.engine.base import Ended
 from bench.engine.process import Call, cause
-from bench.engine.runs import is_made, record_failure, record_since, shorten, train_run
+from bench.engine.runs import environment, inherit, is_made, record_failure, record_since, shorten, train_run
 from bench.planning.plan import Planned
 from bench.records import RunRecord
 from bench.store import Store, StoreError
@@ -28,7 +28,8 @@ class Child:
         self._store = store
         self._timeout = timeout
         self._before = store.stamp(planned.spec.name)
-        self._call = Call(_work, planned, store.folder, gpus, checkpoint_every, timeout=timeout)
+        found = {} if gpus else environment()  # with a GPU only the process that has it can say which
+        self._call = Call(_work, planned, store.folder, gpus, checkpoint_every, found, timeout=timeout)
 
     @property
     def handles(self) -> list[Any]:
@@ -75,7 +76,7 @@ class Child:
         return record_failure(self._planned, "crashed", reason, self._store)
 
 
-def _work(planned: Planned, folder: Path, gpus: str, checkpoint_every: int) -> None:
+def _work(planned: Planned, folder: Path, gpus: str, checkpoint_every: int, found: dict[str, Any]) -> None:
     """Execute a run in this process, which exists for it alone. What it prints goes to its log."""
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
@@ -87,7 +88,8 @@ def _work(planned: Planned, folder: Path, gpus: str, checkpoint_every: int) -> N
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
     faulthandler.enable(2)
-    train_run(planned, store, checkpoint_every=checkpoint_every)
+    inherit(found)
+    train_run(planned, store, checkpoint_every=checkpoint_every, tried=True)
     with contextlib.suppress(OSError, ValueError):  # somebody's code may have closed them
         sys.stdout.flush()
         sys.stderr.flush()

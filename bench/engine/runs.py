@@ -30,10 +30,13 @@ LOG_BYTES = 1 << 20
 """How long a log may become. The end of a longer one is kept."""
 
 
-def train_run(planned: Planned, store: Store, *, checkpoint_every: int = 0, debug: bool = False) -> RunRecord:
+def train_run(
+    planned: Planned, store: Store, *, checkpoint_every: int = 0, debug: bool = False, tried: bool = False
+) -> RunRecord:
     """Train one run in this process and store its record, also if it fails.
 
-    With `checkpoint_every` it leaves its state after so many steps, and goes on from one that it finds.
+    With `checkpoint_every` it leaves its state after so many steps, and goes on from one that it finds. With `tried` the
+    parts of the task set are not tried on each other again.
     """
     from bench.checkpoint import Checkpoint
     from bench.training.loop import train
@@ -49,7 +52,7 @@ def train_run(planned: Planned, store: Store, *, checkpoint_every: int = 0, debu
         with without_forks():
             result, cost, state = train(
                 planned.spec,
-                partial(task_set, planned.task_set),
+                partial(task_set, planned.task_set, tried),
                 partial(compose, planned.rule.parts, average=_average(planned, store)) if planned.rule else None,
                 teachers,
                 accelerator=accelerator,
@@ -175,9 +178,21 @@ def _average(planned: Planned, store: Store) -> Average | None:
     return Average(weights, heads(other))
 
 
-@cache
 def environment() -> dict[str, Any]:
     """Return what made the runs of this process: commit, versions, hardware."""
+    return _inherited or _environment()
+
+
+_inherited: dict[str, Any] = {}
+
+
+def inherit(found: dict[str, Any]) -> None:
+    """Take over what a process of the same machine and code found: to ask anew takes longer than a process to start."""
+    _inherited.update(found)
+
+
+@cache
+def _environment() -> dict[str, Any]:
     import torch
 
     packages = ("mtl-bench", "torch", "numpy", "lightning-fabric", "torchmetrics")

@@ -9,9 +9,9 @@ import torch
 
 from bench import cli
 from bench.catalogue import task_set
+from bench.engine import runs
 from bench.engine.choose import choose, describe
 from bench.engine.local import gpus_of_places
-from bench.engine.runs import environment
 from bench.spec import STL
 from bench.store import Store
 from methods.core.names import UsageError
@@ -173,7 +173,7 @@ def test_where_there_is_a_gpu_a_record_names_it_and_its_memory(monkeypatch):
     card = SimpleNamespace(name="A card", total_memory=80 * 2**30)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
-    hardware = environment.__wrapped__()["hardware"]
+    hardware = runs._environment.__wrapped__()["hardware"]
     assert hardware["gpu"] == "A card"
     assert hardware["gpu memory"] == "80 GiB"
 
