@@ -35,8 +35,8 @@ def train_run(
 ) -> RunRecord:
     """Train one run in this process and store its record, also if it fails.
 
-    With `checkpoint_every` it leaves its state after so many steps, and goes on from one that it finds. With `tried` the
-    parts of the task set are not tried on each other again.
+    With `checkpoint_every` it leaves its state after so many steps, and goes on from one that it finds. With `tried`
+    the parts of the task set are not tried on each other again.
     """
     from bench.checkpoint import Checkpoint
     from bench.training.loop import train
