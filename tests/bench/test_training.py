@@ -316,7 +316,8 @@ K = len(TASKS)
         ("uncertainty", 1, 1, 1),
         ("mgda", 1, K, K),
         ("mgda[at=features]", 1, K, 1),
-        ("mgda[at=last]", 1, K + 1, 1),
+        ("mgda[at=last]", 1, K + 2, 1),  # one more through the heads, which stay plain
+        ("mgda[at=last,heads=weighted]", 1, K + 1, 1),
         ("AfterStep", 2, 1, 1),
     ],
 )

@@ -10,7 +10,7 @@ import methods
 from bench.training.streams import make_repeatable
 
 RULES = ("equal", "uncertainty", "mgda[at=shared]", "mgda[at=features]", "mgda[at=last]", "gradnorm[at=last]")
-PLAIN = ("mgda[at=shared]", "mgda[at=features]")
+PLAIN = ("mgda[at=shared]", "mgda[at=features]", "mgda[at=last]")
 """The rules whose heads get their own gradient, not the weighted one."""
 NEAR = 1e-5
 """The relative error of a gradient that counts as right, in float32."""
