@@ -239,7 +239,7 @@ def can_be_built(variant: Variant) -> None:
 
 
 def follows_the_only_task(variant: Variant) -> None:
-    """With one task it follows that task's gradient: a positive multiple, step after step."""
+    """With one task it follows that task's gradient: a positive multiple, at each step, or the first if it recalls."""
     [tasks] = _fitting(variant, [1])
     toy, method = _pair(variant, tasks)
     if method.rule == "step":
@@ -248,7 +248,7 @@ def follows_the_only_task(variant: Variant) -> None:
         raise NotApplicableError("it is a whole training rule, which may follow other batches, too")
     if method.overrides("extra"):
         raise NotApplicableError("it adds terms of its own")
-    for _ in range(5):
+    for _ in range(1 if method.recalls else 5):
         plain = torch.cat([g.flatten() for g in torch.autograd.grad(toy()[0][0], list(toy.trunk.parameters()))])
         _, update = _step(toy, method)
         scale = (update @ plain) / (plain @ plain)
@@ -507,15 +507,17 @@ def refuses_wrong_features(variant: Variant) -> None:
 
 
 def keeps_its_claims(variant: Variant) -> None:
-    """What it claims in `invariant` holds."""
+    """What it claims in `invariant` and `nonconflicting` holds."""
     tasks = _fitting(variant, [5, 3, 2])[0]
-    claimed = _create(variant, tasks).invariant
-    if not claimed:
+    method = _create(variant, tasks)
+    if not method.invariant and not method.nonconflicting:
         raise NotApplicableError("it claims nothing")
-    for claim in sorted(claimed):
+    for claim in sorted(method.invariant):
         if claim not in CLAIMS:
             raise CheckError(f"there is no claim '{claim}'{did_you_mean(claim, CLAIMS)}")
         CLAIMS[claim](variant, tasks)
+    if method.nonconflicting:
+        _conflicts_with_nothing(variant, tasks)
 
 
 def _permutation(variant: Variant, tasks: int) -> None:
@@ -531,7 +533,34 @@ def _permutation(variant: Variant, tasks: int) -> None:
             _near(again, weights[order], "invariant to permutation, it says; the weights do not follow the tasks", 1e-5)
 
 
-CLAIMS: dict[str, Callable[[Variant, int], None]] = {"permutation": _permutation}
+def _scale(variant: Variant, tasks: int) -> None:
+    """Multiplying each loss by a constant leaves the trunk's update alone, step after step."""
+    factors = [4.0 ** (k % 5 - 2) for k in range(tasks)]
+    toy, method = _pair(variant, tasks)
+    other, scaled = _pair(variant, tasks)
+    for _ in range(4):
+        _, update = _step(toy, method)
+        _, same = _step(other, scaled, lambda losses: [f * loss for f, loss in zip(factors, losses, strict=True)])
+        _near(same, update, "invariant to scale, it says; with losses multiplied by constants the update is another")
+        other.load_state_dict(toy.state_dict())  # plain gradients of heads follow the scale
+
+
+def _conflicts_with_nothing(variant: Variant, tasks: int) -> None:
+    """The trunk's update has no negative product with the gradient of any task, step after step."""
+    toy, method = _pair(variant, tasks)
+    for _ in range(8):
+        losses, _ = toy()
+        gradients = [torch.autograd.grad(loss, list(toy.trunk.parameters()), retain_graph=True) for loss in losses]
+        rows = torch.stack([torch.cat([part.flatten() for part in parts]) for parts in gradients])
+        _, update = _step(toy, method)
+        cosines = rows @ update / (rows.norm(dim=1) * update.norm()).clamp(min=torch.finfo(rows.dtype).tiny)
+        if cosines.min() < -1e-6:
+            raise CheckError(
+                f"nonconflicting, it says; the update's cosine with a task gradient is {cosines.min():.1e}"
+            )
+
+
+CLAIMS: dict[str, Callable[[Variant, int], None]] = {"permutation": _permutation, "scale": _scale}
 
 
 def trains_on_a_task_set(variant: Variant) -> None:

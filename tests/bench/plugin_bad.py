@@ -214,6 +214,24 @@ class Boasting(Method):
         return 1.0 + torch.arange(len(losses)).to(losses)
 
 
+class Inflating(Method):
+    """Says that scales do not matter, and sums the losses."""
+
+    invariant = frozenset({"scale"})
+
+    def weigh(self, losses):
+        return torch.ones_like(losses)
+
+
+class Quarrelling(Method):
+    """Says that it conflicts with no task, and sums the losses."""
+
+    nonconflicting = True
+
+    def weigh(self, losses):
+        return torch.ones_like(losses)
+
+
 class Misnaming(Method):
     invariant = frozenset({"permutatoin"})
 

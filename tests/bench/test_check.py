@@ -51,7 +51,7 @@ def test_every_claim_of_a_built_in_rule_is_one_that_can_be_tried():
     from bench.check.rules import CLAIMS
 
     claimed = {claim for entry in methods.registry.entries().values() for claim in entry.load().invariant}
-    assert claimed == CLAIMS.keys()
+    assert claimed <= CLAIMS.keys()
 
 
 FAULTS = [
@@ -71,6 +71,8 @@ FAULTS = [
     ("Forgetful", "Saved and loaded", "it goes on differently: keep what it remembers in parameters, buffers"),
     ("Meddling", "It gives every parameter", "it changes trunk.0.weight: leave that to the optimiser"),
     ("Boasting", "What it claims", "invariant to permutation, it says; "),
+    ("Inflating", "What it claims", "invariant to scale, it says; "),
+    ("Quarrelling", "What it claims", "nonconflicting, it says; the update's cosine with a task gradient is -"),
     ("Misnaming", "What it claims", "there is no claim 'permutatoin': did you mean 'permutation'?"),
     ("Tiring", "It trains", "OverflowError: tired"),
     ("Leaving", "With one task", "SystemExit: 0"),
