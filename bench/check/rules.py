@@ -239,7 +239,7 @@ def can_be_built(variant: Variant) -> None:
 
 
 def follows_the_only_task(variant: Variant) -> None:
-    """With one task it follows that task's gradient: a positive multiple, at each step, or the first if it recalls."""
+    """With one task the update is a positive multiple of its gradient (the first update, if the rule recalls)."""
     [tasks] = _fitting(variant, [1])
     toy, method = _pair(variant, tasks)
     if method.rule == "step":

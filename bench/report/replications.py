@@ -48,11 +48,12 @@ def replications(boards: Sequence[Board]) -> list[Replication]:
 def summary(boards: Sequence[Board]) -> list[Sentence]:
     """Say of each fresh draw how many verdicts hold there, and in what it was tested in another way."""
     by_label = {board.label: board for board in boards}
+    verdicts = replications(boards)
     found = []
     for board in boards:
         if not board.draw_of:
             continue
-        own = [one.holds for one in replications(boards) if one.draw == board.label and one.holds is not None]
+        own = [one.holds for one in verdicts if one.draw == board.label and one.holds is not None]
         first = by_label[board.draw_of]
         said: Sentence = [Name(board.label), f": {sum(own)} of {len(own)} verdicts of ", Name(first.label), " hold"]
         found.append([*said, *_otherwise(first, board), "."])
