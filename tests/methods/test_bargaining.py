@@ -10,6 +10,7 @@ import torch
 import torchjd.aggregation
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import nnls
 
 import methods
 from methods.core.solvers.bargaining import bargain
@@ -87,6 +88,23 @@ def test_fifty_digits_agree(gradient_matrices, alpha, data):
             w += mpmath.lu_solve(slope, mpmath.matrix(wanted) - gramian * w)
         assert max(abs((gramian * w)[k] * w[k] ** power - 1) for k in range(count)) < mpmath.mpf(10) ** -30
         assert max(abs(w[k] / weights[k].item() - 1) for k in range(count)) < 1e-9
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@moderate
+@given(data=st.data())
+def test_single_precision_rows_are_solved_or_really_cancel(gradient_matrices, alpha, data):
+    """Without a solution some row is cancelled by others with weights ≥ 0: by linear least squares on the matrix."""
+    rows = data.draw(gradient_matrices(zeros=False)).float().double()
+    weights = solve(rows, alpha)
+    lengths = rows.norm(dim=1)
+    update, units = weights @ rows, (rows / lengths.unsqueeze(1)).numpy()
+    assert (units @ update.numpy() >= -1e-6 * float(weights.abs() @ lengths)).all()
+    if (weights > 0).all():
+        assert residual(rows, weights, alpha) <= 1e-12
+    else:
+        distances = [nnls(np.delete(units, k, axis=0).T, -units[k])[1] for k in range(len(units))]
+        assert min(distances) <= 1e-5
 
 
 @moderate

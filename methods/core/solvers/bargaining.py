@@ -12,6 +12,7 @@ Each of the two loops below does this: one in Python for up to three tasks, wher
 calling its functions.
 """
 
+import math
 from operator import mul
 from typing import Literal
 
@@ -98,8 +99,9 @@ def _many(cosines: Array, b: Array, power: float, start: Array) -> tuple[Array, 
         hessian = cosines.copy()
         hessian.flat[:: len(b) + 1] += power * wanted / x
         _, step, failed = dposv(hessian, wanted - gains)
-        if failed:
-            return x, "cancels"
+        while failed:  # positive definite, but for rounding
+            hessian.flat[:: len(b) + 1] += cut
+            _, step, failed = dposv(hessian, wanted - gains)
         relative = step / x
         shrinking = -float(relative.min())
         before, x = x, x + _share(shrinking, power) * step
@@ -140,8 +142,8 @@ def _few(cosines: Array, b: Array, power: float, start: Array) -> tuple[Array, E
             hessian[k][k] += power * wanted[k] / x[k]
         for k in tasks:
             pivot = hessian[k]
-            if pivot[k] <= 0:
-                return np.array(x), "cancels"
+            if pivot[k] <= 0:  # by rounding
+                pivot[k] = cut
             for i in range(k + 1, len(x)):
                 ratio = pivot[i] / pivot[k]
                 for j in range(i, len(x)):
@@ -187,8 +189,13 @@ def _cancelling(cosines: Array) -> NDArray[np.bool_]:
     values, vectors = np.linalg.eigh(cosines)
     rows = vectors * np.sqrt(np.where(values > count * EPS * values[-1], values, 0))
     distances = [nnls(np.delete(rows, k, axis=0).T, -rows[k])[1] for k in range(count)]
-    found: NDArray[np.bool_] = np.array(distances) <= 2 * count * EPS**0.5
+    found: NDArray[np.bool_] = np.array(distances) <= _rounding(count)
     return found
+
+
+def _rounding(count: int) -> float:
+    """Return how long a sum of unit rows may be that counts as zero: its square is known to about K times EPS."""
+    return 2 * count * math.sqrt(EPS)
 
 
 def _limit(cosines: Array, b: Array, power: float, cancels: NDArray[np.bool_]) -> Array:
@@ -198,9 +205,9 @@ def _limit(cosines: Array, b: Array, power: float, cancels: NDArray[np.bool_]) -
     if cancels.all():
         return solution
     out, stay = cosines[np.ix_(cancels, cancels)], cosines[np.ix_(~cancels, ~cancels)]
-    into = np.linalg.pinv(out, rcond=count * EPS, hermitian=True) @ cosines[np.ix_(cancels, ~cancels)]
+    into = np.linalg.pinv(out, rcond=_rounding(count) ** 2, hermitian=True) @ cosines[np.ix_(cancels, ~cancels)]
     rest = stay - cosines[np.ix_(~cancels, cancels)] @ into
-    flat = rest.diagonal() <= count * EPS
+    flat = rest.diagonal() <= _rounding(count) ** 2
     if flat.any():  # such a row has nothing perpendicular to those that cancel, up to rounding
         cancels = cancels.copy()
         cancels[np.flatnonzero(~cancels)[flat]] = True
