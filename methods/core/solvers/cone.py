@@ -24,9 +24,15 @@ def project_onto_cone(gramian: Tensor, least: Tensor) -> Tensor:
     rounding = 2 * len(lengths) * EPS * np.abs(bounds).sum(axis=1)
     added = np.zeros_like(bounds)
     conflicting = np.flatnonzero(slopes.min(axis=1) < -rounding)
-    if len(conflicting) and len(lengths) == 2:
+    # The projection of g_i is never against g_i itself: of three tasks two are left.
+    alone = len(lengths) == 3 and bounds.min() >= 0 and (bounds > 0).sum(axis=1).max() == 1
+    if alone or len(lengths) == 2:
         for n in conflicting:
-            added[n] = _two(float(products[0, 1]), *slopes[n].tolist(), float(rounding[n]))
+            one, other = np.flatnonzero(bounds[n] == 0) if alone else (0, 1)
+            found = _two(
+                float(products[one, other]), float(slopes[n, one]), float(slopes[n, other]), float(rounding[n])
+            )
+            added[n, [one, other]] = found
     elif len(conflicting):
         columns = columns_of(products)
         targets = -bounds @ columns.T
