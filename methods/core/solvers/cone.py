@@ -25,14 +25,14 @@ def project_onto_cone(gramian: Tensor, least: Tensor) -> Tensor:
     added = np.zeros_like(bounds)
     conflicting = np.flatnonzero(slopes.min(axis=1) < -rounding)
     # The projection of g_i is never against g_i itself: of three tasks two are left.
-    alone = len(lengths) == 3 and bounds.min() >= 0 and (bounds > 0).sum(axis=1).max() == 1
+    given = bounds.tolist() if len(lengths) == 3 else []
+    alone = bool(given) and all(min(row) == 0 and row.count(0) == 2 for row in given)
     if alone or len(lengths) == 2:
-        for n in conflicting:
-            one, other = np.flatnonzero(bounds[n] == 0) if alone else (0, 1)
-            found = _two(
-                float(products[one, other]), float(slopes[n, one]), float(slopes[n, other]), float(rounding[n])
-            )
-            added[n, [one, other]] = found
+        cosines, values, limits = products.tolist(), slopes.tolist(), rounding.tolist()
+        for n in conflicting.tolist():
+            one, other = (k for k in range(3) if given[n][k] == 0) if alone else (0, 1)
+            found = _two(cosines[one][other], values[n][one], values[n][other], limits[n])
+            added[n, one], added[n, other] = found
     elif len(conflicting):
         columns = columns_of(products)
         targets = -bounds @ columns.T
