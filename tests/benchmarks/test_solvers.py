@@ -1,5 +1,4 @@
-"""The K×K problems behind the rules, ours and TorchJD's, on gradients of any lengths that conflict, are nearly collinear,
-or depend on each other.
+"""The K×K problems behind the rules, ours and TorchJD's, on gradients of any lengths and of five structures.
 
 Each round solves another of the problems whose best values are stored beside tests/methods/make_optima.py. How far the
 worst answer is from the best stands beside the time, so that speed is not bought with wrongness.

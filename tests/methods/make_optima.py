@@ -148,7 +148,7 @@ def cagrad(rows):
     """Weights of CAGrad's dual, by the length t of the vector that they make.
 
     With t known, ½ t + ½ |g_w|²/t in the place of |g_w| makes it the shortest vector in the hull of the rows
-    g_k + t/γ g_0, where γ is c |g_0|. With the support known, too, the weights are linear in t, and t has a closed form.
+    g_k + t/γ g_0, where γ is c |g_0|. With the support known, too, weights are linear in t, and t has a closed form.
     """
     count, gramian = rows.count, [[mpf(entry) for entry in own] for own in rows.gramian]
     mean = [mp.fsum(own) / count for own in gramian]
@@ -179,7 +179,7 @@ def cagrad(rows):
 
 
 def length_on(gramian, support, mean, gamma):
-    """The length |g_w| at which the slope of g_w · g_0 + γ |g_w| is the same in all of a support; None if there is none."""
+    """The length |g_w| at which g_w · g_0 + γ |g_w| has the same slope in all of a support; None if there is none."""
     inner = [[gramian[i][j] for j in support] for i in support]
     try:
         one, other = solve(inner, [mpf(1)] * len(support)), solve(inner, [mean[k] for k in support])
@@ -280,18 +280,22 @@ def scale(problem, rows, weights):
 # Matrices --------------------------------------------------------------------------------------------------
 
 
+def whole(generator, size, *shape):
+    """Whole numbers up to a size, in nested lists of this shape."""
+    if not shape:
+        return generator.randint(-size, size)
+    return [whole(generator, size, *shape[1:]) for _ in range(shape[0])]
+
+
 def draw(kind, count, generator):
     """Rows of whole numbers, whose lengths are then up to 2^20 apart."""
     columns = count + generator.randint(0, 5)
-    whole = lambda size, *shape: (  # noqa: E731
-        [whole(size, *shape[1:]) for _ in range(shape[0])] if shape else generator.randint(-size, size)
-    )
-    rows = whole(9, count, columns)
+    rows = whole(generator, 9, count, columns)
     if kind == "conflicting":  # they nearly add up to zero
         total = [sum(column) for column in zip(*rows, strict=True)]
         rows = [[50 * count * entry - 49 * t for entry, t in zip(row, total, strict=True)] for row in rows]
     elif kind == "collinear":  # about 1e-4 from a line, in half of the matrices to both of its sides
-        line, signed = whole(9, columns), generator.random() < 0.5
+        line, signed = whole(generator, 9, columns), generator.random() < 0.5
         line[0] = 9
         rows = [
             [(-1 if signed and k % 2 else 1) * 9999 * at + entry for at, entry in zip(line, row, strict=True)]
@@ -299,10 +303,13 @@ def draw(kind, count, generator):
         ]
     elif kind == "low rank":
         rank = generator.randint(1, max(1, count // 2))
-        basis = whole(9, rank, columns)
+        basis = whole(generator, 9, rank, columns)
         basis[0][0] = 9
-        mixed = whole(4, count, rank)
-        rows = [[sum(m * b for m, b in zip(mix, column, strict=True)) for column in zip(*basis)] for mix in mixed]
+        mixed = whole(generator, 4, count, rank)
+        rows = [
+            [sum(m * b for m, b in zip(mix, column, strict=True)) for column in zip(*basis, strict=True)]
+            for mix in mixed
+        ]
     elif kind == "opposite":
         rows[1] = [-2 * entry for entry in rows[0]]
     if not all(any(row) for row in rows):

@@ -1,9 +1,9 @@
 """The solvers' answers beside optima known to 50 digits, which make_optima.py has found without them.
 
 A gap is how much more a solver's weights give than the best weights, in 80 digits, relative to the best value. What is
-compared is the problem of rows of unit length, where the numbers are of one size; the lengths of the rows themselves are
-up to a million apart. A float64 knows a squared length to about 1e-16 of the square of what was added up to make it.
-So a best value is not taken for less than 1e-12 of that square, nor a length for less than 1e-6.
+compared is the problem of rows of unit length, where the numbers are of one size; the rows' own lengths are up to a
+million apart. A float64 knows a squared length to about 1e-16 of the square of what was added up to make it. So a best
+value is not taken for less than 1e-12 of that square, nor a length for less than 1e-6.
 """
 
 import json
