@@ -1,0 +1,35 @@
+"""The form in which the K×K problems are solved: rows of unit length, in NumPy's float64."""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.float64]
+EPS = float(np.finfo(np.float64).eps)
+
+
+def unit_diagonal(gramian: Tensor) -> tuple[Array, Array]:
+    """Return the inner products `[K, K]` of the gradients divided by their lengths, and the lengths `[K]`.
+
+    A zero gradient cannot be divided. It stays zero, with zeros in its row and column, and its length is given as 1.
+    """
+    products: Array = gramian.numpy()
+    lengths = np.sqrt(products.diagonal())
+    if not lengths.all():
+        lengths = np.where(lengths > 0, lengths, 1.0)
+    return products / lengths / lengths[:, np.newaxis], lengths
+
+
+def columns_of(products: Array) -> Array:
+    """Return a matrix `[rank, K]` whose columns have these inner products, to rounding."""
+    values, vectors = np.linalg.eigh(products)
+    kept = values > len(products) * EPS * values[-1]
+    factor: Array = np.sqrt(values[kept])[:, np.newaxis] * vectors.T[kept]
+    return factor
+
+
+def length_of(products: Array, weights: Array) -> float:
+    """Return the length of Σ weights_k g_k, or 0 where its terms cancel so far that what is left may be rounding."""
+    square = weights @ products @ weights
+    terms = np.abs(weights) @ np.sqrt(products.diagonal())
+    return float(np.sqrt(square)) if square > len(weights) * EPS * terms**2 else 0.0
