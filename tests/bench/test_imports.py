@@ -106,7 +106,7 @@ def test_the_harness_imports_no_method_and_no_task_set_by_name():
 
 
 WORDS = {"config", "log"}
-"""Names of rules that are words of the harness, too: an option of its commands, a scale of an axis, what a run prints."""
+"""Names of rules that are words of the harness, too: an option of its commands, the scale of an axis, a run's log."""
 
 
 def test_the_harness_names_no_method_but_equal_and_no_task_set():
