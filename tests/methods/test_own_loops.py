@@ -68,7 +68,7 @@ def rows(losses, at):
     return torch.stack([torch.cat([gradient.flatten().to(wide) for gradient in own]) for own in found])
 
 
-def combined(copied, jacobian, losses, tasks):
+def combined(copied, jacobian, losses, features, tasks):
     """What a copy of a rule that makes the update itself makes of the rows of the tasks that are present."""
     gramian = jacobian.double() @ jacobian.double().T
     if copied.zero_gradients == "left out" and not gramian.diagonal().all():
@@ -77,7 +77,7 @@ def combined(copied, jacobian, losses, tasks):
             return jacobian.new_zeros(jacobian.shape[1])
         jacobian, losses, gramian = jacobian[kept], losses[kept], gramian[kept][:, kept]
         tasks = [tasks[k] for k in kept]
-    available = {"jacobian": jacobian, "gramian": gramian, "losses": losses.double()}
+    available = {"jacobian": jacobian, "gramian": gramian, "losses": losses, "features": features.detach()}
     with torch.no_grad(), subset.only(copied, tasks):
         return copied.combine(**{need: available[need] for need in copied.needs})
 
@@ -98,7 +98,7 @@ class Expected:
         self.reached = [parameter for parameter in trunk(net) if any(parameter in one for one in found)]
         values = torch.stack([loss.detach().double() for loss in own])
         into = [features] if method.at == "features" else self.reached
-        update = combined(copy.deepcopy(method), rows(own, into), values, self.present)
+        update = combined(copy.deepcopy(method), rows(own, into), values, features, self.present)
         if method.at == "features":
             hooks = dict(features._backward_hooks or {})  # each was called when the gradients were measured
             if hooks:
@@ -115,8 +115,9 @@ class Expected:
         shared, expected = set(self.net.trunk.parameters()), {}
         assert (weights is None) == (self.method.rule == "combine")
         for position, (k, found) in enumerate(zip(self.present, self.plain, strict=True)):
-            heads = {"plain": lambda: 1, "weighted": lambda k=k: weights[k]}
-            head = heads.get(self.method.heads, lambda n=position: self.method.head_weights[n])()
+            head = weights[k] if self.method.heads == "weighted" else 1
+            if self.method.heads == "own":
+                head = self.method.head_weights[position]
             for parameter, gradient in zip(self.learns, found, strict=True):
                 if gradient is None or (weights is None and parameter in shared):
                     continue
