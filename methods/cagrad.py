@@ -43,11 +43,12 @@ class CAGrad(Method):
         self.c = c
 
     def weigh(self, gramian: Tensor) -> Tensor:
+        products, lengths = gramian.numpy(), gramian.diagonal().sqrt()
         update = mean = gramian.new_full((len(gramian),), 1 / len(gramian))
-        whole = length_of(gramian.numpy(), mean.numpy())
+        whole = length_of(products, mean.numpy(), float(mean @ lengths))
         if self.c > 0 and whole > 0:
             worst = conflict_averse(gramian, self.c)
-            length = length_of(gramian.numpy(), worst.numpy())
+            length = length_of(products, worst.numpy(), float(worst @ lengths))
             if length > 0:
                 update = mean + self.c * whole / length * worst
             else:

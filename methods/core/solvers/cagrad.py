@@ -11,6 +11,10 @@ The problem is solved for rows of unit length and |g_0| = 1, in x_k = w_k |g_k|.
 x_k / |g_k|.
 """
 
+import math
+from collections.abc import Iterator
+from functools import cache
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,7 +34,7 @@ def conflict_averse(gramian: Tensor, c: float) -> Tensor:
     count = len(lengths)
     present = products.diagonal() > 0
     slopes = products @ lengths
-    total = length_of(products, lengths)
+    total = length_of(products, lengths, float(lengths @ present))
     if total == 0:
         return torch.full((count,), 1 / count, dtype=torch.float64)
     weights = np.zeros(count)
@@ -46,51 +50,58 @@ def conflict_averse(gramian: Tensor, c: float) -> Tensor:
 
 def _minimise(products: Array, cosines: Array, scale: Array, c: float) -> tuple[Array, float]:
     """Return the x ≥ 0 with scale · x = 1 that minimises F = cosines · x + c |Σ x_k u_k|, u_k unit vectors, and F."""
+    sides = np.stack([scale, cosines], axis=1)
+    columns = cache(lambda: c * columns_of(products))
+
+    def candidates() -> Iterator[Array | None]:
+        """What may be better than `best`: with one weight more, with those that Newton's step has, Newton's step."""
+        yield _with_support(support, products, sides, c)
+        problem = np.vstack([columns(), least * scale - cosines])
+        step, _ = nnls(problem, np.eye(1, len(problem), len(problem) - 1)[0], maxiter=100 * len(scale))
+        yield _with_support(step > 0, products, sides, c)
+        yield step
+
     single = (cosines + c) / scale
     first = int(single.argmin())
-    best, least = np.zeros_like(scale), float(single[first])
-    best[first] = 1 / scale[first]
-    problem = target = None
+    best, least, length = np.zeros_like(scale), float(single[first]), 1 / float(scale[first])
+    best[first] = length
     while True:
-        if (length := length_of(products, best)) > 0:
+        support = best > 0
+        if length > 0:
             slack = cosines + c / length * (products @ best) - least * scale
-            if slack.min() >= -4 * len(scale) * EPS * (1 + c / length * best.sum()):
+            worst = slack.argmin()
+            if slack[worst] >= -4 * len(scale) * EPS * (1 + c / length * float(best.sum())):
                 return best, least
-        if problem is None or target is None:
-            problem = np.vstack([c * columns_of(products), cosines])
-            target = np.zeros(len(problem))
-            target[-1] = 1
-        problem[-1] = least * scale - cosines
-        solution, _ = nnls(problem, target, maxiter=100 * len(scale))
-        before = least
-        for x in (solution, _with_support(solution > 0, products, cosines, scale, c)):
-            if x is not None and (total := scale @ x) > 0:
+            support[worst] = True
+        for x in candidates():
+            if x is not None and (total := float(scale @ x)) > 0:
                 x = x / total
-                value = float(cosines @ x + c * length_of(products, x))
-                if value < least:
-                    best, least = x, value
-        if least == before:
+                size = length_of(products, x, float(x.sum()))
+                if (value := float(cosines @ x) + c * size) < least:
+                    best, least, length = x, value, size
+                    break
+        else:
             return best, least
 
 
-def _with_support(support: NDArray[np.bool_], products: Array, cosines: Array, scale: Array, c: float) -> Array | None:
+def _with_support(support: NDArray[np.bool_], products: Array, sides: Array, c: float) -> Array | None:
     """Return the x up to scale that minimises F among those that are zero elsewhere, or None if it is not positive.
 
     There c u_k · e = t scale_k − cosine_k on the support, with e = Σ x_k u_k and |e| = 1: x is linear in t, and |e|
     is quadratic.
     """
+    both = sides[support]
     try:
-        both = np.stack([scale[support], cosines[support]], axis=1)
-        along, across = np.linalg.solve(products[np.ix_(support, support)], both).T
+        parts = np.linalg.solve(products[support][:, support], both)
     except np.linalg.LinAlgError:
         return None
-    a, b, d = along @ both[:, 0], along @ both[:, 1], across @ both[:, 1]
+    (a, b), (_, d) = (both.T @ parts).tolist()
     root = b * b - a * (d - c * c)
     if not (a > 0 and root >= 0):
         return None
-    found = along * ((b + np.sqrt(root)) / a) - across
-    if not (found > 0).all():
+    found = parts @ np.array([(b + math.sqrt(root)) / a, -1])
+    if found.min() <= 0:
         return None
-    x = np.zeros_like(scale)
+    x = np.zeros(len(sides))
     x[support] = found
     return x

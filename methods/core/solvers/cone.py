@@ -24,9 +24,15 @@ def project_onto_cone(gramian: Tensor, least: Tensor) -> Tensor:
     rounding = 2 * len(lengths) * EPS * np.abs(bounds).sum(axis=1)
     added = np.zeros_like(bounds)
     conflicting = np.flatnonzero(slopes.min(axis=1) < -rounding)
-    if len(conflicting) and len(lengths) == 2:
-        for n in conflicting:
-            added[n] = _two(float(products[0, 1]), *slopes[n].tolist(), float(rounding[n]))
+    # The projection of g_i is never against g_i itself: of three tasks two are left.
+    given = bounds.tolist() if len(lengths) == 3 else []
+    alone = bool(given) and all(min(row) == 0 and row.count(0) == 2 for row in given)
+    if alone or len(lengths) == 2:
+        cosines, values, limits = products.tolist(), slopes.tolist(), rounding.tolist()
+        for n in conflicting.tolist():
+            one, other = (k for k in range(3) if given[n][k] == 0) if alone else (0, 1)
+            found = _two(cosines[one][other], values[n][one], values[n][other], limits[n])
+            added[n, one], added[n, other] = found
     elif len(conflicting):
         columns = columns_of(products)
         targets = -bounds @ columns.T

@@ -1,5 +1,7 @@
 """The form in which the K×K problems are solved: rows of unit length, in NumPy's float64."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -28,8 +30,10 @@ def columns_of(products: Array) -> Array:
     return factor
 
 
-def length_of(products: Array, weights: Array) -> float:
-    """Return the length of Σ weights_k g_k, or 0 where its terms cancel so far that what is left may be rounding."""
-    square = weights @ products @ weights
-    terms = np.abs(weights) @ np.sqrt(products.diagonal())
-    return float(np.sqrt(square)) if square > len(weights) * EPS * terms**2 else 0.0
+def length_of(products: Array, weights: Array, size: float) -> float:
+    """Return the length of Σ weights_k g_k, or 0 where its terms cancel so far that what is left may be rounding.
+
+    `size` is the sum of the lengths of the terms.
+    """
+    square = float(weights @ products @ weights)
+    return math.sqrt(square) if square > len(weights) * EPS * size**2 else 0.0
