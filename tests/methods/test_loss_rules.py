@@ -1,5 +1,6 @@
 """The rules that weigh losses, each against its definition: objectives by autograd, fixed points, limits, states."""
 
+import copy
 import math
 
 import pytest
@@ -161,9 +162,11 @@ def test_the_derivatives_that_are_written_out_are_those_of_the_objective(name, v
     method = create(name, len(values))
     parameter = getattr(method, attribute)
     parameter.data.fill_(start)
-    expected = torch.autograd.functional.jacobian(objective, (parameter.detach(), torch.tensor(values).double()))
+    expected = torch.autograd.functional.jacobian(
+        objective, (parameter.detach(), torch.tensor(values, dtype=torch.float64))
+    )
     close(step(method, values), expected[1])
-    scale = (parameter.grad - expected[0]).abs() / (1 + expected[1] * torch.tensor(values).double())
+    scale = (parameter.grad - expected[0]).abs() / (1 + expected[1] * torch.tensor(values, dtype=torch.float64))
     assert scale.max() < 1e-12
 
 
@@ -293,7 +296,7 @@ def test_famos_weights_sum_to_one_and_are_the_derivatives_of_its_objective(value
     method = create("famo", len(values))
     method.logits.data = torch.randn(len(values), generator=torch.Generator().manual_seed(seed)).double()
     shares = torch.softmax(method.logits.detach(), 0)
-    constant = 1 / (shares / (torch.tensor(values).double() + 1e-8)).sum()
+    constant = 1 / (shares / (torch.tensor(values, dtype=torch.float64) + 1e-8)).sum()
     weights = step(method, values)
     assert float(weights.sum()) == pytest.approx(1, abs=1e-12)
     close(weights, derivatives(lambda x: constant * (shares * torch.log(x + 1e-8)).sum(), values), 1e-9)
@@ -492,7 +495,7 @@ def test_a_rule_that_is_saved_between_step_and_update_goes_on_as_before(name):
     for values in ([1.0, 2.0, 3.0], [0.5, 2.5, 2.0]):
         whole(method, values)
     step(method, [0.4, 1.0, 2.0])
-    again.load_state_dict(method.state_dict())
+    again.load_state_dict(copy.deepcopy(method.state_dict()))
     for rule in (method, again):
         rule.end_step(torch.tensor([0.3, 1.1, 1.5], dtype=torch.float64))
     for values in ([0.3, 1.2, 1.4], [0.2, 1.0, 1.3]):
@@ -507,7 +510,7 @@ def test_an_absent_task_leaves_the_others_alone_and_keeps_its_own(name):
     for key in method.per_task:
         getattr(fewer, key).data.copy_(getattr(method, key).data[[0, 2]])
     if method.optimizer is not None:
-        state = method.optimizer.state_dict()
+        state = copy.deepcopy(method.optimizer.state_dict())
         for moments in state["state"].values():
             moments.update({k: v[[0, 2]].clone() for k, v in moments.items() if v.shape == (3,)})
         fewer.optimizer.load_state_dict(state)

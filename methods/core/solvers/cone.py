@@ -13,7 +13,7 @@ from methods.core.solvers.unit import EPS, columns_of, unit_diagonal
 
 
 def project_onto_cone(gramian: Tensor, least: Tensor) -> Tensor:
-    """Return argmin vᵀMv subject to v ≥ least, of the same shape as `least`: `[K]`, or `[N, K]` for N such problems.
+    """Return argmin vᵀMv subject to v ≥ least, for least ≥ 0 of shape `[K]`, or `[N, K]` for N such problems.
 
     With v = least + x it is a non-negative least-squares problem for x, in which columns may be scaled freely. They
     are made unit vectors. Where nothing conflicts, v is `least`. A zero gradient constrains nothing: it keeps `least`.
@@ -36,7 +36,7 @@ def project_onto_cone(gramian: Tensor, least: Tensor) -> Tensor:
     elif len(conflicting):
         columns = columns_of(products)
         targets = -bounds @ columns.T
-        for n in conflicting:
+        for n in conflicting.tolist():
             added[n] = nnls(columns, targets[n], maxiter=100 * len(lengths))[0]
     return least + torch.from_numpy(added / lengths).view_as(least)
 

@@ -27,6 +27,7 @@ def columns_of(products: Array) -> Array:
     values, vectors = np.linalg.eigh(products)
     kept = values > len(products) * EPS * values[-1]
     factor: Array = np.sqrt(values[kept])[:, np.newaxis] * vectors.T[kept]
+    factor[:, products.diagonal() == 0] = 0  # the column of a zero gradient, where the eigenvectors have rounding
     return factor
 
 
