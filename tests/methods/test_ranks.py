@@ -183,7 +183,7 @@ def train(network, distil, chosen, rank, world):
         optimizer.step()
         if method.overrides("after_step"):
             losses = torch.stack(net(part, ranks=world).losses).detach()
-            method.after_step(losses if reduce is None else reduce(losses))
+            method.end_step(losses if reduce is None else reduce(losses))
         if method.overrides("after_epoch"):
             losses = torch.stack(net(part, ranks=world).losses).detach()
             losses = losses if reduce is None else reduce(losses)
