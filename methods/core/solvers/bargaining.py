@@ -7,12 +7,13 @@ least over x > 0; at p = 1 the second term is Σ b_k log x_k.
 
 Newton's method finds that point, with steps that cannot overshoot. Let u = Δx / x be the relative step and m the
 largest −u_k. Along the step the second derivative grows by (1 − tm)^(−p−1) at most, so that the slope is not yet
-positive at t = (1 − (1 + pm)^(−1/p)) / m. Before each step x is scaled by the best common factor. Each of the two
-loops below does this: one in Python for up to three tasks, where most of NumPy's time would go into calling its
-functions.
+positive at t = (1 − (1 + pm)^(−1/p)) / m. Before a step x is scaled by the best common factor, if that is not near 1.
+Each of the two loops below does this: one in Python for up to three tasks, where most of NumPy's time would go into
+calling its functions.
 """
 
 from operator import mul
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,6 +28,13 @@ LEAST_SHRINKING = 1e-3
 """The least factor by which one step may shrink an x_k: a shorter step is as safe, and no x_k is rounded to zero."""
 LAST_STEP = 1e-9
 """The relative step after which x is right to rounding: each step squares the error."""
+WORTH_SCALING = 0.1
+"""How far from 1 a common factor is used: near the solution it is known less well than what Newton's step does."""
+PATIENCE = 50
+"""After so many steps it is asked whether there is a solution at all. Where there is one, about ten find it."""
+Ending = Literal["exact", "rounding", "cancels", "slow"]
+"""How the search ended: with a step that squares a tiny error; where the equation holds up to the rounding of C x, but
+C is so nearly singular that x is not known well; with an x whose rows sum to zero up to rounding; or not yet."""
 
 
 def bargain(gramian: Tensor, alpha: float = 1.0) -> Tensor:
@@ -55,56 +63,73 @@ def bargain(gramian: Tensor, alpha: float = 1.0) -> Tensor:
 
 def _solve(cosines: Array, b: Array, power: float) -> Array:
     """Return x with C x = b x^(−p), or the weights of the limit if there is no such x."""
-    x, solved = (_few if len(b) <= 3 else _many)(cosines, b, power)
-    return x if solved else _limit(cosines, b, power, int(x.argmax()))
-
-
-def _many(cosines: Array, b: Array, power: float) -> tuple[Array, bool]:
-    """Return x, and True; or an x whose rows sum to zero up to rounding, and False."""
-    cut = len(b) * EPS
+    search = _few if len(b) <= 3 else _many
     x = b ** (1 / (1 + power))
     while True:
+        x, ending = search(cosines, b, power, x)
+        if ending == "exact":
+            return x
+        cancels = _cancelling(cosines)
+        if ending == "cancels":
+            cancels[x.argmax()] = True
+        if cancels.any():
+            return _limit(cosines, b, power, cancels)
+        if ending == "rounding":
+            return x
+
+
+def _many(cosines: Array, b: Array, power: float, start: Array) -> tuple[Array, Ending]:
+    """Return x, and how the search for it ended."""
+    cut, best = len(b) * EPS, np.inf
+    x = start.copy()
+    for _ in range(PATIENCE):
         gains = cosines.dot(x)
         wanted = b * x**-power
         squared = float(x.dot(gains))
         if squared <= cut * float(x.dot(x)):
-            return x, False
+            return x, "cancels"
         factor = _finite(float(x.dot(wanted)) / squared) ** (1 / (1 + power))
-        x *= factor
-        gains *= factor
-        wanted *= factor**-power
+        if abs(factor - 1) > WORTH_SCALING:
+            x *= factor
+            gains *= factor
+            wanted *= factor**-power
         hessian = cosines.copy()
         hessian.flat[:: len(b) + 1] += power * wanted / x
         _, step, failed = dposv(hessian, wanted - gains)
         if failed:
-            return x, False
+            return x, "cancels"
         relative = step / x
         shrinking = -float(relative.min())
-        x += _share(shrinking, power) * step
+        before, x = x, x + _share(shrinking, power) * step
         largest = max(shrinking, float(relative.max()))
         if largest < LAST_STEP:
-            return x, True
-        if largest < 1 and (np.abs(wanted - gains) <= 2 * cut * (np.abs(cosines) @ x + (1 + power) * wanted)).all():
-            return x, True  # C is so nearly singular that the steps are made of rounding
+            return x, "exact"
+        error = float((np.abs(wanted - gains) / (np.abs(cosines) @ before + (1 + power) * wanted)).max())
+        if best / 2 <= error <= 2 * cut:
+            return x, "rounding"
+        best = min(best, error)
+    return x, "slow"
 
 
-def _few(cosines: Array, b: Array, power: float) -> tuple[Array, bool]:
+def _few(cosines: Array, b: Array, power: float, start: Array) -> tuple[Array, Ending]:
     """As `_many`, in Python."""
     rows, scales = cosines.tolist(), b.tolist()
     tasks = range(len(scales))
-    cut = len(scales) * EPS
-    x = [scale ** (1 / (1 + power)) for scale in scales]
-    while True:
+    cut, best = len(scales) * EPS, np.inf
+    x = start.tolist()
+    for _ in range(PATIENCE):
         gains = [sum(map(mul, row, x)) for row in rows]
         wanted = [scale * own**-power for scale, own in zip(scales, x, strict=True)]
         squared = sum(map(mul, x, gains))
         if squared <= cut * sum(map(mul, x, x)):
-            return np.array(x), False
+            return np.array(x), "cancels"
         factor = _finite(sum(map(mul, x, wanted)) / squared) ** (1 / (1 + power))
-        lifted = factor**-power
-        x = [factor * own for own in x]
-        wanted = [lifted * own for own in wanted]
-        residual = [wanted[k] - factor * gains[k] for k in tasks]
+        if abs(factor - 1) > WORTH_SCALING:
+            lifted = factor**-power
+            x = [factor * own for own in x]
+            gains = [factor * own for own in gains]
+            wanted = [lifted * own for own in wanted]
+        residual = [wanted[k] - gains[k] for k in tasks]
         # Gauss's elimination of the Hessian, which is positive definite; its lower half is not needed.
         hessian, step = [row[:] for row in rows], residual[:]
         for k in tasks:
@@ -112,7 +137,7 @@ def _few(cosines: Array, b: Array, power: float) -> tuple[Array, bool]:
         for k in tasks:
             pivot = hessian[k]
             if pivot[k] <= 0:
-                return np.array(x), False
+                return np.array(x), "cancels"
             for i in range(k + 1, len(x)):
                 ratio = pivot[i] / pivot[k]
                 for j in range(i, len(x)):
@@ -125,14 +150,15 @@ def _few(cosines: Array, b: Array, power: float) -> tuple[Array, bool]:
         relative = [change / own for change, own in zip(step, x, strict=True)]
         shrinking = -min(relative)
         share = _share(shrinking, power)
-        x = [own + share * change for own, change in zip(x, step, strict=True)]
-        largest = max(shrinking, *relative)
-        if largest < LAST_STEP:
-            return np.array(x), True
-        if largest < 1 and all(
-            abs(residual[k]) <= 2 * cut * (sum(map(mul, map(abs, rows[k]), x)) + (1 + power) * wanted[k]) for k in tasks
-        ):
-            return np.array(x), True
+        before, x = x, [own + share * change for own, change in zip(x, step, strict=True)]
+        if max(shrinking, *relative) < LAST_STEP:
+            return np.array(x), "exact"
+        sizes = [sum(map(mul, map(abs, row), before)) + (1 + power) * wanted[k] for k, row in enumerate(rows)]
+        error = max(abs(own) / size for own, size in zip(residual, sizes, strict=True))
+        if best / 2 <= error <= 2 * cut:
+            return np.array(x), "rounding"
+        best = min(best, error)
+    return np.array(x), "slow"
 
 
 def _finite(ratio: float) -> float:
@@ -149,20 +175,29 @@ def _share(shrinking: float, power: float) -> float:
     return (1 - max(left, LEAST_SHRINKING)) / shrinking
 
 
-def _limit(cosines: Array, b: Array, power: float, largest: int) -> Array:
-    """Return the weights of the limit. The row `largest` is one of those that can cancel each other."""
-    count = len(b)
+def _cancelling(cosines: Array) -> NDArray[np.bool_]:
+    """Return which rows can be cancelled: those whose opposite the others make with weights ≥ 0, up to rounding."""
+    count = len(cosines)
     values, vectors = np.linalg.eigh(cosines)
     rows = vectors * np.sqrt(np.where(values > count * EPS * values[-1], values, 0))
-    cancels = np.zeros(count, dtype=bool)
-    for k in range(count):  # can the others, with weights ≥ 0, make the opposite of row k?
-        cancels[k] = k == largest or nnls(np.delete(rows, k, axis=0).T, -rows[k])[1] <= 2 * count * EPS**0.5
+    distances = [nnls(np.delete(rows, k, axis=0).T, -rows[k])[1] for k in range(count)]
+    return np.less_equal(distances, 2 * count * EPS**0.5)
+
+
+def _limit(cosines: Array, b: Array, power: float, cancels: NDArray[np.bool_]) -> Array:
+    """Return the weights of the limit, where some rows cancel."""
+    count = len(b)
     solution = np.zeros(count)
     if cancels.all():
         return solution
     out, stay = cosines[np.ix_(cancels, cancels)], cosines[np.ix_(~cancels, ~cancels)]
     into = np.linalg.pinv(out, rcond=count * EPS, hermitian=True) @ cosines[np.ix_(cancels, ~cancels)]
     rest = stay - cosines[np.ix_(~cancels, cancels)] @ into
+    flat = rest.diagonal() <= count * EPS
+    if flat.any():  # such a row has nothing perpendicular to those that cancel, up to rounding
+        cancels = cancels.copy()
+        cancels[np.flatnonzero(~cancels)[flat]] = True
+        return _limit(cosines, b, power, cancels)
     lengths = np.sqrt(rest.diagonal())
     inner = _solve(rest / lengths / lengths[:, np.newaxis], b[~cancels] * lengths ** (power - 1), power) / lengths
     correction = -into @ inner
