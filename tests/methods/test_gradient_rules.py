@@ -243,11 +243,11 @@ def test_a_target_of_one_is_out_of_reach(linear):
 
 
 def test_parallel_gradients_are_added_up_for_ever(linear):
-    row = torch.tensor([[0.3, 1.1, -0.7]])
     method = methods.create("gradvac", num_tasks=3)
-    for _ in range(80):  # until the targets are 1
+    for seed in range(80):  # until the targets are 1 but for the rounding of the rows
+        row = torch.randn(1, 5, generator=torch.Generator().manual_seed(seed))
         weights, _ = step(method, linear, torch.cat([row, 1e-3 * row, 7 * row]))
-    assert weights.tolist() == pytest.approx([1, 1, 1], rel=1e-6)
+        assert weights.tolist() == [1, 1, 1]
     assert method.degenerate == 0
 
 
