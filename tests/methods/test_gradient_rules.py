@@ -349,6 +349,12 @@ def test_an_example_whose_feature_is_zero_has_no_part_in_the_purity():
     assert found.flatten().tolist() == [3, -200]  # all signs are positive
 
 
+def test_a_task_without_a_sign_is_dropped_where_another_has_one():
+    rows = torch.tensor([[[1.0], [1.0]], [[5.0], [-5.0]]])
+    found = features_step(methods.create("graddrop", num_tasks=2), rows, torch.ones(2, 1))
+    assert found.flatten().tolist() == [1, 1]
+
+
 def test_where_no_task_has_a_sign_every_gradient_passes():
     rows = torch.tensor([[[1.0, 1.0], [-1.0, -1.0]], [[2.0, 2.0], [0.5, -2.0]]])
     found = features_step(methods.create("graddrop", num_tasks=2), rows, torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
