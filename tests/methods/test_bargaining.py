@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import methods
 from methods.core.solvers.bargaining import bargain
 
-moderate = settings(deadline=None, derandomize=True, max_examples=150)
+moderate = settings(deadline=None, derandomize=True, max_examples=80)
 ALPHAS = (0.2, 0.5, 1.0, 2.0, 5.0)
 SOLVABLE = ("random", "aligned", "duplicate", "parallel", "equal")
 
@@ -110,7 +110,7 @@ def test_orthogonal_rows_have_a_closed_form(tasks, alpha):
     )
 
 
-@pytest.mark.parametrize("alpha", [0.1, 0.2, 5.0, 10.0, 100.0])
+@pytest.mark.parametrize("alpha", [0.1, 0.2, 5.0, 10.0])
 def test_lengths_far_apart_are_solved(alpha):
     draw = torch.Generator().manual_seed(0)
     for tasks in (2, 3, 8, 40):
@@ -265,7 +265,7 @@ def test_heads_get_their_plain_gradients(network, rule):
 def test_torchjds_fairgrad_is_the_same_on_mild_gradients(linear, gradient_matrices, alpha, data):
     mild = {"decades": 0.2, "zeros": False, "structures": ("aligned",)}
     rows = data.draw(gradient_matrices(tasks=st.integers(2, 6), **mild))
-    weights, update, method = run(linear, rows, "fairgrad", alpha=alpha)
+    _, update, method = run(linear, rows, "fairgrad", alpha=alpha)
     if method.degenerate:
         return
     theirs = torchjd.aggregation.FairGrad(alpha=alpha)(rows)
