@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from methods.core.base import Method
+from methods.core.gradients import gramian
 from methods.core.search import Choice
 
 EPSILON = 1e-8
@@ -52,6 +53,6 @@ class DBMTL(Method):
         self.head_weights = torch.where(defined, 1 / (losses + EPSILON), 0)
         tracked = self.rows_of("tracked", jacobian).mul_(self.beta)
         tracked.addcmul_(jacobian.T, ((1 - self.beta) * self.head_weights).to(jacobian))
-        lengths = torch.linalg.vector_norm(tracked, dim=0, dtype=torch.float64).cpu()
+        lengths = gramian(tracked.T).diagonal().sqrt()
         self.degenerate += not bool(defined.all() and lengths.all())
         return tracked @ torch.where(lengths > 0, lengths.max() / lengths, 0).to(tracked)

@@ -48,8 +48,10 @@ class GradDrop(Method):
         size = signed.abs().sum(0)
         purity = 0.5 + 0.5 * signed.sum(0) / torch.where(size > 0, size, 1)
         drawn = torch.rand(len(purity), generator=self.generator).to(purity)
+        sign = torch.where(drawn < purity, 1.0, -1.0)
+        without = size == 0
         update = jacobian.new_zeros(examples, len(purity))
         for row, own in zip(jacobian, signed, strict=True):
-            kept = torch.where(drawn < purity, own > 0, own < 0) | (size == 0)
-            update.addcmul_(row.view_as(update), torch.where(kept, 1.0, self.leak).to(update))
+            share = torch.where((own * sign > 0).logical_or_(without), 1.0, self.leak)
+            update.addcmul_(row.view_as(update), share.to(update))
         return update.flatten()

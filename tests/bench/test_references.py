@@ -65,14 +65,15 @@ def test_every_built_in_rule_has_an_entry_and_no_other_is_named():
     assert named == methods.registry.built_in().keys() - CONTROLS
 
 
-def test_a_rule_whose_docstring_names_a_paper_has_one_of_that_year():
+def test_a_rule_whose_docstring_names_a_paper_has_an_entry_of_that_year_or_number():
     for name, entry in methods.registry.built_in().items():
         text = " ".join((entry.load().__doc__ or "").split())
         if not (paper := re.search(r"Paper: (.*?)(?<!\bal)\. ", text)):
             continue
-        said = set(re.findall(r"\b(?:19|20)\d\d\b", paper[1]))
-        years = {fields["year"] for _, fields in ENTRIES.values() if name in fields["rules"].split(", ")}
-        assert said & years, (name, said, years)
+        said = set(re.findall(r"\d{4}\.\d{5}|\b(?:19|20)\d\d\b", paper[1]))
+        own = [fields for _, fields in ENTRIES.values() if name in fields["rules"].split(", ")]
+        known = {fields["year"] for fields in own} | {fields.get("eprint") for fields in own}
+        assert said & known, (name, said, known)
 
 
 def shown(capsys, *line):

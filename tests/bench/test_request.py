@@ -241,7 +241,7 @@ def test_groups_may_stand_beside_others_and_give_each_rule_once(tmp_path):
         ("kd+gradient", "'gradient' is a group of methods: it stands alone"),
         ("loss[lr=1]", "'loss' is a group of methods: it stands alone"),
         ("kd+mdga", "unknown method 'mdga': did you mean 'mgda'?"),
-        ("", "no method is named: write standard, all, loss, gradient, distillation, or some of dwa"),
+        ("", "no method is named: write standard, all, loss, gradient, distillation, or some of alignedmtl"),
     ],
 )
 def test_a_wrong_name_is_answered_with_groups_too(tmp_path, methods, right):

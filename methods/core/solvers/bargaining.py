@@ -181,7 +181,8 @@ def _cancelling(cosines: Array) -> NDArray[np.bool_]:
     values, vectors = np.linalg.eigh(cosines)
     rows = vectors * np.sqrt(np.where(values > count * EPS * values[-1], values, 0))
     distances = [nnls(np.delete(rows, k, axis=0).T, -rows[k])[1] for k in range(count)]
-    return np.less_equal(distances, 2 * count * EPS**0.5)
+    found: NDArray[np.bool_] = np.array(distances) <= 2 * count * EPS**0.5
+    return found
 
 
 def _limit(cosines: Array, b: Array, power: float, cancels: NDArray[np.bool_]) -> Array:
