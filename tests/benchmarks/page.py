@@ -34,8 +34,8 @@ RATIOS = (
 )
 SOLVERS = (
     "Medians over stored problems: gradients at random, conflicting, nearly collinear, dependent or opposite, whose "
-    "lengths differ by up to six decades. The best values are known to 50 digits: the gap is how far the worst answer is "
-    "from the best there is, relative to that, for gradients of unit length; 1e-16 is rounding."
+    "lengths differ by up to six decades. The best values are known to 50 digits: the gap is how far the worst answer "
+    "is from the best there is, relative to that, for gradients of unit length; 1e-16 is rounding."
 )
 HISTORY = (
     f"Median ratios of this project's rules by commit, + where there were changes; the latest {SHOWN} sessions at "
