@@ -101,7 +101,8 @@ class Method(nn.Module):
     recalls: bool = False
     """Whether gradients of earlier steps are in the update, too, so that it is not made of this step's alone."""
     nonconflicting: bool = False
-    """Whether the rule claims that no step makes a loss worse to first order: g_k · d ≥ 0 for every task gradient."""
+    """Whether the rule claims that no step makes a loss worse to first order: g_k · d ≥ 0 for every task gradient. The
+    claim is of gradients that are measured at "shared"; elsewhere the update of the trunk may conflict with one."""
     search: Mapping[str, Space] = {}
     """Where its options may be searched, by name: two at most."""
 

@@ -253,8 +253,8 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_after_a_change_between_steps_every_gradient_is_this_steps_once(variant, change):
-    net, method = Loop(), create(variant)
+def test_after_a_change_between_steps_every_gradient_is_this_steps_once(typical, change):
+    net, method = Loop(), create(typical)
     if change is unfreeze_all:
         net.heads[1].requires_grad_(False)
         net.trunk[0].requires_grad_(False)
@@ -284,8 +284,8 @@ def test_after_any_changes_every_gradient_is_this_steps_once(variants, data):
         assert method.rule == "combine" or all(weights[k] == 0 for k in range(K) if losses[k] is None)
 
 
-def test_what_was_frozen_since_is_moved_by_no_optimiser(variant):
-    net, method = Loop(), create(variant)
+def test_what_was_frozen_since_is_moved_by_no_optimiser(typical):
+    net, method = Loop(), create(typical)
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.1)
     step(net, method, *net.losses(batch()))
     optimizer.step()
@@ -297,8 +297,8 @@ def test_what_was_frozen_since_is_moved_by_no_optimiser(variant):
     assert all(torch.equal(value, before[name]) for name, value in net.heads[1].state_dict().items())
 
 
-def test_a_deep_copy_knows_nothing_of_what_the_original_wrote(variant):
-    net, method = Loop(), create(variant)
+def test_a_deep_copy_knows_nothing_of_what_the_original_wrote(typical):
+    net, method = Loop(), create(typical)
     step(net, method, *net.losses(batch()))
     written = {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
     other, copied = Loop(seed=3), copy.deepcopy(method)
@@ -307,8 +307,8 @@ def test_a_deep_copy_knows_nothing_of_what_the_original_wrote(variant):
         assert torch.equal(parameter.grad, written[name])
 
 
-def test_a_method_keeps_no_network_alive(variant):
-    net, method = Loop(), create(variant)
+def test_a_method_keeps_no_network_alive(typical):
+    net, method = Loop(), create(typical)
     step(net, method, *net.losses(batch()))
     other = Loop()
     step(other, method, *other.losses(batch()))
@@ -318,9 +318,9 @@ def test_a_method_keeps_no_network_alive(variant):
     assert gone() is None
 
 
-def test_a_copy_of_a_method_goes_on_by_itself(variant):
+def test_a_copy_of_a_method_goes_on_by_itself(typical):
     """With its own parameters, in its own optimiser, from its own generator."""
-    net, method = Loop(), create(variant)
+    net, method = Loop(), create(typical)
     step(net, method, *net.losses(batch()))
     twin = copy.deepcopy(method)
     for n in range(3):
@@ -331,15 +331,15 @@ def test_a_copy_of_a_method_goes_on_by_itself(variant):
     assert all(a is not b for a, b in zip(method.parameters(), twin.parameters(), strict=True))
 
 
-def test_one_parameter_named_twice_counts_once(variant):
-    net, one, other = Loop(), create(variant), create(variant)
+def test_one_parameter_named_twice_counts_once(typical):
+    net, one, other = Loop(), create(typical), create(typical)
     weights = step(net, one, *net.losses(batch()))
     twice = [*net.trunk.parameters(), *net.trunk.parameters()]
     torch.testing.assert_close(step(net, other, *net.losses(batch()), shared=twice), weights)
 
 
-def test_several_batches_have_their_gradients_unless_features_tie_them_to_one(variant):
-    net, method = Loop(), create(variant)
+def test_several_batches_have_their_gradients_unless_features_tie_them_to_one(typical):
+    net, method = Loop(), create(typical)
     losses = [net.losses(batch(seed=k))[0][k] for k in range(K)]
     features = net.features(batch())
     if method.at == "features":
@@ -350,9 +350,9 @@ def test_several_batches_have_their_gradients_unless_features_tie_them_to_one(va
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_a_compiled_trunk_or_network_has_the_same_gradients_or_is_refused(variant, whole):
+def test_a_compiled_trunk_or_network_has_the_same_gradients_or_is_refused(typical, whole):
     torch._dynamo.reset()
-    net, method = Loop(torch.float32), create(variant, dtype=torch.float32)
+    net, method = Loop(torch.float32), create(typical, dtype=torch.float32)
     if whole:
         losses, features = torch.compile(net.losses, backend="aot_eager")(batch(torch.float32))
     else:
@@ -378,14 +378,14 @@ def checkpointed(net, x, *, reentrant):
     return torch.tanh(net.trunk[2](hidden))
 
 
-def test_a_checkpoint_that_is_not_reentrant_works(variant):
-    net, method = Loop(), create(variant)
+def test_a_checkpoint_that_is_not_reentrant_works(typical):
+    net, method = Loop(), create(typical)
     features = checkpointed(net, batch(), reentrant=False)
     step(net, method, *net.losses(None, features))
 
 
-def test_a_reentrant_checkpoint_is_refused_by_name(variant):
-    net, method = Loop(), create(variant)
+def test_a_reentrant_checkpoint_is_refused_by_name(typical):
+    net, method = Loop(), create(typical)
     losses, features = net.losses(None, checkpointed(net, batch(), reentrant=True))
     given = {"shared": net.trunk.parameters(), "features": features, "last": net.last}
     with pytest.raises(DoesNotFitError, match=r"re-entrant.*use_reentrant=False"):
@@ -468,8 +468,8 @@ def test_a_part_of_an_operations_outputs_is_told_from_the_others():
 
 
 @pytest.mark.parametrize("name", ["features", "last"])
-def test_a_tuple_is_no_tensor(name, variant):
-    net, method = Loop(), create(variant)
+def test_a_tuple_is_no_tensor(name, typical):
+    net, method = Loop(), create(typical)
     losses, features = net.losses(batch())
     given = {"features": features, "last": net.last} | {name: (features,)}
     with pytest.raises(DoesNotFitError, match=f"{name} should be one tensor, not a tuple"):
@@ -506,9 +506,9 @@ def test_what_is_reached_through_the_features_and_past_them_is_refused(what):
     refused(net, losses, features, "through the features and past them.*at=shared", shared=net.trunk[1:].parameters())
 
 
-def test_a_hook_of_the_features_is_called_once_for_each_gradient(variant):
+def test_a_hook_of_the_features_is_called_once_for_each_gradient(typical):
     """For example one that reverses or scales what goes back into the trunk."""
-    net, method = Loop(), create(variant)
+    net, method = Loop(), create(typical)
     features = net.features(batch())
     features.register_hook(lambda gradient: -2 * gradient)
     losses, _ = net.losses(None, features)
@@ -523,8 +523,8 @@ def test_a_hook_of_the_features_is_called_once_for_each_gradient(variant):
 
 @pytest.mark.parametrize("has_hook", [False, True])
 @pytest.mark.parametrize("absent", [(), (1,), (0, 1, 2)])
-def test_added_terms_ride_on_any_step(variant, distil, has_hook, absent):
-    net, method = Loop(), create(variant)
+def test_added_terms_ride_on_any_step(typical, distil, has_hook, absent):
+    net, method = Loop(), create(typical)
     terms = distil(K, width=6, lr=0).double()
     method.carry(terms)
     features = net.features(batch())
@@ -544,15 +544,15 @@ def test_added_terms_ride_on_any_step(variant, distil, has_hook, absent):
         torch.testing.assert_close(parameter.grad, gradient + expected.get(parameter, 0))
 
 
-def test_a_hook_of_a_parameter_is_called_once_for_each_gradient(variant):
-    net, method = Loop(), create(variant)
+def test_a_hook_of_a_parameter_is_called_once_for_each_gradient(typical):
+    net, method = Loop(), create(typical)
     for parameter in (net.trunk[0].weight, net.heads[1].weight):
         parameter.register_hook(lambda gradient: -2 * gradient)
     step(net, method, *net.losses(batch()))
 
 
-def test_complex_gradients_are_refused_where_they_are_compared(variant):
-    net, method = Loop(), create(variant)
+def test_complex_gradients_are_refused_where_they_are_compared(typical):
+    net, method = Loop(), create(typical)
     net.trunk.phase = nn.Parameter(torch.randn(6, dtype=torch.complex128))
     features = (net.features(batch()) * net.trunk.phase).abs()
     losses, _ = net.losses(None, features)
@@ -611,30 +611,30 @@ class Cast(nn.Module):
         ([torch.float64, torch.float32, torch.float64, torch.bfloat16], 2e-2),
     ],
 )
-def test_networks_of_any_types_work(variant, dtypes, tolerance):
+def test_networks_of_any_types_work(typical, dtypes, tolerance):
     """Types of the three layers of the trunk, and of the heads; the losses are in float32."""
     net = Loop(torch.float32)
     for layer, dtype in zip([*net.trunk, *net.heads], [*dtypes[:3], *dtypes[3:] * K], strict=True):
         layer.to(dtype)
     net.trunk = nn.ModuleList(Cast(layer) for layer in net.trunk)
     net.heads = nn.ModuleList(Cast(layer) for layer in net.heads)
-    method = create(variant, dtype=torch.float32)
+    method = create(typical, dtype=torch.float32)
     for n in range(2):
         losses, features = net.losses(batch(torch.float32, seed=n))
         step(net, method, losses, features, tolerance)
 
 
-def test_losses_of_unlike_types_work(variant):
-    net, method = Loop(torch.float32), create(variant, dtype=torch.float32)
+def test_losses_of_unlike_types_work(typical):
+    net, method = Loop(torch.float32), create(typical, dtype=torch.float32)
     losses, features = net.losses(batch(torch.float32))
     losses = [losses[0].double(), losses[1], losses[2].bfloat16()]
     step(net, method, losses, features, 2e-2)
 
 
-def test_backward_inside_autocast_is_backward_outside(variant):
+def test_backward_inside_autocast_is_backward_outside(typical):
     net, found = Loop(torch.float32), []
     for inside in (False, True):
-        method = create(variant, dtype=torch.float32)
+        method = create(typical, dtype=torch.float32)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             features = net.features(batch(torch.float32))
             losses = [(h(features).float() - k - 1).square().mean() for k, h in enumerate(net.heads)]
@@ -664,8 +664,8 @@ def test_backward_inside_autocast_is_backward_outside(variant):
         (lambda losses: [losses[0], losses[1].detach(), losses[2]], r"task 1 has a value but needs no gradient"),
     ],
 )
-def test_losses_that_are_not_scalars_are_refused_in_one_line(variant, change, says):
-    net, method = Loop(), create(variant)
+def test_losses_that_are_not_scalars_are_refused_in_one_line(typical, change, says):
+    net, method = Loop(), create(typical)
     losses, features = net.losses(batch())
     given = {"shared": net.trunk.parameters(), "features": features, "last": net.last}
     with pytest.raises(ValueError, match=says) as refusal:
@@ -673,11 +673,11 @@ def test_losses_that_are_not_scalars_are_refused_in_one_line(variant, change, sa
     assert "\n" not in str(refusal.value)
 
 
-def test_losses_may_come_stacked_or_from_a_generator(variant):
+def test_losses_may_come_stacked_or_from_a_generator(typical):
     net = Loop()
     for change in (torch.stack, iter):
         losses, features = net.losses(batch())
-        method, other = create(variant), create(variant)
+        method, other = create(typical), create(typical)
         weights = step(net, method, losses, features)
         losses, features = net.losses(batch())
         given = {"shared": net.trunk.parameters(), "features": features, "last": net.last}
@@ -685,8 +685,8 @@ def test_losses_may_come_stacked_or_from_a_generator(variant):
 
 
 @pytest.mark.parametrize("has_graph", [False, True])
-def test_a_nan_is_never_a_missing_label_and_the_message_says_what_is(variant, has_graph):
-    net, method = Loop(), create(variant)
+def test_a_nan_is_never_a_missing_label_and_the_message_says_what_is(typical, has_graph):
+    net, method = Loop(), create(typical)
     losses, features = net.losses(batch())
     losses[1] = losses[1] * float("nan") if has_graph else torch.tensor(float("nan"))
     given = {"shared": net.trunk.parameters(), "features": features, "last": net.last}
@@ -698,8 +698,8 @@ def test_a_nan_is_never_a_missing_label_and_the_message_says_what_is(variant, ha
     ("present", "losses_none", "says"),
     [([True, False], False, "present has 2 values for 3 tasks"), ([True] * 3, True, "task 1 is present.*None")],
 )
-def test_what_is_present_must_be_consistent(variant, present, losses_none, says):
-    net, method = Loop(), create(variant)
+def test_what_is_present_must_be_consistent(typical, present, losses_none, says):
+    net, method = Loop(), create(typical)
     losses, features = net.losses(batch())
     losses[1] = None if losses_none else losses[1]
     given = {"shared": net.trunk.parameters(), "features": features, "last": net.last}
@@ -714,8 +714,8 @@ def test_what_is_present_is_a_list(present):
         create("equal").backward(net.losses(batch())[0], shared=net.trunk.parameters(), present=present)
 
 
-def test_what_is_present_may_be_a_tensor(variant):
-    net, method = Loop(), create(variant)
+def test_what_is_present_may_be_a_tensor(typical):
+    net, method = Loop(), create(typical)
     losses, features = net.losses(batch())
     given = {"shared": net.trunk.parameters(), "features": features, "last": net.last}
     weights = method.backward(losses, present=torch.tensor([True, False, True]), **given)
@@ -731,8 +731,8 @@ def test_what_is_private_are_lists_of_parameters(private):
 
 
 @pytest.mark.parametrize("private", ["none", "of others", "all of all"])
-def test_what_is_named_private_changes_no_gradient_of_what_is_reached(variant, private):
-    net, method = Loop(), create(variant)
+def test_what_is_named_private_changes_no_gradient_of_what_is_reached(typical, private):
+    net, method = Loop(), create(typical)
     lists = {
         "none": [[]] * K,
         "of others": [list(net.heads[(k + 1) % K].parameters()) for k in range(K)],
@@ -936,9 +936,9 @@ def test_a_loss_below_zero_leaves_every_weight_bounded_and_is_counted():
 # What loops do around it -----------------------------------------------------------------------------------
 
 
-def test_gradients_are_scaled_once_by_who_scales_them_in_place(variant):
+def test_gradients_are_scaled_once_by_who_scales_them_in_place(typical):
     """Autograd may give two parameters one tensor; clipping would scale it twice."""
-    net, method = Loop(), create(variant)
+    net, method = Loop(), create(typical)
     biases = nn.ParameterList(nn.Parameter(torch.zeros(2, dtype=torch.float64)) for _ in range(3))
     net.extra = biases
     features = net.features(batch())
@@ -950,8 +950,8 @@ def test_gradients_are_scaled_once_by_who_scales_them_in_place(variant):
         torch.testing.assert_close(parameter.grad, before[name] * (1e-3 / (norm + 1e-6)))
 
 
-def test_a_gradient_that_is_a_part_of_another_has_its_own_memory(variant):
-    net, method = Loop(), create(variant)
+def test_a_gradient_that_is_a_part_of_another_has_its_own_memory(typical):
+    net, method = Loop(), create(typical)
     net.sizes = nn.ParameterList(nn.Parameter(torch.randn(size, dtype=torch.float64)) for size in (4, 2, 2))
     losses, features = net.losses(batch())
     losses[0] = losses[0] + (net.sizes[0] + torch.cat([net.sizes[1], net.sizes[2]])).exp().sum()
@@ -965,18 +965,18 @@ def test_a_gradient_that_is_a_part_of_another_has_its_own_memory(variant):
         assert torch.equal(parameter.grad, gradient * 0.5)
 
 
-def test_backward_inside_no_grad_is_backward_outside(variant):
-    net, method = Loop(), create(variant)
+def test_backward_inside_no_grad_is_backward_outside(typical):
+    net, method = Loop(), create(typical)
     losses, features = net.losses(batch())
     with torch.no_grad():
         weights = method.backward(losses, shared=net.trunk.parameters(), features=features, last=net.last)
     weights, inside = told(net, weights), [parameter.grad for parameter in net.parameters()]
-    assert torch.equal(step(net, create(variant), *net.losses(batch())), weights)
+    assert torch.equal(step(net, create(typical), *net.losses(batch())), weights)
     assert all(torch.equal(one, parameter.grad) for one, parameter in zip(inside, net.parameters(), strict=True))
 
 
-def test_inference_mode_is_refused(variant):
-    net, method = Loop(), create(variant)
+def test_inference_mode_is_refused(typical):
+    net, method = Loop(), create(typical)
     losses, features = net.losses(batch())
     with torch.inference_mode(), pytest.raises(RuntimeError, match=r"inference_mode.*outside"):
         method.backward(losses, shared=net.trunk.parameters(), features=features, last=net.last)
@@ -984,10 +984,10 @@ def test_inference_mode_is_refused(variant):
 
 @pytest.mark.parametrize("where", ["before the forward", "before backward", "after the step"])
 @pytest.mark.parametrize("to_none", [False, True])
-def test_zero_grad_in_its_usual_places_does_no_harm(variant, where, to_none):
+def test_zero_grad_in_its_usual_places_does_no_harm(typical, where, to_none):
     ends = []
     for zeroes in (False, True):
-        net, method = Loop(), create(variant)
+        net, method = Loop(), create(typical)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
         for n in range(3):
             if zeroes and where == "before the forward":
@@ -1053,8 +1053,8 @@ def test_accumulated_micro_batches_are_the_whole_batch(variant):
     assert method.steps == whole.steps == 3
 
 
-def test_a_task_is_absent_if_no_micro_batch_has_a_label_of_it(variant):
-    net, whole, method = Loop(), create(variant), create(variant)
+def test_a_task_is_absent_if_no_micro_batch_has_a_label_of_it(typical):
+    net, whole, method = Loop(), create(typical), create(typical)
     if method.at == "features":
         return
     losses, features = net.losses(batch())
@@ -1077,8 +1077,8 @@ def test_a_task_is_absent_if_no_micro_batch_has_a_label_of_it(variant):
             torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_a_first_micro_batch_may_have_no_label_at_all(variant):
-    net, method = Loop(), create(variant)
+def test_a_first_micro_batch_may_have_no_label_at_all(typical):
+    net, method = Loop(), create(typical)
     if method.at == "features":
         return
     method.accumulate([None] * K, shared=net.trunk.parameters())
@@ -1094,8 +1094,8 @@ def test_accumulate_takes_what_backward_takes_and_nothing_else():
     assert accepted == known
 
 
-def test_a_micro_batch_that_fails_leaves_nothing_behind(variant):
-    net, method, other = Loop(), create(variant), create(variant)
+def test_a_micro_batch_that_fails_leaves_nothing_behind(typical):
+    net, method, other = Loop(), create(typical), create(typical)
     if method.at == "features":
         return
     losses, _ = shares(net, PARTS[0])

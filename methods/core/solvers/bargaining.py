@@ -30,8 +30,10 @@ LAST_STEP = 1e-9
 """The relative step after which x is right to rounding: each step squares the error."""
 WORTH_SCALING = 0.1
 """How far from 1 a common factor is used: near the solution it is known less well than what Newton's step does."""
+USUAL = 8
+"""So many steps find most solutions. Later ones look whether C x is only rounding."""
 PATIENCE = 50
-"""After so many steps it is asked whether there is a solution at all. Where there is one, about ten find it."""
+"""After so many steps it is asked whether there is a solution at all."""
 Ending = Literal["exact", "rounding", "cancels", "slow"]
 """How the search ended: with a step that squares a tiny error; where the equation holds up to the rounding of C x, but
 C is so nearly singular that x is not known well; with an x whose rows sum to zero up to rounding; or not yet."""
@@ -82,7 +84,7 @@ def _many(cosines: Array, b: Array, power: float, start: Array) -> tuple[Array, 
     """Return x, and how the search for it ended."""
     cut, best = len(b) * EPS, np.inf
     x = start.copy()
-    for _ in range(PATIENCE):
+    for taken in range(PATIENCE):
         gains = cosines.dot(x)
         wanted = b * x**-power
         squared = float(x.dot(gains))
@@ -104,6 +106,8 @@ def _many(cosines: Array, b: Array, power: float, start: Array) -> tuple[Array, 
         largest = max(shrinking, float(relative.max()))
         if largest < LAST_STEP:
             return x, "exact"
+        if taken < USUAL:
+            continue
         error = float((np.abs(wanted - gains) / (np.abs(cosines) @ before + (1 + power) * wanted)).max())
         if best / 2 <= error <= 2 * cut:
             return x, "rounding"
@@ -117,7 +121,7 @@ def _few(cosines: Array, b: Array, power: float, start: Array) -> tuple[Array, E
     tasks = range(len(scales))
     cut, best = len(scales) * EPS, np.inf
     x = start.tolist()
-    for _ in range(PATIENCE):
+    for taken in range(PATIENCE):
         gains = [sum(map(mul, row, x)) for row in rows]
         wanted = [scale * own**-power for scale, own in zip(scales, x, strict=True)]
         squared = sum(map(mul, x, gains))
@@ -153,6 +157,8 @@ def _few(cosines: Array, b: Array, power: float, start: Array) -> tuple[Array, E
         before, x = x, [own + share * change for own, change in zip(x, step, strict=True)]
         if max(shrinking, *relative) < LAST_STEP:
             return np.array(x), "exact"
+        if taken < USUAL:
+            continue
         sizes = [sum(map(mul, map(abs, row), before)) + (1 + power) * wanted[k] for k, row in enumerate(rows)]
         error = max(abs(own) / size for own, size in zip(residual, sizes, strict=True))
         if best / 2 <= error <= 2 * cut:
