@@ -447,11 +447,13 @@ def list_command(
     name: Annotated[str, typer.Argument(help="one of the methods or tasks, which is imported if need be")] = "",
     out: Folder = DEFAULT_OUT,
     json: Json = False,
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="print the methods' papers as BibTeX")] = False,
     debug: Debug = False,
 ) -> int:
     """List methods, task sets or stored runs.
 
     A task set that is named is shown with its card: where its data is from, and what must be known of it.
+    With --bibtex: the papers of all built-in methods, or of the one that is named, and nothing else.
     With --json: a list of objects. Methods and task sets have name, summary, options (each with its type and, unless
     it must be given, its default), groups (in which --methods or --tasks finds it) and distribution (of who installed
     it; options are null until it is named); task sets have a card. Runs have run, task_set, method, tasks, seed,
@@ -459,9 +461,14 @@ def list_command(
     """
     import methods
     from bench.catalogue import task_sets
-    from bench.listing import plugin_rows, run_rows
+    from bench.listing import bibliography, plugin_rows, run_rows
     from methods.core.names import UsageError, did_you_mean
 
+    if bibtex:
+        if what != "methods" or json:
+            raise UsageError("--bibtex is for list methods, without --json")
+        _out().print(bibliography(name), markup=False, highlight=False, soft_wrap=True)
+        return OK
     kinds = {"methods": methods.registry, "tasks": task_sets}
     table = Table(box=None, pad_edge=False)
     if what == "runs":

@@ -1,15 +1,19 @@
 """What `list`, `plan` and `show` say, as plain data: a dictionary a row, which is printed as a table or as JSON."""
 
+import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import methods
 from bench.catalogue import embedded
-from bench.planning.plan import Planned
-from bench.records import RunRecord
 from methods.core.groups import groups
+from methods.core.names import UsageError
 from methods.core.options import REQUIRED, as_json
 from methods.core.registry import Entry, Registry
+
+if TYPE_CHECKING:  # they import what a listing of methods need not wait for
+    from bench.planning.plan import Planned
+    from bench.records import RunRecord
 
 ROLES = {
     "trial": ", a trial: it serves to choose, and is in no table",
@@ -48,7 +52,29 @@ def plugin_rows(registry: Registry, entries: Sequence[Entry], named: bool) -> li
     return rows
 
 
-def run_rows(records: Iterable[RunRecord]) -> list[dict[str, Any]]:
+def bibliography(name: str = "") -> str:
+    """Return the BibTeX entries of all built-in methods' papers, or those of one method, as the file has them.
+
+    Raises:
+        UsageError: there is no method of this name, or the file has no entry of it.
+    """
+    if name:
+        name = methods.registry.find(name).name
+    text = (methods.registry.folder / "references.bib").read_text("ascii")
+    entries = [entry.strip() for entry in re.split(r"^(?=@)", text, flags=re.MULTILINE)[1:]]
+    found = [entry for entry in entries if not name or name in rules_of(entry)]
+    if not found:
+        raise UsageError(f"there is no reference for the method '{name}'")
+    return "\n\n".join(found)
+
+
+def rules_of(entry: str) -> list[str]:
+    """Return the methods that a BibTeX entry is of: those that its field `rules` names."""
+    named = re.search(r"^ *rules *= *\{(.*)\}", entry, re.MULTILINE)
+    return re.findall(r"\w+", named[1]) if named else []
+
+
+def run_rows(records: "Iterable[RunRecord]") -> list[dict[str, Any]]:
     """Describe stored runs, by task set, seed and method."""
     ordered = sorted(records, key=lambda r: (r.task_set_label, r.spec.seed, r.method_label, r.spec.tasks))
     return [
@@ -67,7 +93,7 @@ def run_rows(records: Iterable[RunRecord]) -> list[dict[str, Any]]:
     ]
 
 
-def plan_rows(runs: Iterable[Planned]) -> list[dict[str, Any]]:
+def plan_rows(runs: "Iterable[Planned]") -> list[dict[str, Any]]:
     """Describe the runs of a plan, in their order."""
     return [
         {
@@ -85,7 +111,7 @@ def plan_rows(runs: Iterable[Planned]) -> list[dict[str, Any]]:
     ]
 
 
-def run_text(record: RunRecord) -> list[str]:
+def run_text(record: "RunRecord") -> list[str]:
     """Describe one run for a reader: what was asked, what came of it, what it cost, and the end of its log."""
     [row] = run_rows([record])
     result, cost, made = record.result, record.cost, record.provenance

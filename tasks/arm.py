@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.base import Card, Network, Task, TaskSet
+from tasks.core.draw import require_draw
 from tasks.core.losses import squared_error
 from tasks.core.metrics.regression import normalized_rmse
 from tasks.core.protocol import Protocol
@@ -90,9 +91,7 @@ class Arm(TaskSet):
     )
 
     def __init__(self, draw: int = 0) -> None:
-        if draw < 0:
-            raise ValueError(f"draw={draw}: arm needs a number from 0 on")
-        self.draw = draw
+        self.draw = require_draw(draw)
 
     def load(self) -> dict[str, dict[str, Tensor]]:
         """Draw the motions, and compute their torques."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.base import SPLITS, Card, Network, Task, TaskSet
+from tasks.core.draw import require_draw
 from tasks.core.losses import binary_cross_entropy, labelled_squared_error
 from tasks.core.metrics.binary import auroc, probabilities_and_labels
 from tasks.core.metrics.regression import labelled, normalized_rmse
@@ -69,9 +70,7 @@ class Assays(TaskSet):
     )
 
     def __init__(self, draw: int = 0) -> None:
-        if draw < 0:
-            raise ValueError(f"draw={draw}: draws are counted from 0")
-        self.draw = draw
+        self.draw = require_draw(draw)
 
     def load(self) -> dict[str, dict[str, Tensor]]:
         """Draw the hidden structure, the examples, and which training labels are known."""

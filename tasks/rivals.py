@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.base import Card, Network, Task, TaskSet
+from tasks.core.draw import require_draw
 from tasks.core.losses import cross_entropy, squared_error
 from tasks.core.metrics.classification import accuracy
 from tasks.core.metrics.regression import normalized_rmse
@@ -60,9 +61,7 @@ class Rivals(TaskSet):
     )
 
     def __init__(self, draw: int = 0) -> None:
-        if draw < 0:
-            raise ValueError(f"draw={draw}: the draw of the data is a number from 0 on")
-        self.draw = draw
+        self.draw = require_draw(draw)
 
     def load(self) -> dict[str, dict[str, Tensor]]:
         """Draw the directions and the examples."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.base import Card, Network, Task, TaskSet
+from tasks.core.draw import require_draw
 from tasks.core.losses import squared_error
 from tasks.core.metrics.regression import normalized_rmse
 from tasks.core.protocol import Protocol
@@ -64,9 +65,7 @@ class Scales(TaskSet):
             raise ValueError(f"tasks={tasks}: scales takes at most {MOST_TASKS}")
         if not 0 < ratio < math.inf:
             raise ValueError(f"ratio={ratio}: the ratio of scales is a number above 0")
-        if draw < 0:
-            raise ValueError(f"draw={draw}: the draw of the data is a number from 0 on")
-        self.draw = draw
+        self.draw = require_draw(draw)
         self.sigma = np.geomspace(ratio**-0.5, ratio**0.5, tasks)
 
     def load(self) -> dict[str, dict[str, Tensor]]:

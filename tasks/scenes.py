@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 from tasks.core.base import Card, Factory, Metric, MetricInputs, Network, Task, TaskSet
 from tasks.core.cache import cached
 from tasks.core.dense import Median, Within, angles, depth_error, normal_error, valid_depths
+from tasks.core.draw import require_draw
 from tasks.core.losses import IGNORE, cross_entropy
 from tasks.core.metrics.classification import classes as likeliest
 from tasks.core.metrics.constant import against_constant
@@ -74,9 +75,7 @@ class Scenes(TaskSet):
                 raise ValueError(f"{name}={size}: scenes needs a multiple of 4")
         if height * width > MOST_PIXELS:
             raise ValueError(f"height={height}, width={width}: scenes takes at most {MOST_PIXELS:,} pixels (288×384)")
-        if draw < 0:
-            raise ValueError(f"draw={draw}: scenes needs 0 or a number above it")
-        self.height, self.width, self.labels, self.draw = height, width, labels, draw
+        self.height, self.width, self.labels, self.draw = height, width, labels, require_draw(draw)
 
     def load(self) -> dict[str, dict[str, Tensor]]:
         """Render the rooms, or read them from the cache."""

@@ -20,6 +20,7 @@ from bench.catalogue import parse_task_set
 from bench.planning.request import Request
 from bench.planning.seeds import parse_seeds
 from bench.store import Store
+from methods.core.groups import members
 from methods.core.names import split
 
 ROOT = Path(__file__).parents[1]
@@ -267,3 +268,23 @@ def test_the_page_about_evidence_quotes_the_simulation_of_tuning():
     assert f"claims something in {min(claims):.0f} to {max(claims):.0f} % of cases" in evidence
     assert f"It is {min(gaps):.1f} to {max(gaps):.1f} points on average" in evidence
     assert f"claim something in {min(holding):.1f} to {max(holding):.1f} % of cases" in evidence
+
+
+def test_the_page_of_the_rules_says_what_each_asks_for_and_passes():
+    entries = methods.registry.built_in()
+    facts = {name: methods.registry.describe(entries[name]).facts for name in members()["all"]}
+    lines = [line.strip("|").split(" | ") for line in PAGES["docs/rules.md"].splitlines() if line.startswith("| `")]
+    rows = {cells[0].strip(" `"): [cell.strip() for cell in cells[1:]] for cells in lines}
+    assert rows.keys() == facts.keys()
+    peers = (ROOT / "tests" / "methods" / "test_peers.py").read_text("utf-8")
+    compared = dict(re.findall(r'"(\w+)": Peer\(\s*"(\w+)"', peers))
+    for name, (_, asks, heads, passes, held, peer) in rows.items():
+        own = facts[name]
+        assert (asks, heads) == (", ".join(own["asks"]), own["heads"]), name
+        if {"gramian", "jacobian"} & set(own["asks"]):  # of five tasks; at the last layer, one more of the weighted sum
+            counted = {"shared": "5, 5", "features": "5, 1", "last": "6, 1"}[own["at"]]
+        else:
+            counted = "2, 1" if own["heads"] == "plain" else "1, 1"
+        assert passes == counted, name
+        assert held, name
+        assert re.findall(r"^`(\w+)`", peer) == ([compared[name]] if name in compared else []), name

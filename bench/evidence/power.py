@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect_left
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
@@ -13,6 +14,7 @@ MOST_SEEDS = 1_000_000
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
+@lru_cache
 def detectable(seeds: int, family: int = 1, alpha: float = 0.05, power: float = 0.8) -> float:
     """Return the smallest true mean, in standard deviations of the differences, that is found with this power.
 

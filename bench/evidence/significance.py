@@ -88,13 +88,18 @@ def _welch_of(*sets: Floats) -> tuple[Floats, Floats, Floats]:
     """Return what `_welch` does, of each column of `[S_d, columns]`: arrays `[columns]`."""
     counts = np.stack([_pairs(d) for d in sets], 1)
     means, variances = np.full(counts.shape, np.nan), np.full(counts.shape, np.nan)
-    for place, d in enumerate(sets):
-        for columns, rows in _by_what_is_there(d):
-            values = np.ascontiguousarray(d[rows][:, columns].T)  # summed along memory, as one column alone is
-            if values.shape[1]:
-                means[columns, place] = values.mean(1)
-            if values.shape[1] > 1:
-                variances[columns, place] = values.var(1, ddof=1)
+    # Everything is summed along memory, as one column alone is.
+    if len({d.shape for d in sets}) == 1 and len(sets[0]) > 1 and (counts == len(sets[0])).all():  # one sum for all
+        values = np.ascontiguousarray(np.stack(sets).transpose(2, 0, 1))
+        means, variances = values.mean(2), values.var(2, ddof=1)
+    else:
+        for place, d in enumerate(sets):
+            for columns, rows in _by_what_is_there(d):
+                values = np.ascontiguousarray(d[rows][:, columns].T)
+                if values.shape[1]:
+                    means[columns, place] = values.mean(1)
+                if values.shape[1] > 1:
+                    variances[columns, place] = values.var(1, ddof=1)
     mean = means.mean(1)
     parts = variances / np.maximum(counts, 1) / len(sets) ** 2
     total = parts.sum(1)

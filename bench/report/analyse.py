@@ -181,6 +181,7 @@ def _compare(
     found = {}
     cases = [np.stack([own.against(reference, m) for m, reference in references.items()], 1) for own in sets]
     p = _adjusted(cases, rules)
+    means = np.stack(suite_means(*cases), 1).tolist()
     for place, (method, reference) in enumerate(references.items()):
         differences = tuple(case[:, place].copy() for case in cases)
         word = _verdict(differences, float(p[place]), rules)
@@ -195,7 +196,7 @@ def _compare(
                 word = "undecided"
         joined = np.concatenate(differences)
         comparison = Comparison(
-            difference=Interval(*suite_mean(*differences)) if intervals is None else intervals[method],
+            difference=Interval(*means[place]) if intervals is None else intervals[method],
             per_seed=differences,
             p=float(p[place]),
             verdict=word,  # type: ignore[arg-type]

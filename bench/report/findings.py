@@ -20,6 +20,8 @@ MARKS: dict[Verdict, str] = {
 """The sign of each verdict, best first. Many readers cannot tell verdicts by colour alone."""
 NAMED = 5
 """How many names a sentence lists; it counts the others."""
+MOST_NAMED = 15
+"""How many it lists of those that are better or worse than equal weights: that is what a reader came for."""
 
 
 class Name(str):
@@ -198,7 +200,7 @@ def _stl(board: Board) -> Iterator[Sentence]:
 def _equal(board: Board) -> Iterator[Sentence]:
     compared = [(r.method, r.vs_equal.verdict) for r in board.rows if r.vs_equal is not None and r.method != STL]
     if compared:
-        yield ["Against equal weights: ", *_grouped(compared)]
+        yield ["Against equal weights: ", *_grouped(compared, MOST_NAMED)]
 
 
 def _stability(board: Board) -> Iterator[Sentence]:
@@ -227,7 +229,10 @@ def _over_sets(board: Board) -> Iterator[Sentence]:
         return
     compared = [(row.method, row.sets_vs_equal.verdict) for row in board.rows if row.sets_vs_equal is not None]
     if compared:
-        yield [f"On other task sets like these {board.beyond.sets}, against equal weights: ", *_grouped(compared)]
+        yield [
+            f"On other task sets like these {board.beyond.sets}, against equal weights: ",
+            *_grouped(compared, MOST_NAMED),
+        ]
 
 
 def _fixed(board: Board) -> Iterator[Sentence]:
@@ -265,21 +270,23 @@ def _untuned(board: Board) -> Iterator[Sentence]:
     yield [*said, f" and {len(other) - NAMED} more." if len(other) > NAMED else "."]
 
 
-def _grouped(compared: list[tuple[str, Verdict]]) -> Sentence:
+def _grouped(compared: list[tuple[str, Verdict]], decided: int = NAMED) -> Sentence:
+    """List methods by verdict; of those that are better or worse, so many are named."""
     parts: Sentence = []
     for verdict in MARKS:
         names = [method for method, own in compared if own == verdict]
         if names:
             count = f" ({len(names)})" if len(names) > NAMED else ""
-            parts += ["; " if parts else "", f"{verdict}{count}: ", *_names(names)]
+            most = decided if verdict in ("better", "worse") else NAMED
+            parts += ["; " if parts else "", f"{verdict}{count}: ", *_names(names, most)]
     return [*parts, "."]
 
 
-def _names(names: list[str]) -> Iterable[str]:
-    for i, name in enumerate(names[:NAMED]):
+def _names(names: list[str], most: int = NAMED) -> Iterable[str]:
+    for i, name in enumerate(names[:most]):
         yield from (", ", Name(name)) if i else (Name(name),)
-    if len(names) > NAMED:
-        yield f" and {len(names) - NAMED} more"
+    if len(names) > most:
+        yield f" and {len(names) - most} more"
 
 
 def _metrics(board: Board) -> Iterator[Sentence]:

@@ -10,7 +10,8 @@ names of its arguments say what it needs, and so what it costs:
 `features`  the tensor through which everything shared reaches the heads, with the batch axis
 ==========  ======================================================================================
 
-All are detached, and already reduced over ranks. A rule reads them and must not change them in place.
+All are detached, and already reduced over ranks. A rule reads them and must not change them in place. A rule that can
+do without the features says so by a default, `features=None`: it gets them where the loop has them, on one rank.
 
 With the losses alone a step is one backward. A Gramian or Jacobian costs K backwards to the shared parameters
 (`at="shared"`, exact), or K cheap ones through the heads and one through the trunk (`at="features"`), or K short ones
@@ -100,7 +101,8 @@ class Method(nn.Module):
     recalls: bool = False
     """Whether gradients of earlier steps are in the update, too, so that it is not made of this step's alone."""
     nonconflicting: bool = False
-    """Whether the rule claims that no step makes a loss worse to first order: g_k · d ≥ 0 for every task gradient."""
+    """Whether the rule claims that no step makes a loss worse to first order: g_k · d ≥ 0 for every task gradient. The
+    claim is of gradients that are measured at "shared"; elsewhere the update of the trunk may conflict with one."""
     search: Mapping[str, Space] = {}
     """Where its options may be searched, by name: two at most."""
 
@@ -108,7 +110,11 @@ class Method(nn.Module):
     """The one of the four functions that the class overrides."""
     needs: tuple[str, ...] = ()
     """The arguments of that function."""
+    requires_features: bool = False
+    """Whether it needs the features, because that argument has no default."""
 
+    _says_heads: ClassVar[bool] = False
+    """Whether the class, or one that it derives from, says itself what heads get."""
     _as_written: tuple[str, ...]
     """The arguments that the rule was built with, where they are not at their defaults."""
     __signature__: ClassVar[inspect.Signature]
@@ -148,10 +154,13 @@ class Method(nn.Module):
             cls.rule = given[0]
             allowed = {"objective": frozenset({"losses"}), "step": frozenset({"problem"})}.get(given[0], ARGUMENTS)
             cls.needs = _arguments(cls, given[0], allowed)
+            asked = inspect.signature(getattr(cls, given[0])).parameters
+            cls.requires_features = "features" in cls.needs and asked["features"].default is inspect.Parameter.empty
             if given[0] == "combine" and "jacobian" not in cls.needs:
                 raise TypeError(f"{cls.__name__}.combine must ask for the jacobian: the update has its columns")
         _arguments(cls, "after_epoch", EPOCH_ARGUMENTS)
-        if not cls.heads and given:
+        cls._says_heads = cls._says_heads or "heads" in cls.__dict__
+        if not cls._says_heads and given:
             cls.heads = "plain" if {"gramian", "jacobian"} & set(cls.needs) else "weighted"
         for name, known in SETTINGS.items():
             if getattr(cls, name) not in known and (name != "heads" or cls.heads):

@@ -102,7 +102,7 @@ def accumulate(rule: "Method", losses: Iterable[Tensor | None], **given: Any) ->
     name = type(rule).__name__
     if rule.measures and rule.at == "features":
         raise DoesNotFitError(f"{name} cannot add up features, which are others in each micro-batch: use at=shared")
-    if "features" in rule.needs:
+    if rule.requires_features:
         raise DoesNotFitError(f"{name} reads the features, which are others in each micro-batch")
     if rule.overrides("extra"):
         raise DoesNotFitError(f"{name} has added terms, which are means over a batch: they do not add up")
@@ -271,9 +271,9 @@ def _weights_of_losses(rule: "Method", step: Step) -> Tensor:
 def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: Tensor | None = None) -> Tensor:
     """Call `weigh` or `combine` with what it names, without grad, and check what comes back."""
     name = type(rule).__name__
-    if "features" in rule.needs and step.features is None:
+    if rule.requires_features and step.features is None:
         raise DoesNotFitError(f"{name} reads the features: pass features=…")
-    if "features" in rule.needs and step.reduce is not None:
+    if rule.requires_features and step.reduce is not None:
         raise DoesNotFitError(f"{name} reads the features, which several ranks do not share")
     values, count = step.told, len(step.tasks)
     tasks = list(range(count))
@@ -281,7 +281,8 @@ def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: T
         require_finite(rule, "gradient", gramian.diagonal(), step.tasks)
         if rule.zero_gradients == "left out":
             tasks = gramian.diagonal().nonzero().flatten().tolist()
-    features = None if step.features is None else step.features.detach()
+    whole = step.features is not None and step.reduce is None and step.accumulated is None
+    features = step.features.detach() if step.features is not None and whole else None
     columns = None if jacobian is None else jacobian.shape[1]
     before = rule.degenerate
     if len(tasks) < count:
@@ -293,7 +294,7 @@ def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: T
         jacobian = None if jacobian is None else jacobian[tasks]
     available = {"losses": values, "gramian": gramian, "jacobian": jacobian, "features": features}
     asked: dict[str, Any] = {need: available[need] for need in rule.needs}
-    large = [asked[need] for need in ("jacobian", "features") if need in asked]  # not copies
+    large = [asked[need] for need in ("jacobian", "features") if asked.get(need) is not None]  # not copies
     versions = [tensor._version for tensor in large]
     with torch.no_grad(), subset.only(rule, tasks):
         result: Tensor = getattr(rule, rule.rule)(**asked)

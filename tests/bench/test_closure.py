@@ -22,7 +22,7 @@ TRAINING = {
     *("methods", "methods.core", "tasks", "tasks.core"),
     *(f"methods.core.{part}" for part in ("base", "errors", "gradients", "problem", "routes")),
     *(f"methods.core.{part}" for part in ("search", "step", "subset")),
-    *("tasks.core.base", "tasks.core.errors", "tasks.core.protocol"),
+    *("tasks.core.base", "tasks.core.draw", "tasks.core.errors", "tasks.core.protocol"),
 }
 """What trains anything on any task set."""
 RULE = {"methods.core.compose"}

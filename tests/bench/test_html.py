@@ -17,9 +17,10 @@ from made_report import made_report
 
 from bench.literature import published
 from bench.report.board import ALPHA, Interval, Report
-from bench.report.findings import MARKS, findings, p_value, signed
-from bench.report.pages.html import page
+from bench.report.findings import MARKS, MOST_NAMED, NAMED, Name, findings, p_value, signed
+from bench.report.pages.html import MANY, page
 from bench.report.pages.text import latex, markdown
+from bench.spec import STL
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -121,6 +122,33 @@ def test_a_pair_has_its_difference_above_the_diagonal_and_its_test_below():
         0
     ] == f"{pairs.wins[2, 0]}/{pairs.count[2, 0]}, p {p_value(pairs.p[2, 0]).removeprefix('= ')}".replace("<", "&lt;")
     assert [cells[i][i] for i in range(3)] == [""] * 3
+
+
+def test_of_many_methods_pairs_have_no_wins_notes_are_folded_and_paper_has_fewer_tables():
+    few, many = (page(made_report(count, 1, curves=False)).decode() for count in (MANY - 1, MANY))
+    [table] = re.findall(r'<table class="pairs">.*?</table>', many, re.S)
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", table)
+    assert len(cells) == MANY**2
+    assert not any("/" in cell for cell in cells)
+    assert "that the row won" not in table
+    assert "that the row won" in few
+    folded = "<summary>Notes on "
+    assert (folded in few, folded in many) == (False, True)
+    assert ('class="many"' in few, 'class="many"' in many) == (False, True)
+    assert ('<p class="paper">' in few, '<p class="paper">' in many) == (False, True)
+
+
+def test_of_many_methods_those_that_are_better_or_worse_are_named_and_the_undecided_are_counted():
+    board = made_report(40, 1, curves=False).boards[0]
+    compared = [row for row in board.rows if row.vs_equal is not None and row.method != STL]
+    words = dict(zip(map(id, compared), ["better"] * 7 + ["undecided"] * 15 + ["worse"] * 17, strict=True))
+    rows = [replace(r, vs_equal=replace(r.vs_equal, verdict=words[id(r)])) if id(r) in words else r for r in board.rows]
+    [said] = [s for s in findings(replace(board, rows=tuple(rows))) if s[0].startswith("Against equal weights")]
+    names = [row.method for row in compared]
+    shown = [*names[:7], *names[7 : 7 + NAMED], *names[22 : 22 + MOST_NAMED]]
+    assert [piece for piece in said if isinstance(piece, Name)] == shown
+    assert "".join(said).count(" more") == 2
+    assert "".join(said).endswith(" and 2 more.")
 
 
 def test_it_is_well_formed_with_unique_ids_that_references_find(written):

@@ -377,7 +377,10 @@ def test_a_rule_that_fits_one_set_is_planned_on_all(plan, rules, tasks):
         ({"methods": "mgda[normalise=l2]"}, "no option 'normalise': did you mean 'normalize'"),
         ({"methods": "mgda[normalize=l3]"}, "it takes none or l2 or loss"),
         ({"methods": "mgda+equal"}, "only one can balance"),
-        ({"methods": ""}, "no method is named: write standard, all, loss, gradient, distillation, or some of dwa"),
+        (
+            {"methods": ""},
+            "no method is named: write standard, all, loss, gradient, distillation, or some of alignedmtl",
+        ),
         ({"tasks": ""}, "no task set is named: write all, or some of "),
         ({"methods": ","}, "no method is named"),
         ({"tasks": "scale"}, "unknown task set 'scale': did you mean 'scales'"),

@@ -20,20 +20,38 @@ def called(choice):
     return f"{choice.task_set_label} {choice.method_label} {'+'.join(choice.tasks)}"
 
 
+def plan_of(folder, **request):
+    return Planner(Request(accelerator="cpu", **request), Store(folder))
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """What the command without options asks for."""
+    return plan_of(tmp_path_factory.mktemp("empty"))
+
+
 @pytest.fixture(scope="module")
 def planner(tmp_path_factory):
-    return Planner(Request(accelerator="cpu"), Store(tmp_path_factory.mktemp("empty")))
+    return plan_of(tmp_path_factory.mktemp("empty"), methods="all")
 
 
-def test_the_first_command_makes_no_trial(planner):
-    assert planner.open() == []
-    assert planner.to_try() == 0
-    assert {contestant.choice for contestant in planner.contestants()} == SHIPPED.keys()
+def choices_of(planner):
+    return {contestant.choice for contestant in planner.contestants()}
 
 
-def test_plan_says_that_rates_are_shipped(planner):
-    [line] = planner.about()
-    assert line.startswith(f"learning rates: {len(SHIPPED)} shipped")
+def test_the_first_command_makes_no_trial(first):
+    assert first.open() == []
+    assert first.to_try() == 0
+    assert choices_of(first) <= SHIPPED.keys()
+
+
+def test_every_choice_that_is_shipped_is_of_a_built_in_rule(planner):
+    assert SHIPPED.keys() <= choices_of(planner)
+
+
+def test_plan_says_that_rates_are_shipped(first):
+    [line] = first.about()
+    assert line.startswith(f"learning rates: {len(choices_of(first))} shipped")
 
 
 @pytest.mark.parametrize("choice", SHIPPED.values(), ids=called)

@@ -26,6 +26,7 @@ from bench.evidence.significance import (
     signed_rank_test,
     smallest_p,
     suite_mean,
+    suite_means,
     suite_test,
     t_interval,
     verdict,
@@ -150,6 +151,16 @@ def test_one_set_below_three_seeds_leaves_the_suite_with_a_mean_alone():
 
 
 @pytest.mark.filterwarnings("error")
+def test_sets_that_are_worked_out_together_have_the_same_bits_as_each_alone():
+    generator = np.random.default_rng(0)
+    sets = [generator.normal(size=(8, 5)) * 10.0 ** generator.integers(-3, 4, 5) for _ in range(7)]
+    gap = np.full((1, 5), np.nan)  # a seed that is nowhere: each set is worked out by itself
+    together, alone = suite_means(*sets), suite_means(*(np.concatenate([d, gap]) for d in sets))
+    columns = np.array([suite_mean(*(d[:, column] for d in sets)) for column in range(5)]).T
+    for found, by_itself, column in zip(together, alone, columns, strict=True):
+        assert found.tolist() == by_itself.tolist() == column.tolist()
+
+
 def test_without_spread_the_interval_is_the_mean():
     assert t_interval([2.5] * 4) == (2.5, 2.5)
     assert suite_mean([2.0] * 3, [4.0] * 5) == (3.0, 3.0, 3.0)

@@ -18,6 +18,7 @@ from bench.store import Store, StoreError
 from bench.tuning import shipped
 from bench.tuning.choose import Attempt, Choice, choose, scaled
 from bench.tuning.space import AROUND, GRID, changed, require_sound_spaces, settings, spaces_of
+from methods.core.groups import members
 from methods.core.names import UsageError
 from methods.core.search import Choice as OneOf
 from methods.core.search import Log, Simplex
@@ -150,7 +151,7 @@ def test_of_a_composed_rule_options_are_named_after_their_part():
     assert changed(methods.parse("mgda"), {"normalize": "l2"}) == methods.parse("mgda[normalize=l2]")
 
 
-@pytest.mark.parametrize("name", ["dwa", "gradnorm", "kd", "mgda", "static", "uncertainty", "kd+gradnorm"])
+@pytest.mark.parametrize("name", [*members()["all"], "kd+gradnorm"])
 def test_every_setting_of_a_built_in_rule_is_a_variant(name):
     rule = methods.parse(name)
     found = settings(25, spaces_of(rule), 3)

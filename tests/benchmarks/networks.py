@@ -1,4 +1,4 @@
-"""The two reference networks in training, and the rules that are timed and tried on them."""
+"""The reference networks in training, and the rules that are timed and tried on them."""
 
 import typing
 from functools import partial
@@ -77,12 +77,13 @@ class Problem:
             targets = [classes, torch.randn(batch, 1, side, side), torch.randn(batch, 3, side, side)]
             losses = [functional.cross_entropy, functional.l1_loss, functional.mse_loss]
         else:
+            count = {"mlp": 8, "mlp40": 40}[name]
             build = partial(MLP, "x", (64, 256, 256, 128))
-            outputs = {f"task{k}": 1 for k in range(8)}
+            outputs = {f"task{k}": 1 for k in range(count)}
             batch = 32 if small else 256
             inputs = torch.randn(batch, 64)
-            targets = [torch.randn(batch, 1) for _ in range(8)]
-            losses = [functional.mse_loss] * 8
+            targets = [torch.randn(batch, 1) for _ in range(count)]
+            losses = [functional.mse_loss] * count
         self.inputs = {"x": inputs.to(device, dtype)}
         targets = [target.to(device, dtype if target.is_floating_point() else None) for target in targets]
         self.network = build(outputs).to(device, dtype)
@@ -99,11 +100,11 @@ class Problem:
         return outputs, losses
 
     def method(self, variant):
-        """Return a rule of this project on this problem's device; one that waits for two epochs has heard of them."""
+        """Return a rule of this project on this problem's device; one that waits for epochs has heard of them."""
         count = len(self.goals)
         method = methods.create(variant, num_tasks=count, teachers=self.teachers).to(self.device)
-        if method.overrides("after_epoch"):  # some weigh nothing before
-            for value in (2.0, 1.0):
+        if method.overrides("after_epoch"):  # some weigh nothing before the sixth
+            for value in (6.0, 5.0, 4.0, 3.0, 2.0, 1.0):
                 losses = torch.full((count,), value, device=self.device)
                 method.end_epoch(losses=losses.clone, validation=losses.clone)
         return method
@@ -120,20 +121,20 @@ class Problem:
         )
 
 
-def rules(count):
-    """The variants to time, by what they are called: every rule of this project, at every place where it can measure;
-    what adds terms also on top of a rule that measures. An option that must be given gets a 1 per task."""
-    registry, found = methods.registry, {}
+def rules():
+    """The variants to time: every rule of this project, at every place where it can measure; what adds terms also on
+    top of a rule that measures. A rule that needs an option is left out: only a harness knows what `frozen` freezes."""
+    registry, found = methods.registry, []
     for name, entry in registry.built_in().items():
         described = registry.describe(entry)
         options = described.options
-        given = [f"{o}={':'.join('1' * count)}" for o, option in options.items() if option.default is REQUIRED]
-        found[name] = f"{name}[{','.join(given)}]"
+        if any(option.default is REQUIRED for option in options.values()):
+            continue
+        found.append(name)
         if at := options.get("at"):
-            places = [f"at={place}" for place in typing.get_args(at.type) if place != at.default]
-            found |= {f"{name}[{place}]": f"{name}[{','.join([*given, place])}]" for place in places}
+            found += [f"{name}[at={place}]" for place in typing.get_args(at.type) if place != at.default]
         if described.facts["extra"]:
-            found[f"{name}+mgda"] = f"{found[name]}+mgda"
+            found.append(f"{name}+mgda")
     return found
 
 

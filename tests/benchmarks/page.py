@@ -24,6 +24,8 @@ from bench.report.pages.html import render
 from bench.store import write
 
 OURS = "mtl-bench"
+PASSES = ("forward", "heads", "trunk")
+"""The counts of passes that are shown; of teachers' passes there is one a task, where there are any."""
 SHOWN = 20
 """So many sessions, the latest, are in the history."""
 RATIOS = (
@@ -31,8 +33,9 @@ RATIOS = (
     "Equal weights are there themselves: how far they are from 1 is what such a measurement is worth."
 )
 SOLVERS = (
-    "Medians over problems whose gradients conflict and differ in length by two decades. They are made from their "
-    "solutions: the gap is how far the worst answer is from the best there is, relative to that; 1e-16 is rounding."
+    "Medians over stored problems: random and conflicting gradients, whose lengths differ by up to six decades. The "
+    "best values are known to 50 digits: the gap is how far the worst answer is from the best there is, relative to "
+    "that; 1e-16 is rounding."
 )
 HISTORY = (
     f"Median ratios of this project's rules by commit, + where there were changes; the latest {SHOWN} sessions at "
@@ -166,10 +169,19 @@ def ratios(frame):
     }
     rows = [[method, *(found.get((method, library), "") for library in libraries)] for method in order]
     heads = ["Method", *(f"{library}, × (quartiles)" for library in libraries)]
+    if PASSES[0] in frame:
+        counted = frame[frame["library"] == OURS].set_index("method")
+        rows = [[*row, passes(counted.loc[row[0]]) if row[0] in counted.index else ""] for row in rows]
+        heads.append("Forward + backward through heads + through the trunk")
     note = ""
     if len(own := frame[(frame["method"] == REFERENCE) & (frame["library"] == OURS)]):
         note = f"The fastest step of theirs took {duration(own['min'].min())}."
     return Plot(figure, heads, rows, note)
+
+
+def passes(row):
+    """The passes of a step that were counted; nothing in a session of before they were."""
+    return " + ".join(f"{row[what]:g}" for what in PASSES) if row[list(PASSES)].notna().all() else ""
 
 
 def solver_times(frame):

@@ -43,12 +43,20 @@ def file(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def crowd(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "crowd.html"
+    path.write_bytes(render(made_report(24, 1, curves=False)))
+    return path
+
+
 @pytest.fixture
 def open_page(browser, file):
     """Open the page; at the end nothing may have gone wrong in it, and nothing been asked of a network."""
-    contexts, said, asked = [], [], []
+    contexts, said, asked, opened = [], [], [], set()
 
-    def open_(**options):
+    def open_(shown=file, **options):
+        opened.add(shown.as_uri())
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
@@ -56,14 +64,14 @@ def open_page(browser, file):
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: (said.append("a dialog"), dialog.dismiss()))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(file.as_uri())
+        page.goto(shown.as_uri())
         return page
 
     yield open_
     for context in contexts:
         context.close()
     assert said == []
-    assert set(asked) == {file.as_uri()}
+    assert set(asked) == opened
 
 
 def board(page):
@@ -262,6 +270,25 @@ def test_print_opens_what_is_folded_and_leaves_out_the_controls(open_page):
     assert not page.locator("#controls").is_visible()
     assert page.locator("details table").first.evaluate("table => table.getBoundingClientRect().height") > 20
     assert len(page.pdf()) > 50_000
+
+
+def test_the_headings_of_many_methods_stay_in_sight(open_page, crowd):
+    page = open_page(crowd, viewport={"width": 1280, "height": 600})
+    region = page.locator(".scroll").first
+    region.evaluate("region => { region.scrollTop = 600; }")
+    top = region.bounding_box()["y"]
+    assert abs(header(page, "Seeds").bounding_box()["y"] - top) < 30
+    assert board(page).locator("tbody tr").first.bounding_box()["y"] < top - 300
+
+
+def test_paper_has_no_numbers_of_figures_and_no_pairs_of_many_methods_and_says_so(open_page, crowd):
+    page = open_page(crowd)
+    assert not page.get_by_text("are not printed").first.is_visible()
+    page.emulate_media(media="print")
+    assert page.get_by_text("are not printed").first.is_visible()
+    assert not page.locator("figure details").first.is_visible()
+    assert not page.locator(".pairs").first.is_visible()
+    assert page.locator("thead button").first.evaluate("b => getComputedStyle(b).display") == "contents"
 
 
 def test_all_of_it_is_there_without_javascript(open_page):

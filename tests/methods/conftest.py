@@ -27,10 +27,23 @@ def all_variants():
         yield from [f"{name}[at={place}]" for place in places] or [name]
 
 
+def kinds():
+    """Of all variants the first of each kind: those that ask for the same things, and that the base treats alike."""
+    first = {}
+    for variant in all_variants():
+        rule = methods.create(variant, num_tasks=3)
+        asks = (rule.rule, rule.needs, rule.at, rule.heads, rule.zero_gradients)
+        keeps = (bool(rule.per_task), rule.recalls, rule.optimizer is None)
+        first.setdefault((*asks, *keeps, rule.has("after_step"), rule.has("after_epoch")), variant)
+    return list(first.values())
+
+
 def pytest_generate_tests(metafunc):
-    """A test with the argument `variant` is one of every such rule."""
+    """A test with the argument `variant` is one of every such rule; one with `typical`, of a rule of each kind."""
     if "variant" in metafunc.fixturenames:
         metafunc.parametrize("variant", list(all_variants()))
+    if "typical" in metafunc.fixturenames:
+        metafunc.parametrize("typical", kinds())
 
 
 class Network(nn.Module):

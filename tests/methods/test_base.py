@@ -652,3 +652,40 @@ def test_a_step_is_as_many_passes_as_its_route_costs(network, variant):
     net.trunk[2].register_full_backward_hook(lambda *_: passes.append(1))
     net.give(methods.create(variant, num_tasks=4))
     assert len(passes) == (4 if "at=shared" in variant else 1)
+
+
+def test_a_subclass_that_turns_to_gradients_gives_heads_their_plain_gradient():
+    class OfLosses(Method):
+        def weigh(self, losses):
+            return torch.ones_like(losses)
+
+    class OfGradients(OfLosses):
+        def weigh(self, gramian):
+            return gramian.diagonal()
+
+    class Said(OfLosses):
+        heads = "plain"
+
+    class StillSaid(Said):
+        def weigh(self, losses):
+            return 2 * torch.ones_like(losses)
+
+    assert [rule.heads for rule in (OfLosses, OfGradients, Said, StillSaid)] == ["weighted", "plain", "plain", "plain"]
+
+
+def test_features_with_a_default_are_passed_where_the_loop_has_them(network):
+    class Reading(Method):
+        def combine(self, jacobian, features=None):
+            self.seen = features
+            return jacobian.sum(0)
+
+    net = network()
+    method, outputs = Reading(3), net()
+    net.give(method, outputs)
+    assert torch.equal(method.seen, outputs.features)
+    net.give(method, features=None)
+    assert method.seen is None
+    half = [loss / 2 for loss in net().losses]
+    method.accumulate(half, shared=net.trunk.parameters())
+    net.give(method, net())  # its features are those of the last micro-batch alone
+    assert method.seen is None

@@ -183,7 +183,7 @@ def train(network, distil, chosen, rank, world):
         optimizer.step()
         if method.overrides("after_step"):
             losses = torch.stack(net(part, ranks=world).losses).detach()
-            method.after_step(losses if reduce is None else reduce(losses))
+            method.end_step(losses if reduce is None else reduce(losses))
         if method.overrides("after_epoch"):
             losses = torch.stack(net(part, ranks=world).losses).detach()
             losses = losses if reduce is None else reduce(losses)
@@ -209,7 +209,7 @@ def main(rank, folder):
             init_method=f"file://{folder}/meeting-{n}",
             rank=rank,
             world_size=2,
-            timeout=datetime.timedelta(seconds=10),
+            timeout=datetime.timedelta(seconds=30),
         )
         torch.save(outcome(Network, Distil, chosen, rank, 2), f"{folder}/{n}-{rank}.pt")
         dist.destroy_process_group()
@@ -229,7 +229,7 @@ def finished(tmp_path_factory, network, distil, variants):
     ranks = [subprocess.Popen([*command, str(rank), str(folder)], env=environment) for rank in (0, 1)]
     try:
         alone = [outcome(network, distil, chosen, 0, 1) for chosen in cases.values()]
-        assert [rank.wait(timeout=100) for rank in ranks] == [0, 0]
+        assert [rank.wait(timeout=400) for rank in ranks] == [0, 0]
     finally:
         for rank in ranks:
             rank.kill()

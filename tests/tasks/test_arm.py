@@ -85,7 +85,7 @@ def test_the_first_draw_is_the_default_and_renames_nothing():
 
 
 def test_a_draw_below_0_is_refused_by_name():
-    with pytest.raises(UsageError, match="draw=-1: arm needs a number from 0 on"):
+    with pytest.raises(UsageError, match="draw=-1: the draw of the data is a number from 0 on"):
         task_set("arm[draw=-1]")
 
 

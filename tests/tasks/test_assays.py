@@ -160,5 +160,5 @@ def test_the_option_draw_is_in_no_name_at_its_default():
 
 
 def test_a_draw_below_zero_is_refused_by_name():
-    with pytest.raises(UsageError, match="draw=-1: draws are counted from 0"):
+    with pytest.raises(UsageError, match="draw=-1: the draw of the data is a number from 0 on"):
         task_set("assays[draw=-1]")

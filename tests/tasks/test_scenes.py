@@ -184,7 +184,7 @@ def test_another_draw_is_other_rooms(scenes, tmp_path, monkeypatch):
 
 
 def test_a_draw_below_0_is_refused():
-    with pytest.raises(ValueError, match="draw=-1: scenes needs 0 or a number above it"):
+    with pytest.raises(ValueError, match="draw=-1: the draw of the data is a number from 0 on"):
         Scenes(draw=-1)
 
 

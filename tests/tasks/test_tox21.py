@@ -69,7 +69,9 @@ def test_no_folder_is_told_the_file_and_where_it_comes_from():
         task_set("tox21")
 
 
-@pytest.mark.parametrize("content", [b"no archive", gzip.compress(b"smiles,NR-AR\nC,1\n" * 99)[:40]])
+@pytest.mark.parametrize(
+    "content", [b"no archive", gzip.compress(b"smiles,NR-AR\nC,1\n" * 99)[:40]], ids=["text", "cut short"]
+)
 def test_a_file_that_is_no_whole_archive_is_refused_in_words(tmp_path, content):
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(DataError, match=rf"{FILE} cannot be read"):

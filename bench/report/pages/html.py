@@ -36,6 +36,9 @@ from bench.report.remainders import CAPTION, TITLE, remainders_shown
 FORBIDDEN = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 MOST_PAIRED = 60
 """With more methods than this the page has no table of all pairs: it would be too large to read, and slow to open."""
+MANY = 20
+"""With more methods than this a table scrolls below its headings, the table of all pairs has no wins, notes on single
+methods are folded, and paper has no numbers of figures and no pairs."""
 
 
 def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures: bool = True) -> bytes:
@@ -124,7 +127,9 @@ def render(template: str, drawn: Iterable[Drawing], script: str = "", **shown: A
 def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
     columns = shown_of("html", board)
     metrics = shown_on("html", metric_columns(board))
+    many = len(board.rows) > MANY
     return {
+        "many": many,
         "id": f"s{place}",
         "title": title(board),
         "board": board,
@@ -146,7 +151,7 @@ def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
         ],
         "metrics": metrics,
         "scores": [(row.method, cells) for row, cells in _scores(board, metrics)] if metrics else [],
-        "pairs": _matrix(board.pairs) if board.pairs is not None and _is_shown(board.pairs) else [],
+        "pairs": _matrix(board.pairs, wins=not many) if board.pairs is not None and _is_shown(board.pairs) else [],
         "too_many": len(board.pairs.methods) if board.pairs is not None and not _is_shown(board.pairs) else 0,
         "figures": drawings(board, f"s{place}") if figures else [],
     }
@@ -192,8 +197,8 @@ def _is_shown(pairs: Pairs) -> bool:
     return len(pairs.methods) <= MOST_PAIRED
 
 
-def _matrix(pairs: Pairs) -> list[tuple[str, list[Cell]]]:
-    """The table of all pairs: differences above the diagonal; wins and p-values below it."""
+def _matrix(pairs: Pairs, *, wins: bool) -> list[tuple[str, list[Cell]]]:
+    """The table of all pairs: differences above the diagonal; wins, where they are shown, and p-values below it."""
     largest = largest_shown(pairs.difference)
 
     def cell(i: int, j: int) -> Cell:
@@ -202,7 +207,8 @@ def _matrix(pairs: Pairs) -> list[tuple[str, list[Cell]]]:
             return Cell()
         if i < j:
             return Cell(signed(difference, 1) + "*" * (p <= ALPHA), style=_shaded(difference, largest))
-        return Cell(f"{pairs.wins[i, j]}/{pairs.count[i, j]}, p {p_value(p).removeprefix('= ')}")
+        written = p_value(p).removeprefix("= ")
+        return Cell(f"{pairs.wins[i, j]}/{pairs.count[i, j]}, p {written}" if wins else written)
 
     places = range(len(pairs.methods))
     return [(method, [cell(i, j) for j in places]) for i, method in enumerate(pairs.methods)] if len(places) > 1 else []
