@@ -10,7 +10,7 @@ from methods.core.solvers.bargaining import bargain
 class FairGrad(Method):
     """Step to the α-fair bargain: weights with M w = w^(−1/α).
 
-    Paper: Ban & Ji, ICML 2024, Eq. 4: the update maximises Σ (g_k · d)^(1−α) / (1−α) over a ball. α = 1 is Nash-MTL;
+    Paper: Ban & Ji, ICML 2024: the update maximises Σ (g_k · d)^(1−α) / (1−α) over a ball. α = 1 is Nash-MTL;
     the larger α, the more the worst-off task counts. The default is 2, as in all run scripts of the authors (their
     class says 1). The weights are the exact solution; the authors' code takes bounded least squares. Scale: the
     equation's own. Orthogonal gradients weigh |g_k|^(−2α/(1+α)). The authors' code multiplies the update by K and clips
