@@ -46,7 +46,7 @@ class Cityscapes(Photographs):
     }
     card = Card(
         origin="Cityscapes (Cordts et al. 2016), as prepared for MTAN (Liu et al. 2019), hub id tanganke/cityscapes",
-        licence="Cityscapes' own terms: for research, after registration; none stated by the hub's copy that we know of",
+        licence="Cityscapes' own terms: for research, after registration; the copy's are not known",
         preprocessing=(
             "128×256, 7 classes with −1 for none, inverse depth with 0 for none. Stored as int8 (classes) and float16 "
             "(images, depths). Of the 2,975 training images every tenth block of 37 successive ones validates; with "

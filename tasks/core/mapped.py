@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from filelock import FileLock
-from torch import Tensor
 
 from tasks.core.cache import Splits, folder
 from tasks.core.errors import DataError
@@ -279,7 +278,7 @@ class _Show:
     what: str
     rows: int
     done: int
-    begun: float = field(default_factory=time.monotonic)
+    begun: float = field(default_factory=lambda: time.monotonic())
     said: float | None = None
     new: int = 0
 

@@ -132,5 +132,3 @@ def reads_halves(network: Network) -> Network:
 def _as_parameters(network: nn.Module, arguments: tuple[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor]]:
     kind = next(network.parameters()).dtype
     return ({name: column.to(kind) for name, column in arguments[0].items()},)
-
-

@@ -7,12 +7,12 @@ import sys
 from itertools import product
 from pathlib import Path
 
+import hub_shaped
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
 
-import hub_shaped
 import tasks
 from tasks.parkinsons import INPUTS
 

@@ -6,11 +6,11 @@ import shutil
 import threading
 from dataclasses import replace
 
+import hub_shaped
 import numpy as np
 import pytest
 import torch
 
-import hub_shaped
 from tasks.core import mapped as module
 from tasks.core.errors import DataError
 from tasks.core.hub import Copy, Source, Stream

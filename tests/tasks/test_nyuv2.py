@@ -1,14 +1,15 @@
 """`nyuv2` and `cityscapes`: photographs of the hub's layout, mapped into memory, with the tasks of `scenes`."""
 
+import math
 import re
 
+import hub_shaped
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import bench
-import hub_shaped
 from bench.catalogue import build, parse_task_set, task_sets
 from tasks.cityscapes import Cityscapes
 from tasks.core import pixels
@@ -20,11 +21,19 @@ from tasks.scenes import Scenes
 
 
 @pytest.fixture(scope="module")
-def prepared(nyuv2_folder, tmp_path_factory):
-    """The small folder, prepared in a place that this file's tests have in common."""
+def place(tmp_path_factory):
+    """Where this file's tests have prepared data in common."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def prepared(nyuv2_folder, place):
+    """The small folder, prepared."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MTL_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield NYUv2(str(nyuv2_folder))
+        patch.setenv("MTL_BENCH_CACHE", str(place))
+        made = NYUv2(str(nyuv2_folder))
+        assert made.tasks
+        return made
 
 
 def test_the_splits_are_the_hubs_rows_each_once(prepared):
@@ -43,14 +52,14 @@ def test_the_splits_are_the_hubs_rows_each_once(prepared):
     assert "noise" not in prepared.splits["train"]
 
 
-def test_the_columns_are_maps_of_files_and_no_copies(prepared):
+def test_the_columns_are_maps_of_files_and_no_copies(prepared, place):
     """A process that maps them takes no memory of its own, and slices are no copies."""
     whole = prepared.mapped.splits["train"]["depth"]
     assert prepared.splits["train"]["depth"].data_ptr() == whole.data_ptr()
     held = prepared.splits["validation"]["depth"]
     assert held.data_ptr() == whole.data_ptr() + 11 * 288 * 384 * 2
-    maps = open("/proc/self/maps").read() if re.search("linux", __import__("sys").platform) else ""
-    assert not maps or "train.depth.npy" in maps
+    [file] = place.glob("*.columns/train.depth.npy")
+    assert file.stat().st_size - 12 * 288 * 384 * 2 in (64, 128)  # the numbers after a short header
 
 
 def test_of_the_whole_set_nine_blocks_of_nine_successive_images_validate():
@@ -65,7 +74,7 @@ def test_of_the_whole_set_nine_blocks_of_nine_successive_images_validate():
     assert 0.08 < validates(2_975).mean() < 0.11
 
 
-def test_all_trains_on_what_validates_too(prepared, nyuv2_folder, tmp_path, monkeypatch):
+def test_all_trains_on_what_validates_too(prepared, nyuv2_folder):
     whole = NYUv2(str(nyuv2_folder), train="all")
     whole.mapped = prepared.mapped
     part = prepared.splits
@@ -126,19 +135,12 @@ def test_losses_and_metrics_of_small_types_are_those_of_scenes(prepared, like_sc
         assert declared.higher_is_better == theirs.metrics[metric].higher_is_better
 
 
-def test_the_scores_of_constants_are_kept_for_the_next_process(prepared, monkeypatch):
+def test_the_scores_of_constants_are_kept_for_the_next_process(prepared, place, monkeypatch):
     first = [m.constant_score for task in prepared.tasks for m in task.metrics.values()]
-    monkeypatch.setattr(pixels, "CHUNK", None)  # a split by it would fail
-    monkeypatch.setenv("MTL_BENCH_CACHE", str(prepared_cache(prepared)))
+    monkeypatch.setattr(pixels, "CHUNK", None)  # splitting a column by it would fail
+    monkeypatch.setenv("MTL_BENCH_CACHE", str(place))
     again = NYUv2(prepared.path)
     assert [m.constant_score for task in again.tasks for m in task.metrics.values()] == first
-
-
-def prepared_cache(prepared):
-    from pathlib import Path
-
-    [line] = {line.split()[-1] for line in open("/proc/self/maps") if line.rstrip().endswith("train.depth.npy")}
-    return Path(line).parent.parent
 
 
 def test_float16_is_fine_enough_for_what_is_predicted():
@@ -181,7 +183,7 @@ def test_legacy_metrics_are_an_option(prepared, metrics):
     pooled = [name for task in prepared.tasks for name in task.metrics]
     assert [name for name in names if not name.startswith("legacy_")] == (pooled if metrics == "both" else [])
     assert sum(name.startswith("legacy_") for name in names) == 9
-    assert {m.constant_score for t in made.tasks for m in t.metrics.values()}
+    assert all(math.isfinite(m.constant_score) for task in made.tasks for m in task.metrics.values())
 
 
 def test_protocols_of_papers_have_their_epochs_batches_and_rates():
@@ -272,10 +274,7 @@ def test_a_folder_of_the_other_size_is_refused(nyuv2_folder):
 
 def test_it_is_trained_on_by_a_worker_of_the_command_line(streets, tmp_path, monkeypatch):
     monkeypatch.setitem(Cityscapes.protocols, "smoke", Cityscapes.protocols["smoke"].model_copy(update={"steps": 2}))
-    board = bench.run(
-        "kd", f"cityscapes[path={streets}]", 1, "smoke", tmp_path / "out", accelerator="cpu", workers=1
-    )  # fmt: skip
-    assert set(board.method) >= {"kd", "equal"}
+    tasks = f"cityscapes[path={streets}]"
+    board = bench.run("kd", tasks, 1, "smoke", tmp_path / "out", accelerator="cpu", workers=1)
+    assert list(board.seeds) == [1, 1, 1]
     assert list((tmp_path / "out" / "costs").iterdir())
-
-
