@@ -4,6 +4,9 @@ Sources: the code of Liu, Johns & Davison 2019 (MTAN), Li & Bilen 2022, CAGrad a
 1.2 or 1.5 at a random place, and mirrored with probability 1/2. What is near looks large, so depths are divided by the
 zoom, and inverse depths are multiplied by it. (Li, Liu & Bilen 2022 and CAGrad divide inverse depths, too: that is
 "depth" here.) Normals are interpolated and not normalised again, as in these papers.
+
+The training loop does not call it yet. It is to be called on each training batch, on the batch's device, with a
+generator that is seeded by the run's seed and the step and does not know the method.
 """
 
 from collections.abc import Mapping, Sequence
