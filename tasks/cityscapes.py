@@ -18,9 +18,9 @@ class Cityscapes(Photographs):
     `train=all` the images that validate are trained on, too, as in papers.
     """
 
-    local = "the Parquet files of the hub's tanganke/cityscapes (https://huggingface.co/datasets/tanganke/cityscapes)"
+    local = "the Parquet files of https://huggingface.co/datasets/tanganke/cityscapes"
     source = Source(
-        "tanganke/cityscapes",
+        "cityscapes",
         rows={"train": 2_975, "val": 500},
         columns={
             "image": f"Array3D(3×{HEIGHT}×{WIDTH}, float32)",

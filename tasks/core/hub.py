@@ -206,7 +206,7 @@ def require_folder(name: str, local: str, path: str) -> None:
         path: the folder; "" if none was named.
     """
     if not path:
-        raise DataError(f"{name} is on no hub: name a folder by [path=…] that contains {local}")
+        raise DataError(f"{name} is not fetched: name a folder by [path=…] that contains {local}")
     _folder(Source(name, rows={}, columns={}), path)
 
 

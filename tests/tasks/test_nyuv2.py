@@ -238,7 +238,7 @@ def test_cityscapes_is_read_from_a_folder(streets):
 
 
 def test_cityscapes_without_a_folder_says_which_files():
-    with pytest.raises(DataError, match=r"name a folder by \[path=…\] that contains the Parquet files .* cityscapes"):
+    with pytest.raises(DataError, match=r"name a folder by \[path=…\] that contains the Parquet files .*/cityscapes"):
         Cityscapes().check()
     with pytest.raises(DataError, match="tanganke/cityscapes"):
         require_folder("cityscapes", Cityscapes.local, "")
