@@ -72,31 +72,37 @@ def write_full(folder):
 
 PREPARE = """
 import resource, sys, time
+import torch
+from tasks.core.trial import try_out
 from tasks.nyuv2 import NYUv2
 
 def memory(name):
     lines = dict(line.split(":") for line in open("/proc/self/status"))
-    return int(lines[name].split()[0]) * 1024
+    return int(lines[name].split()[0]) * 1024 / 1e9
+
+def now():
+    return time.perf_counter(), time.process_time()
+
+def since(begun):
+    return "{:.1f} s ({:.1f} s of the processor)".format(*(a - b for a, b in zip(now(), begun)))
 
 made = NYUv2(sys.argv[1])
-begun = time.perf_counter()
+begun = now()
 splits = made.splits
-seconds = time.perf_counter() - begun
-rows = len(splits["train"]["depth"]) + len(splits["validation"]["depth"]) + len(splits["test"]["depth"])
-print(f"{rows:,} rows in {seconds:.1f} s, {rows / seconds:.0f} a second; peak memory {memory('VmHWM') / 1e9:.2f} GB")
-begun = time.perf_counter()
-import torch
+rows = sum(len(columns["depth"]) for columns in splits.values())
+print(f"{rows:,} rows in {since(begun)}; peak memory {memory('VmHWM'):.2f} GB, now {memory('VmRSS'):.2f} GB")
+begun = now()
 order = torch.randperm(len(splits["train"]["depth"]), generator=torch.Generator().manual_seed(0))
 for chosen in order[:700].view(-1, 2):
     batch = {name: column[chosen] for name, column in splits["train"].items()}
-print(f"training batches of two: {700 / (time.perf_counter() - begun):.0f} rows a second")
-begun = time.perf_counter()
-made.check()
-print(f"checked in {time.perf_counter() - begun:.1f} s")
-begun = time.perf_counter()
+print(f"350 training batches of two in {since(begun)}")
+begun = now()
 scores = [round(metric.constant_score, 3) for task in made.tasks for metric in task.metrics.values()]
-print(f"tasks in {time.perf_counter() - begun:.1f} s: {scores}")
-print(f"peak memory {memory('VmHWM') / 1e9:.2f} GB, of which not shared now {memory('RssAnon') / 1e9:.2f} GB")
+print(f"tasks in {since(begun)}: {scores}")
+begun = now()
+try_out(made)
+print(f"tried out in {since(begun)}")
+print(f"peak memory {memory('VmHWM'):.2f} GB with the shared pages of files; own memory now {memory('RssAnon'):.2f} GB")
 """
 
 

@@ -160,6 +160,8 @@ class Copy:
                     yield from part.iter(size)
             except Exception as problem:
                 raise self.problem(_first_line(problem)) from problem
+            finally:
+                pyarrow.default_memory_pool().release_unused()  # it would keep some gigabytes
 
         return {split: Stream(rows[split], partial(batches, split)) for split in self.source.rows}
 

@@ -80,6 +80,11 @@ class Photographs(TaskSet):
             "test": whole["val"],
         }
 
+    def check(self) -> None:
+        """Raise DataError unless every task finds its target. All values were checked when they were stored."""
+        for split, columns in self.splits.items():
+            self._need(split, columns, [*self.inputs, *(task.target for task in self.tasks)])
+
     @cached_property
     def fingerprint(self) -> str:
         """The sha256 of the stored columns and of the sizes of the splits: the bytes were read when they were made."""
