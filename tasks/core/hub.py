@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tasks.core.errors import DataError
+from tasks.core.files import temporary
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
     from torch import Tensor
 
@@ -43,7 +45,7 @@ class Source:
     rows: Mapping[str, int]
     """The number of rows of each split. A local folder may contain fewer: the first ones."""
     columns: Mapping[str, str]
-    """The features of the columns that are read: "Image", "ClassLabel(10)", "int64", "string"."""
+    """The features of the columns that are read: "Image", "ClassLabel(10)", "int64", "Array2D(288×384, int64)"."""
     files: tuple[str, ...] = ("*.parquet", "README.md")
     """Patterns of the files that are fetched."""
     local: str = ""
@@ -58,6 +60,15 @@ class Source:
     def commit(self) -> str:
         """The commit that is used. Other commits in the cache are ignored."""
         return self.hub.partition("@")[2]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A split that is read piece by piece."""
+
+    rows: int
+    batches: "Callable[[int, int], Iterator[dict[str, np.ndarray]]]"
+    """`(start, size)` -> the declared columns of the rows from `start` on, at most `size` rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,48 @@ class Copy:
             self.check(split, features, len(found[split]))
         return {split: found[split] for split in self.source.rows}
 
+    def streams(self) -> dict[str, Stream]:
+        """Open the declared splits of Parquet files, checked, to read them piece by piece.
+
+        Raises:
+            DataError: they cannot be read, or are not as declared. Reading a batch raises it, too.
+        """
+        import datasets
+        import pyarrow.parquet
+
+        names = list(self.source.columns)
+        try:
+            with TemporaryDirectory() as empty:  # nothing is written there
+                folder = str(self.folder.resolve())
+                builder = datasets.load_dataset_builder(folder, cache_dir=empty)
+                if builder.name == "parquet":
+                    files = {split: list(own) for split, own in (builder.config.data_files or {}).items()}
+                    found = builder.as_streaming_dataset()
+                    features = {str(split): dict(own.features or {}) for split, own in found.items()}
+                    rows = {s: sum(pyarrow.parquet.read_metadata(f).num_rows for f in own) for s, own in files.items()}
+        except Exception as problem:  # whatever is wrong with files of somebody else's making
+            raise self.problem(_first_line(problem)) from problem
+        if builder.name != "parquet":  # other formats may run code
+            raise self.problem(f"its data is {builder.name}, and should be Parquet")
+        for split in self.source.rows:
+            if split not in features:
+                raise self.problem(f"there is no {split} split: it has {', '.join(features)}")
+            self.check(split, {name: _describe(feature) for name, feature in features[split].items()}, rows[split])
+
+        def batches(split: str, start: int, size: int) -> "Iterator[dict[str, np.ndarray]]":
+            try:
+                with TemporaryDirectory() as empty:
+                    # The reader decodes as many rows at once as it is asked for, and only these columns.
+                    read = datasets.load_dataset_builder(folder, cache_dir=empty, columns=names, batch_size=size)
+                    part = read.as_streaming_dataset(split).skip(start).with_format("numpy")
+                    yield from part.iter(size)
+            except Exception as problem:
+                raise self.problem(_first_line(problem)) from problem
+            finally:
+                pyarrow.default_memory_pool().release_unused()  # it would keep some gigabytes
+
+        return {split: Stream(rows[split], partial(batches, split)) for split in self.source.rows}
+
     def pixels(self, images: Iterable[Any], height: int, width: int) -> "Tensor":
         """Decode grey images into `[N, height, width]`, uint8."""
         import numpy as np
@@ -155,7 +208,7 @@ def require_folder(name: str, local: str, path: str) -> None:
         path: the folder; "" if none was named.
     """
     if not path:
-        raise DataError(f"{name} is on no hub: name a folder by [path=…] that contains {local}")
+        raise DataError(f"{name} is not fetched: name a folder by [path=…] that contains {local}")
     _folder(Source(name, rows={}, columns={}), path)
 
 
@@ -182,6 +235,39 @@ def prepared(source: Source, path: str, build: "Callable[[Copy], Splits]") -> "S
         raise copy.problem(f"the folder has no {source.local or source.files[0]}")
     content = _digest((file.relative_to(copy.folder).as_posix(), file) for file in _files(copy))
     return cached(f"{source} {content} {code}", lambda: build(copy))
+
+
+def located(source: Source, path: str) -> "tuple[str, Callable[[], Copy]]":
+    """Return what stands for the content of the data, and a function that finds it, or fetches it.
+
+    It is for data that is too large for `prepared`. The content of a local folder is that of its files, which are read
+    again when their sizes or times have changed.
+
+    Raises:
+        DataError: the data cannot be had.
+    """
+    from tasks.core.cache import folder
+
+    if source.local:
+        require_folder(source.id, source.local, path)
+    if not path:
+        return f"{source}", lambda: _snapshot(source)
+    copy = _folder(source, path)
+    if not _has_data(copy):
+        raise copy.problem(f"the folder has no {source.local or source.files[0]}")
+    files = [(file.relative_to(copy.folder).as_posix(), file) for file in _files(copy)]
+    seen = [f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}" for _, file in files]
+    note = folder() / f"{hashlib.sha256(chr(10).join(seen).encode()).hexdigest()[:20]}.content"
+    with suppress(OSError):
+        if len(known := note.read_text()) == 64:
+            return f"{source} {known}", lambda: copy
+    content = _digest(files)
+    with suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = temporary(note)
+        unfinished.write_text(content)
+        unfinished.replace(note)
+    return f"{source} {content}", lambda: copy
 
 
 def _folder(source: Source, path: str) -> Copy:
@@ -270,6 +356,8 @@ def _describe(feature: Any) -> str:
     kind = type(feature).__name__
     if kind == "ClassLabel":
         return f"{kind}({feature.num_classes})"
+    if kind.startswith("Array"):
+        return f"{kind}({'×'.join(map(str, feature.shape))}, {feature.dtype})"
     return str(feature.dtype) if kind == "Value" else kind
 
 

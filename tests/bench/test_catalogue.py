@@ -14,8 +14,10 @@ from bench.store import Store
 from methods.core.options import Option
 from methods.core.registry import DESCRIBED, Registry
 
-ON_THE_HUB = {"census", "multifashion", "multimnist"}
-LOCAL = {"adme", "parkinsons", "sarcos", "tox21"}
+ON_THE_HUB = {"census", "multifashion", "multimnist", "nyuv2"}
+LOCAL = {"adme", "cityscapes", "parkinsons", "sarcos", "tox21"}
+OPTIONS = {name: ["metrics", "path", "train"] for name in ("cityscapes", "nyuv2")}
+"""Of those that have options beside the folder."""
 REAL = ON_THE_HUB | LOCAL
 """Those whose data does not come with the package: from the hub, or from a folder alone."""
 
@@ -44,7 +46,7 @@ def test_what_the_description_says_of_the_hub_is_where_the_data_is_from(name):
     made = entry.load()
     assert task_sets.describe(entry).facts["hub"] == made.hub == made.source.hub
     assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", made.hub)
-    assert list(task_sets.options(entry)) == ["path"]
+    assert sorted(task_sets.options(entry)) == OPTIONS.get(name, ["path"])
 
 
 @pytest.mark.parametrize("name", sorted(LOCAL))
@@ -54,7 +56,7 @@ def test_what_the_description_says_of_a_local_folder_is_what_the_data_is_declare
     facts = task_sets.describe(entry).facts
     assert (facts["hub"], facts["local"]) == (None, made.local)
     assert made.hub is None
-    assert list(task_sets.options(entry)) == ["path"]
+    assert sorted(task_sets.options(entry)) == OPTIONS.get(name, ["path"])
 
 
 def test_a_plug_in_is_embedded_unless_it_says_otherwise(tmp_path):
@@ -128,7 +130,7 @@ def cut_off(without_torch, tmp_path):
             3,
             "error: zalando-datasets/fashion_mnist (commit 531be5e) is not in the hub",
         ),
-        (("run", "--tasks", "sarcos"), 3, "error: sarcos is on no hub: name a folder by [path=…] that contains sarcos"),
+        (("run", "--tasks", "sarcos"), 3, "error: sarcos is not fetched: name a folder by [path=…] that contains sarcos"),
         (("run", "--tasks", "sarcos[path=no/where]"), 3, "error: sarcos in no/where: there is no such folder"),
     ],
 )

@@ -7,6 +7,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
+import hub_shaped
 import numpy as np
 import pandas as pd
 import pytest
@@ -146,6 +147,25 @@ def tox21_folder(molecules, tmp_path_factory):
     folder = tmp_path_factory.mktemp("local") / "tox21"
     folder.mkdir()
     table.assign(mol_id="T", smiles=molecules).to_csv(folder / FILE, index=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nyuv2_folder(tmp_path_factory):
+    """12 training and 4 test images at full size, without a meaning."""
+    folder = tmp_path_factory.mktemp("hub") / "nyuv2"
+    for split, rows, seed in (("train", 12, 1), ("val", 4, 2)):
+        hub_shaped.write(folder, split, hub_shaped.draw(rows, 288, 384, 13, seed))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cityscapes_folder(tmp_path_factory):
+    """12 training and 4 test images at full size, without a meaning."""
+    folder = tmp_path_factory.mktemp("local") / "cityscapes"
+    for split, rows, seed in (("train", 12, 1), ("val", 4, 2)):
+        columns = hub_shaped.draw(rows, 128, 256, 7, seed)
+        hub_shaped.write(folder, split, {name: columns[name] for name in ("image", "segmentation", "depth")})
     return folder
 
 

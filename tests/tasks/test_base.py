@@ -16,14 +16,16 @@ BUILT_IN = sorted(task_sets.entries())
 FOLDERS = {
     "adme": "adme_folder",
     "census": "census_folder",
+    "cityscapes": "cityscapes_folder",
     "multifashion": "image_folder",
     "multimnist": "image_folder",
+    "nyuv2": "nyuv2_folder",
     "parkinsons": "parkinsons_folder",
     "sarcos": "sarcos_folder",
     "tox21": "tox21_folder",
 }
 """The fixture of a small folder for those that are not embedded."""
-SMALL = [*FOLDERS, "arm", "assays", "digits", "scales", "visits"]
+SMALL = [*sorted(FOLDERS.keys() - {"cityscapes", "nyuv2"}), "arm", "assays", "digits", "scales", "visits"]
 """Those whose targets are classes or numbers of an example, and whose data is drawn in no time."""
 
 

@@ -83,7 +83,7 @@ def test_its_tasks_are_the_seven_torques(write):
 
 def test_without_a_folder_the_file_is_named_and_where_it_is_from():
     with pytest.raises(
-        DataError, match=r"sarcos is on no hub: .*\[path=…\].*sarcos_inv_test\.mat.*gaussianprocess\.org"
+        DataError, match=r"sarcos is not fetched: .*\[path=…\].*sarcos_inv_test\.mat.*gaussianprocess\.org"
     ):
         task_set("sarcos")
 

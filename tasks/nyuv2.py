@@ -1,0 +1,84 @@
+"""NYUv2: segmentation, depth and surface normals of indoor photographs."""
+
+from functools import cached_property
+
+from tasks.core import pixels
+from tasks.core.base import Card, Task
+from tasks.core.hub import Source
+from tasks.core.photographs import Photographs, classes, depth, image, normals
+from tasks.core.protocol import Protocol
+
+CLASSES, HEIGHT, WIDTH = 13, 288, 384
+EPOCHS = 200
+"""Of the protocols of papers. An epoch there is 795 images in batches of 2, and Li & Bilen leave out the last one."""
+
+
+class NYUv2(Photographs):
+    """Indoor photographs, from the hub or a folder (path): segmentation, depth and surface normals of every pixel.
+
+    Cross-entropy over 13 classes, absolute depth error, 1 − cosine of normals. With `train=all` there is no held-out
+    part, as in papers: the images that validate are trained on, too. `metrics=legacy` are those of Li & Bilen 2020.
+    """
+
+    hub = "tanganke/nyuv2@b367b8b53c4dcefbcb4d9310b74976a63cc7f306"
+    source = Source(
+        hub,
+        rows={"train": 795, "val": 654},
+        columns={
+            "image": f"Array3D(3×{HEIGHT}×{WIDTH}, float32)",
+            "segmentation": f"Array2D({HEIGHT}×{WIDTH}, int64)",
+            "depth": f"Array3D(1×{HEIGHT}×{WIDTH}, float32)",
+            "normal": f"Array3D(3×{HEIGHT}×{WIDTH}, float32)",
+        },
+    )
+    stored = {
+        "image": image(HEIGHT, WIDTH),
+        "segmentation": classes(CLASSES, HEIGHT, WIDTH),
+        "depth": depth(HEIGHT, WIDTH),
+        "normal": normals(HEIGHT, WIDTH),
+    }
+    kinds = {"image": "image", "segmentation": "classes", "depth": "depth", "normal": "normals"}
+    outputs = {"segmentation": CLASSES, "depth": 1, "normals": 3}
+    protocols = {
+        "smoke": Protocol(name="smoke", steps=20, batch_size=2, lr=1e-3, steps_per_epoch=5, points=2),
+        "quick": Protocol(name="quick", steps=900, batch_size=8, lr=1e-3, steps_per_epoch=90),
+        "standard": Protocol(name="standard", steps=9_000, batch_size=8, lr=1e-3, steps_per_epoch=90),
+        "li2020": Protocol(
+            name="li2020", steps=EPOCHS * 397, batch_size=2, lr=1e-4, steps_per_epoch=397, schedule="constant"
+        ),
+        "navon2022": Protocol(
+            name="navon2022", steps=EPOCHS * 398, batch_size=2, lr=1e-4, steps_per_epoch=398, schedule="constant"
+        ),
+    }
+    card = Card(
+        origin="NYU Depth V2 (Silberman et al. 2012), as prepared for MTAN (Liu et al. 2019), hub id tanganke/nyuv2",
+        licence="none stated by the hub's copy",
+        preprocessing=(
+            "As on the hub: 288×384, 13 classes with −1 for none, depth 0 and normal 0 where there is none. Stored as "
+            "int8 (classes) and float16 (images, depths, normals), which rounds a depth by at most 0.05 %. The "
+            "column noise is left out. Of the 795 training images, 81 validate: nine blocks of nine successive "
+            "images, because neighbours often show one room. With [train=all] they are trained on, too, and the "
+            "scores of the validation split are those of training images: choose nothing by them. Metrics are "
+            "accumulated over the split; [metrics=legacy] are those of Li & Bilen 2020, by image and by batch of two."
+        ),
+        traps=(
+            "The test split is what the field calls val (654 images): published numbers were often chosen on it. "
+            "Numbers of legacy metrics and of others cannot be compared: published mean IoU are some 0.2 with the "
+            "former and some 0.4 with the latter. Protocols li2020 and navon2022 belong with [train=all]; they have "
+            "the published steps, batches and optimiser, but a constant rate (papers halve it after epoch 100), no "
+            "augmentation (navon2022 has it) and the score after the last step (navon2022: the mean of the last ten "
+            "epochs). Depth is thought to be in metres. The hub says nothing of rooms, so a room may still be in two "
+            "parts of the training images. The commit and the schema are declared from public descriptions of the "
+            "hub's copy, which could not be reached when this was written."
+        ),
+    )
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """The three."""
+        common = self.metrics, self.fingerprint
+        return (
+            pixels.segmentation(*self.target("segmentation"), CLASSES, *common),
+            pixels.depth(*self.target("depth"), *common),
+            pixels.normals(*self.target("normal"), *common),
+        )
