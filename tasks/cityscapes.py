@@ -40,9 +40,6 @@ class Cityscapes(Photographs):
         "smoke": Protocol(name="smoke", steps=20, batch_size=2, lr=1e-3, steps_per_epoch=5, points=2),
         "quick": Protocol(name="quick", steps=3_350, batch_size=8, lr=1e-3, steps_per_epoch=335),
         "standard": Protocol(name="standard", steps=16_750, batch_size=8, lr=1e-3, steps_per_epoch=335),
-        "navon2022": Protocol(
-            name="navon2022", steps=200 * 372, batch_size=8, lr=1e-4, steps_per_epoch=372, schedule="constant"
-        ),
     }
     card = Card(
         origin="Cityscapes (Cordts et al. 2016), as prepared for MTAN (Liu et al. 2019), hub id tanganke/cityscapes",
@@ -58,9 +55,7 @@ class Cityscapes(Photographs):
             "known, and a folder that differs is refused with what was found and expected. Public code calls the "
             "hub's test split validation, here it is val, and reads a column segmentation_19, too. The test split is "
             "what the field calls val. The relative error is a ratio of numbers near 0: some 20 to 35 in papers. "
-            "Protocol navon2022 belongs with [train=all]; it has the published steps, batches and optimiser, but a "
-            "constant rate (papers halve it after epoch 100), no augmentation, and the score after the last step "
-            "instead of the mean of the last ten epochs."
+            "The protocols of papers are not here yet."
         ),
     )
 

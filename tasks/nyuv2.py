@@ -9,8 +9,6 @@ from tasks.core.photographs import Photographs, classes, depth, image, normals
 from tasks.core.protocol import Protocol
 
 CLASSES, HEIGHT, WIDTH = 13, 288, 384
-EPOCHS = 200
-"""Of the protocols of papers. An epoch there is 795 images in batches of 2, and Li & Bilen leave out the last one."""
 
 
 class NYUv2(Photographs):
@@ -43,12 +41,6 @@ class NYUv2(Photographs):
         "smoke": Protocol(name="smoke", steps=20, batch_size=2, lr=1e-3, steps_per_epoch=5, points=2),
         "quick": Protocol(name="quick", steps=900, batch_size=8, lr=1e-3, steps_per_epoch=90),
         "standard": Protocol(name="standard", steps=9_000, batch_size=8, lr=1e-3, steps_per_epoch=90),
-        "li2020": Protocol(
-            name="li2020", steps=EPOCHS * 397, batch_size=2, lr=1e-4, steps_per_epoch=397, schedule="constant"
-        ),
-        "navon2022": Protocol(
-            name="navon2022", steps=EPOCHS * 398, batch_size=2, lr=1e-4, steps_per_epoch=398, schedule="constant"
-        ),
     }
     card = Card(
         origin="NYU Depth V2 (Silberman et al. 2012), as prepared for MTAN (Liu et al. 2019), hub id tanganke/nyuv2",
@@ -64,11 +56,9 @@ class NYUv2(Photographs):
         traps=(
             "The test split is what the field calls val (654 images): published numbers were often chosen on it. "
             "Numbers of legacy metrics and of others cannot be compared: published mean IoU are some 0.2 with the "
-            "former and some 0.4 with the latter. Protocols li2020 and navon2022 belong with [train=all]; they have "
-            "the published steps, batches and optimiser, but a constant rate (papers halve it after epoch 100), no "
-            "augmentation (navon2022 has it) and the score after the last step (navon2022: the mean of the last ten "
-            "epochs). Depth is thought to be in metres. The hub says nothing of rooms, so a room may still be in two "
-            "parts of the training images. The commit and the schema are declared from public descriptions of the "
+            "former and some 0.4 with the latter. The protocols of papers are not here yet: no augmentation, no "
+            "halving of the rate. Depth is thought to be in metres. The hub says nothing of rooms, so a room may still be in "
+            "two parts of the training images. The commit and the schema are declared from public descriptions of the "
             "hub's copy, which could not be reached when this was written."
         ),
     )

@@ -116,7 +116,8 @@ def validates(count: int) -> np.ndarray:
     those that are trained on.
     """
     block = max(1, count // BLOCKS)
-    return (np.arange(count) // block) % 10 == 5
+    chosen: np.ndarray = (np.arange(count) // block) % 10 == 5
+    return chosen
 
 
 def places(split: str, rows: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ def segmentation(train: Tensor, test: Tensor, classes: int, how: How = "pooled",
         how: which metrics.
         key: of the data, if it is so large that the scores of the constant predictor are worth keeping.
     """
-    options = {"ignore_index": IGNORE, "validate_args": False}
+    options: dict[str, Any] = {"ignore_index": IGNORE, "validate_args": False}
     pooled: Builders = {
         "miou": (partial(MulticlassJaccardIndex, classes, average="macro", **options), True),
         "pixel_accuracy": (partial(MulticlassAccuracy, classes, average="micro", **options), True),
@@ -74,7 +74,8 @@ def depth(train: Tensor, test: Tensor, how: How = "pooled", key: str = "") -> Ta
     def mean() -> Tensor:
         parts = [part[part > 0] for part in train.split(CHUNK)]
         total = torch.stack([part.sum(dtype=torch.float64) for part in parts]).sum()
-        return (total / sum(part.numel() for part in parts)).float().expand(train.shape[1:])
+        one: Tensor = (total / sum(part.numel() for part in parts)).float()
+        return one.expand(train.shape[1:])
 
     inputs, builders = _chosen(how, pooled, by_batch, _depths, _depths_and_counts)
     metrics = _metrics(builders, inputs, mean, test, f"{key} depth" if key else "")

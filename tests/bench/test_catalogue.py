@@ -130,7 +130,11 @@ def cut_off(without_torch, tmp_path):
             3,
             "error: zalando-datasets/fashion_mnist (commit 531be5e) is not in the hub",
         ),
-        (("run", "--tasks", "sarcos"), 3, "error: sarcos is not fetched: name a folder by [path=…] that contains sarcos"),
+        (
+            ("run", "--tasks", "sarcos"),
+            3,
+            "error: sarcos is not fetched: name a folder by [path=…] that contains sarcos",
+        ),
         (("run", "--tasks", "sarcos[path=no/where]"), 3, "error: sarcos in no/where: there is no such folder"),
     ],
 )
