@@ -298,6 +298,29 @@ def report_command(
     return OK
 
 
+@app.command("versus")
+def versus_command(
+    method: Annotated[str, typer.Argument(help="the reference, as the leaderboard writes it: static")],
+    source: Annotated[
+        Path, typer.Argument(parser=path, help="a folder of records, or a tidy CSV file of anybody's runs")
+    ] = DEFAULT_OUT,
+    margin: Annotated[float, typer.Option(help="points of Δ within which two methods are called equivalent")] = 1.0,
+    correction: Annotated[str, typer.Option(help="for the family of all other methods: max-t or holm")] = "max-t",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Compare all methods with one of them, as the leaderboard does with equal weights."""
+    from bench.api import versus
+
+    found = versus(source, method, margin=margin, correction=correction)
+    if as_json:
+        return _json(json.loads(found.to_json(orient="records")))
+    from bench.report.pages.terminal import print_versus
+
+    print_versus(found, method, _out())
+    return OK
+
+
 @app.command("power")
 def power_command(
     source: Annotated[
