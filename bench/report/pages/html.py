@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from bench.evidence.significance import DRAWS, EXACT_SEEDS, MINIMUM_SETS
 from bench.literature import FACTS
-from bench.report import replications, stability
+from bench.report import each_set, replications, stability
 from bench.report.board import ALPHA, Board, Pairs, Report, Row, metric_name
 from bench.report.columns import GROUPS, Cell, Column, metric_columns, shown_of, shown_on
 from bench.report.figures import STEPS, Drawing, drawings, largest_shown, shade
@@ -49,7 +49,7 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         published: what papers printed about its task sets: rows of `bench.literature.published` by task set.
         figures: whether to draw figures. They take most of the time, and a page that is soon written again needs none.
     """
-    boards = [_section(place, board, figures) for place, board in enumerate(report.boards)]
+    boards = [_section(place, board, report.boards, figures) for place, board in enumerate(report.boards)]
     tuned, over_sets = any(board.choices for board in report.boards), any(map(_speaks_of_others, report.boards))
     columns = shown_on("html", tuned=tuned)
     legend = [*columns, *(c for c in shown_on("sets", tuned=tuned, sets=over_sets) if c not in columns)]
@@ -67,6 +67,7 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         remainder_columns=remainders_shown(),
         remainder_title=TITLE,
         remainder_caption=CAPTION,
+        each_set=each_set,
         stability=stability,
         fresh=replications,
         fresh_said=replications.summary(report.boards),
@@ -124,7 +125,7 @@ def render(template: str, drawn: Iterable[Drawing], script: str = "", **shown: A
     return rendered.encode()
 
 
-def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
+def _section(place: int, board: Board, boards: Sequence[Board], figures: bool) -> dict[str, Any]:
     columns = shown_of("html", board)
     metrics = shown_on("html", metric_columns(board))
     many = len(board.rows) > MANY
@@ -137,6 +138,7 @@ def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
         "findings": findings(board),
         "rows": [(row.method, [column.cell(row) for column in columns]) for row in board.rows],
         "conditions": conditions(board),
+        "each_set": each_set.each_set(board, boards),
         "over_sets": _over_sets(board),
         "noted": [
             *((row.method, remarks) for row in board.rows if (remarks := _remarks(row))),
