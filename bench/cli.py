@@ -376,6 +376,58 @@ def _with_fresh_seeds(report: "Report", needed: Sequence[float]) -> str:
     return f": python -m bench run --seeds {seeds} --out results/confirm"
 
 
+@app.command("verify")
+def verify_command(
+    source: Annotated[
+        Path, typer.Argument(parser=path, help="a folder of records, or one with runs.csv, or that file")
+    ] = DEFAULT_OUT,
+    share: Annotated[
+        float, typer.Option(help="how many of the runs of each task set, at random: above 0, up to 1")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="of the draw: another one draws other runs")] = 0,
+    engine: Annotated[str, typer.Option(help=options()["engine"][2])] = "local",
+    workers: Annotated[str | None, typer.Option(help=options()["workers"][2])] = None,
+    timeout: Annotated[float | None, typer.Option(help=options()["timeout"][2])] = None,
+    debug: Debug = False,
+) -> int:
+    """Train a random share of recorded runs again, and name those that do not reproduce.
+
+    Results are compared by bytes. Where the processor, a library or the code is another one, they are compared
+    statistically, and the table says how small a fault would have been seen. The folder is not changed.
+    """
+    from bench.engine.choose import choose
+    from bench.verify.again import verify
+    from bench.verify.told import told
+
+    watcher = _Watcher()
+    _end_as_by_ctrl_c()
+    chosen = choose(engine, workers=workers, timeout=timeout)
+    try:
+        outcome = verify(source, share=share, seed=seed, engine=chosen, watcher=watcher)
+    finally:
+        watcher.close()
+    table, lines = told(outcome)
+    if table:
+        _out().print(_table(table))
+    for line in lines:
+        _out().print(printable(line), markup=False, highlight=False, soft_wrap=True)
+    if outcome.interrupted:
+        return INTERRUPTED
+    if outcome.judged.fails:
+        return FAILED_RUNS
+    return OK if outcome.judged.shows else NOTHING_RAN
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> Table:
+    """A table of texts; its columns are the keys of the rows."""
+    table = Table(box=None, pad_edge=False)
+    for column in rows[0]:
+        table.add_column(column)
+    for row in rows:
+        _add(table, *row.values())
+    return table
+
+
 BaselineFile = Annotated[Path, typer.Option(parser=path, help="the stored baseline")]
 DEFAULT_BASELINE = Path("results/baseline.json")
 baseline_app = typer.Typer(no_args_is_help=True, help="Manage the stored baseline.")

@@ -18,6 +18,7 @@ from methods.core.names import UsageError, did_you_mean, split
 from methods.core.options import Option
 from methods.core.registry import Registry, UnknownNameError, Variant
 from methods.core.search import Simplex, from_json
+from tasks.core import hub
 from tasks.core.errors import in_words
 from tasks.core.protocol import Protocol
 
@@ -66,6 +67,19 @@ def asked_task_sets(asked: Names) -> list[Variant]:
         if place(first) != place(variant):
             raise UsageError(f"{variant.label} is named with two folders: {place(variant)} and {place(first)}")
     return list(found.values())
+
+
+def require_data(variant: Variant) -> None:
+    """Refuse a task set whose data cannot be found, before it is imported.
+
+    Raises:
+        DataError: says where the data is looked for, and what would help.
+    """
+    facts = variant.parts[0].facts
+    if facts["hub"]:
+        hub.require(facts["hub"], place(variant))
+    elif facts["local"]:
+        hub.require_folder(variant.label, facts["local"], place(variant))
 
 
 def _variants(
