@@ -413,7 +413,7 @@ def verify_command(
         _out().print(printable(line), markup=False, highlight=False, soft_wrap=True)
     if outcome.interrupted:
         return INTERRUPTED
-    if outcome.judged.fails:
+    if outcome.fails:
         return FAILED_RUNS
     return OK if outcome.judged.shows else NOTHING_RAN
 

@@ -22,7 +22,7 @@ from bench.records import RunRecord
 from bench.report.given import read_tidy
 from bench.report.scores import suffix
 from bench.spec import STL, digest
-from bench.store import NothingToCompareError, Store
+from bench.store import ENDING, FOLDER, NothingToCompareError, RecordError, Store
 from bench.verify.judge import Judged, judge
 from bench.verify.pairs import Recorded, grouped
 from methods.core.names import UsageError
@@ -44,6 +44,8 @@ class Found:
     """Why runs cannot be trained again, with these runs in words."""
     known: Mapping[str, RunRecord]
     """The records, from which times are taken."""
+    broken: Sequence[str] = ()
+    """What is wrong with files in the place of records that are none, or were edited."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class Outcome:
     """Those that were drawn, and those that they read."""
     trained: int
     interrupted: bool
+
+    @property
+    def fails(self) -> bool:
+        """Whether something does not reproduce."""
+        return self.judged.fails or bool(self.found.broken)
 
 
 class Watcher(Protocol):
@@ -138,9 +145,9 @@ def read(source: Path) -> Found:
     """Read what a folder or a file has recorded, and plan each run anew. Raises as `verify`."""
     if source.is_file():
         return _of_table(source)
-    records = Store(source).records()
-    if records:
-        return _of_records(source, records)
+    records, broken = _records(Store(source))
+    if records or broken:
+        return _of_records(source, records, broken)
     if (source / TABLE).is_file():
         return _of_table(source / TABLE)
     raise NothingToCompareError(
@@ -148,11 +155,27 @@ def read(source: Path) -> Found:
     )
 
 
-def _of_records(source: Path, records: Mapping[str, RunRecord]) -> Found:
+def _records(store: Store) -> tuple[dict[str, RunRecord], list[str]]:
+    """Read the records of a folder, and say what is wrong with files that are none. They stay where they are."""
+    records, broken = {}, []
+    for file in sorted((store.folder / FOLDER).glob(f"*{ENDING}")):
+        try:
+            record = store.read(file)
+        except FileNotFoundError:  # somebody has taken it away meanwhile
+            continue
+        except RecordError as problem:
+            broken.append(str(problem))
+        else:
+            records[record.name] = record
+    return records, broken
+
+
+def _of_records(source: Path, records: Mapping[str, RunRecord], broken: Sequence[str]) -> Found:
     there = {name: record for name, record in records.items() if record.result.status in TRAINED}
     plans = plan_records(records)
     runs = [(_recorded(record), plans[name]) for name, record in there.items()]
-    return _found(source, runs, {name: plan for name, plan in plans.items() if isinstance(plan, Planned)}, records)
+    sound = {name: plan for name, plan in plans.items() if isinstance(plan, Planned)}
+    return _found(source, runs, sound, records, broken)
 
 
 def _recorded(record: RunRecord) -> Recorded:
@@ -181,6 +204,7 @@ def _found(
     runs: Iterable[tuple[Recorded | str, Plan]],
     plans: Mapping[str, Planned],
     known: Mapping[str, RunRecord],
+    broken: Sequence[str] = (),
 ) -> Found:
     """Sort runs into those that can be made again, and those that cannot."""
     sound, refused = [], []
@@ -191,6 +215,6 @@ def _found(
             refused.append((str(plan), run if isinstance(run, str) else run.label))
     reasons = {why: [run for _, run in own] for why, own in grouped(refused, lambda pair: pair[0]).items()}
     if not sound:
-        why = f": {len(refused)} runs: {next(iter(reasons))}" if refused else ""
-        raise NothingToCompareError(f"{source}: none of its runs can be trained again{why}")
-    return Found(sound, plans, reasons, known)
+        first = next(iter([*broken, *reasons]), "they have no result")
+        raise NothingToCompareError(f"{source}: none of its runs can be trained again: {first}")
+    return Found(sound, plans, reasons, known, broken)

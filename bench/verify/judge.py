@@ -79,7 +79,7 @@ class Judged:
     """Empty if nothing was compared statistically."""
     faults: tuple[Fault, ...]
     excuses: Mapping[str, int]
-    """What is other here than where runs were made that were compared statistically, with the number of these runs."""
+    """What may have moved the numbers of runs that were compared statistically, with how many of them."""
     is_unalike: bool
     """Whether not one run came out the same of those whose code, libraries and processor have the same names."""
 
@@ -147,7 +147,7 @@ def _has_another_outcome(pair: Pair) -> bool:
 
 def _beyond(found: Sequence[Change]) -> list[Fault]:
     """Name the runs of which a score has changed by more than the spread of seeds explains, each once."""
-    faults = {}
+    faults: dict[str, Fault] = {}
     for change in sorted(found, key=lambda change: -abs(change.share)):
         limit = change.limit(len(found))
         if abs(change.share) > limit:

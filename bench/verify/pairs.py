@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 ENOUGH = 3
 """So many runs that are the same, and more than half of those compared, show that this machine rounds alike."""
-OF_A_FILE = "it is not known where and by which code the file's runs were made"
+OF_A_FILE = "where and by which code the runs of the file were made, which it does not say"
 HARDWARE = ("processor", "machine", "system", "gpu")
 
 
@@ -70,7 +70,7 @@ class Pair:
 
     @cached_property
     def excuses(self) -> tuple[str, ...]:
-        """What is other here than where the run was made, and may move its numbers; empty if nothing is known to be."""
+        """What may move its numbers, as it is other here than where the run was made; empty if nothing is known."""
         return (OF_A_FILE,) if self.was.record is None else differences(self.was.record, self.now)
 
     @property
@@ -115,7 +115,7 @@ def differences(was: RunRecord, now: RunRecord) -> tuple[str, ...]:
     read = [part for part in parts if part.startswith("its baseline ")]
     found = [part for part in parts if part not in code and part not in read]
     if code:
-        found.append(code[0] + (f" and of {len(code) - 1} other modules" if len(code) > 1 else ""))
+        found.append(code[0] + (f" and {len(code) - 1} more" if len(code) > 1 else ""))
     if read and not found:
         found.append("the code of a run that it reads")
     for what in HARDWARE:
@@ -125,6 +125,8 @@ def differences(was: RunRecord, now: RunRecord) -> tuple[str, ...]:
     before, after = (one.provenance.versions.get("python", "") for one in (was, now))
     if before.split(".")[:2] != after.split(".")[:2]:  # Python 3.12 sums floats in another way than 3.11
         found.append(f"python (was {before or 'not recorded'})")
+    if not now.parts.device.startswith("cpu"):
+        found.append("the order of sums on a GPU, which is not fixed")
     return tuple(found)
 
 
@@ -134,7 +136,8 @@ def divide(pairs: Iterable[Pair]) -> tuple[list[Pair], list[Pair]]:
     Runs of one task set that have the same excuses are judged together. They have to be the same without an excuse,
     and also with one if most of them are: then it moves no number here, and excuses nobody.
     """
-    exact, loose = [], []
+    exact: list[Pair] = []
+    loose: list[Pair] = []
     for (_, excuses), own in grouped(pairs, lambda pair: (pair.was.task_set, pair.excuses)).items():
         same = sum(pair.same for pair in own)
         is_exact = not excuses or (same >= ENOUGH and 2 * same > len(own))

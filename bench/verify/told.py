@@ -19,7 +19,7 @@ def told(outcome: Outcome) -> tuple[list[dict[str, str]], list[str]]:
     rows = [_row(line, "task set") for line in judged.sets] + [_row(line, "method") for line in judged.methods]
     if not judged.methods:  # nothing was compared statistically
         rows = [{name: row[name] for name in ("of", "", "runs", "same", "compared by", "found")} for row in rows]
-    return rows, [*_refused(outcome), *_how(judged), *_faults(judged), *_in_all(outcome)]
+    return rows, [*_refused(outcome), *_how(judged), *_faults(outcome), *_in_all(outcome)]
 
 
 def _row(line: Line, what: str) -> dict[str, str]:
@@ -61,8 +61,8 @@ def _count(runs: Sequence[str | Recorded]) -> str:
 def _how(judged: Judged) -> Iterator[str]:
     """Say why and how runs were compared statistically."""
     if judged.excuses:
-        what = "; ".join(f"{excuse} ({count} runs)" for excuse, count in judged.excuses.items())
-        yield f"compared statistically, as here is another: {what}"
+        what = "; ".join(f"{excuse}: {count} runs" for excuse, count in judged.excuses.items())
+        yield f"compared statistically, for what may have moved their bytes: {what}"
         yield (
             f"Agrees on average: the mean change of the runs is shown to lie within ±{MARGIN:g} % (90 % interval in "
             "brackets). Not shown: they are too few, or spread too much. A shift of the size in its column would have "
@@ -77,11 +77,14 @@ def _how(judged: Judged) -> Iterator[str]:
         )
 
 
-def _faults(judged: Judged) -> Iterator[str]:
+def _faults(outcome: Outcome) -> Iterator[str]:
     """Name what does not reproduce."""
+    judged = outcome.judged
     for line in (*judged.sets, *judged.methods):
         if line.word == "shifted":
             yield f"does not reproduce: {line.name} on average: {line.mean:+.2f} % (p = {line.p:.2g})"
+    for why in outcome.found.broken[:MOST]:
+        yield f"does not reproduce: {why}"
     for fault in judged.faults[:MOST]:
         yield f"does not reproduce: {fault.run.label}: {fault.why}"
     if len(judged.faults) > MOST:
@@ -99,6 +102,7 @@ def _in_all(outcome: Outcome) -> Iterator[str]:
     for word in ("agrees on average", "not shown"):
         if lines := [line for line in judged.sets if line.word == word]:
             parts.append(f"{word}: {', '.join(line.name for line in lines)}")
-    faults = sum(line.word == "shifted" for line in (*judged.sets, *judged.methods)) + len(judged.faults)
-    parts.append(f"{faults} faults" if faults else "no fault was found")
+    shifted = sum(line.word == "shifted" for line in (*judged.sets, *judged.methods))
+    faults = shifted + len(judged.faults) + len(outcome.found.broken)
+    parts.append(f"{faults} fault{'s' * (faults > 1)} found" if faults else "no fault found")
     yield "; ".join(parts)

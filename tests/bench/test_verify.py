@@ -84,7 +84,7 @@ def test_a_score_that_was_edited_by_a_millionth_is_named_and_nothing_else(folder
     runs = 2 * (5 + 2)
     [fault] = [line for line in said.out.splitlines() if line.startswith("does not reproduce")]
     assert f"scales@smoke kd seed 1 (run {name[:10]}): y1.nrmse" in fault
-    assert f"{runs - 1} of {runs} runs are the same; 1 faults" in said.out
+    assert f"{runs - 1} of {runs} runs are the same; 1 fault found" in said.out
     assert f"seed 0: {runs} of {runs} runs are drawn, and trained again" in said.err
     assert f"{runs}/{runs}, 0 s left" in said.err
     assert contents(folder) == before
@@ -101,7 +101,7 @@ def test_a_part_of_the_runs_is_drawn_and_what_students_distil_is_trained_first(f
     said = capsys.readouterr()
     assert f"seed {seed}: 2 of 14 runs are drawn, and " in said.err and "that these read" in said.err
     assert order.index("kd") >= 5 and set(order[:5]) == {STL}
-    assert "no fault was found" in said.out and "bytes" in said.out
+    assert "no fault found" in said.out and "bytes" in said.out
 
 
 def test_a_file_without_records_is_verified_by_its_digits(folder, tmp_path, capsys):
@@ -116,7 +116,7 @@ def test_a_file_without_records_is_verified_by_its_digits(folder, tmp_path, caps
     assert command(alone, "--share", 1) == 1
     said = capsys.readouterr().out
     assert "does not reproduce: scales@smoke equal seed 1" in said and "y2.nrmse" in said
-    assert "13 of 14 runs are the same; 1 faults" in said and "digits" in said
+    assert "13 of 14 runs are the same; 1 fault found" in said and "digits" in said
 
 
 def test_ctrl_c_says_what_was_found_until_then_and_leaves_nothing(folder, capsys, monkeypatch, tmp_path):
@@ -144,7 +144,17 @@ def test_what_cannot_be_made_again_is_said_and_the_rest_is_verified(folder, caps
         if "nowhere" not in file.read_text("utf-8", errors="replace"):
             file.unlink()
     assert command(folder) == 3
-    assert "none of its runs can be trained again: 1 runs: unknown method 'nowhere'" in capsys.readouterr().err
+    assert "none of its runs can be trained again: unknown method 'nowhere'" in capsys.readouterr().err
+
+
+def test_a_file_that_was_edited_so_that_it_is_another_runs_is_named_and_stays(folder, capsys):
+    name = edited(folder, "equal", 0, lambda document: document["spec"].update(seed=1))
+    before = contents(folder)
+    assert command(folder) == 1
+    assert f"does not reproduce: {folder}/runs/{name}.json is another run's record, or was edited" in (
+        capsys.readouterr().out
+    )
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -356,7 +366,7 @@ def test_what_is_other_is_said(generator):
     parts = record.parts.model_copy(update={"sources": {"methods.x": "other"}, "versions": {"torch": "3"}})
     again = moved(record, {("left", "error"): 1.01}).model_copy(update={"parts": parts})
     found = judge(recorded([record]), {record.name: again})
-    assert set(found.excuses) == {"torch", "the code of bench.training and of 1 other modules"}
+    assert set(found.excuses) == {"torch", "the code of bench.training and 1 more"}
     table = [Recorded(r.spec, "set0", "m", "ok", r.result.scores) for r in [record]]
     assert set(judge(table, {record.name: again}).excuses) == {OF_A_FILE}
 
