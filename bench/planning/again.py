@@ -146,7 +146,9 @@ def plan_table(runs: Iterable[Run], folder: Path) -> tuple[list[tuple[Run, Plan]
     boards: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         boards[run.set_name].append(run)
-    rates, found, everything = _rates(folder / "leaderboard.csv"), [], {}
+    rates = _rates(folder / "leaderboard.csv")
+    found: list[tuple[Run, Plan]] = []
+    everything: dict[str, Planned] = {}
     for label, own in boards.items():
         planned = _board(label, own, folder, rates)
         if isinstance(planned, str):

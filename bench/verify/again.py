@@ -191,11 +191,10 @@ def _of_table(file: Path) -> Found:
     planned, plans = plan_table(there, file.parent)
     runs: list[tuple[Recorded | str, Plan]] = []
     for run, plan in planned:
-        what = f"{run.set_name} {run.method} seed {run.seed}"
-        is_planned = isinstance(plan, Planned)
-        runs.append(
-            (Recorded(plan.spec, run.set_name, run.method, run.status, run.scores) if is_planned else what, plan)
-        )
+        if isinstance(plan, Planned):
+            runs.append((Recorded(plan.spec, run.set_name, run.method, run.status, run.scores), plan))
+        else:
+            runs.append((f"{run.set_name} {run.method} seed {run.seed}", plan))
     return _found(file, runs, plans, {})
 
 

@@ -27,7 +27,7 @@ ALPHA = 0.05
 MARGIN = USUAL.margin
 """Per cent within which a mean change has to be shown to lie, as two methods are called equivalent within so much."""
 
-Way = Literal["bytes", "digits", "statistics"]
+Way = Literal["bytes", "ten digits", "statistics"]
 Word = Literal["the same", "differs", "agrees on average", "shifted", "not shown"]
 """What was found: by bytes or digits one of the first two, statistically one of the last three."""
 
@@ -162,7 +162,7 @@ def _written(change: Change) -> str:
 
 def _exact(name: str, group: Sequence[Pair]) -> Line:
     same = sum(pair.same for pair in group)
-    way: Way = "digits" if any(pair.was.record is None for pair in group) else "bytes"
+    way: Way = "ten digits" if any(pair.was.record is None for pair in group) else "bytes"
     return Line(name, way, "the same" if same == len(group) else "differs", len(group), same)
 
 
