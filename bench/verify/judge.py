@@ -9,7 +9,7 @@ lies further from its record than another seed would. How small a fault would ha
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
@@ -20,7 +20,7 @@ from bench.evidence.significance import holm, sign_flip_test, smallest_p, t_inte
 from bench.records import RunRecord
 from bench.report.board import USUAL
 from bench.verify.pairs import ENOUGH, Pair, Recorded, divide, grouped
-from bench.verify.spread import Change, changes, gain
+from bench.verify.spread import Change, changes, gain, is_nearest
 
 ALPHA = 0.05
 """The probability of a false alarm, of all means together."""
@@ -66,6 +66,12 @@ class Line:
     """The change of one score alone from which on it would have been named: the median over scores."""
     worst_edit: float = math.nan
     """The largest of them. Infinite: the recorded seeds are too few to know how they spread."""
+    nearest: int = 0
+    """How many runs lie nearer to their own record than to those of their method's other seeds."""
+    seeded: int = 0
+    """Of how many runs that can be told."""
+    chance: float = math.nan
+    """How many it would be by chance, if records had nothing to do with their seeds."""
     largest: str = ""
     """Which score differs most, and by how much."""
 
@@ -110,6 +116,9 @@ def judge(recorded: Sequence[Recorded], again: Mapping[str, RunRecord]) -> Judge
     faults += _beyond(found)
     by_run = grouped(found, lambda change: change.pair.was.name)
     gains = {name: gain(own) for name, own in by_run.items()}
+    cells = grouped((run for run in recorded if run.status == "ok"), lambda run: run.cell)
+    near = {pair.was.name: (is_nearest(pair, cells[pair.was.cell]), 1 / len(cells[pair.was.cell])) for pair in both}
+    near = {name: found for name, found in near.items() if found[0] is not None}
     sets = grouped(pairs, lambda pair: pair.was.task_set)
     methods = grouped(both, lambda pair: pair.was.method)
     own = [*sets.values(), *methods.values()]
@@ -120,7 +129,10 @@ def judge(recorded: Sequence[Recorded], again: Mapping[str, RunRecord]) -> Judge
     for (name, group), d, p in zip([*sets.items(), *methods.items()], measured, adjusted, strict=True):
         if any(pair in loose for pair in group):
             scores = [change for pair in group for change in by_run.get(pair.was.name, [])]
-            lines.append(_statistical(name, group, d, float(p), family, scores, len(found)))
+            line = _statistical(name, group, d, float(p), family, scores, len(found))
+            own_seed = [near[pair.was.name] for pair in group if pair.was.name in near]
+            nearest, chance = sum(bool(is_own) for is_own, _ in own_seed), sum(chance for _, chance in own_seed)
+            lines.append(replace(line, nearest=nearest, seeded=len(own_seed), chance=chance))
         else:
             lines.append(_exact(name, group))
     same_names = [pair for pair in pairs if not pair.excuses]
@@ -201,5 +213,5 @@ def _statistical(
         detectable(len(d), family, ALPHA) * float(np.std(d, ddof=1)) if can else math.inf,
         median(limits) if limits else math.nan,
         max(limits, default=math.nan),
-        f"{largest.pair.was.label.rpartition(' (')[0]}, {_written(largest)}" if largest is not None else "",
+        largest=f"{largest.pair.was.label.rpartition(' (')[0]}, {_written(largest)}" if largest is not None else "",
     )

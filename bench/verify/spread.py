@@ -104,6 +104,32 @@ def _sum(parts: Iterable[tuple[float, int]]) -> tuple[float, int]:
     return math.fsum(total for total, _ in found), sum(freedom for _, freedom in found)
 
 
+def is_nearest(pair: Pair, cell: Sequence[Recorded]) -> bool | None:
+    """Whether a run that was trained again lies nearer to its own record than to those of its method's other seeds.
+
+    Distances are sums over scores, each in deviations over seeds. By chance it is so for one run in as many as there
+    are seeds.
+
+    Args:
+        pair: the run.
+        cell: the ok runs of its method, its own among them.
+
+    Returns:
+        None if there is no other seed, or no score that differs from seed to seed.
+    """
+    now = usable(pair.now.result.scores)
+    rows = {run.name: usable(run.scores) for run in cell}
+    metrics = [metric for metric in now if all(metric in row for row in rows.values())]
+    values = np.array([[row[metric] for metric in metrics] for row in rows.values()])
+    deviations = values.std(0)
+    if len(rows) < 2 or not deviations.any():
+        return None
+    differences = np.abs(values - [now[metric] for metric in metrics])[:, deviations > 0] / deviations[deviations > 0]
+    distances = dict(zip(rows, differences.sum(1), strict=True))
+    own = distances.pop(pair.was.name)
+    return bool(own < min(distances.values()))
+
+
 def gain(own: Sequence[Change]) -> float:
     """Return the change of one run, in per cent: the mean over its tasks of the mean over their metrics.
 

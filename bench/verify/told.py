@@ -40,6 +40,9 @@ def _row(line: Line, what: str) -> dict[str, str]:
         "p": "" if math.isnan(line.p) else f"{line.p:.2g}",
         "sees a shift of": shift,
         "sees one score off by": edit,
+        "nearest to its own seed": f"{line.nearest} of {line.seeded}, by chance {line.chance:.1f}"
+        if line.seeded
+        else "",
         "largest change": line.largest if what == "task set" else "",
     }
 
@@ -68,7 +71,8 @@ def _how(judged: Judged) -> Iterator[str]:
             "brackets). Not shown: they are too few, or spread too much. A shift of the size in its column would have "
             "been found with a power of 80 %; one score alone is named only if it is off by more than the spread of "
             "seeds explains: by the per cent in its column, the median and the worst of scores. Smaller faults of "
-            "single runs cannot be seen on this machine."
+            "single runs cannot be seen on this machine. Nearest to its own seed: runs that lie nearer to their record "
+            "than to those of the other seeds."
         )
     if judged.is_unalike:
         yield (

@@ -289,6 +289,7 @@ def test_on_another_processor_runs_agree_on_average_and_the_size_of_a_fault_that
     assert [line.word for line in (*found.sets, *found.methods)] == ["agrees on average"] * 7
     assert found.excuses == {"the processor (was one)": len(some)}
     [first, _] = found.sets
+    assert first.nearest > 0.9 * first.seeded and first.seeded == first.runs and first.chance == first.runs / 8
     assert 0 < first.shift < 1 and 2 < first.edit <= first.worst_edit < 30
     victim = some[0]
     for share, named in ((1.5 * first.worst_edit, True), (0.3 * first.edit, False)):
@@ -374,12 +375,15 @@ def test_what_is_other_is_said(generator):
 def test_no_score_is_named_more_often_than_promised_where_nothing_is_left_of_pairing():
     """The worst that rounding can do is to draw another seed."""
     generator = np.random.default_rng(3)
-    alarms = 0
+    alarms = nearest = seeded = 0
     for _ in range(60):
         records = board(generator, sets=1, methods=3)
         fresh = {record.name: other for record, other in zip(records, board(generator, sets=1, methods=3), strict=True)}
         elsewhere = {name: moved(other, {}, {**HERE, "processor": "two"}) for name, other in fresh.items()}
-        alarms += bool(judge(recorded(records), elsewhere).faults)
+        found = judge(recorded(records), elsewhere)
+        alarms += bool(found.faults)
+        nearest, seeded = nearest + found.sets[0].nearest, seeded + found.sets[0].seeded
+    assert nearest / seeded == pytest.approx(1 / 8, abs=0.04)
     assert alarms <= 8  # 5 % are 3; more than 8 have a probability of 0.2 %
 
 
