@@ -396,6 +396,9 @@ def verify_command(
     statistically, and the table says how small a fault would have been seen. The folder is not changed.
     """
     from bench.engine.choose import choose
+    from bench.verify import require
+
+    require(source, share, seed)  # before what follows is imported, which takes a second
     from bench.verify.again import verify
     from bench.verify.told import told
 

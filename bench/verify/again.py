@@ -23,14 +23,12 @@ from bench.report.given import read_tidy
 from bench.report.scores import suffix
 from bench.spec import STL, digest
 from bench.store import ENDING, FOLDER, NothingToCompareError, RecordError, Store
+from bench.verify import TABLE, require
 from bench.verify.judge import Judged, judge
 from bench.verify.pairs import Recorded, grouped
-from methods.core.names import UsageError
 
 TRAINED = ("ok", "diverged")
 """How a run ends that trains. Another attempt at one that was skipped trains nothing, and a crash is no result."""
-TABLE = "runs.csv"
-"""The file of a folder without records that has its runs."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +89,7 @@ def verify(source: Path, *, share: float, seed: int, engine: ChosenEngine, watch
         NothingToCompareError: there is no run, or none that can be made again.
         StoreError: the folder or the file cannot be used.
     """
-    if not 0 < share <= 1:
-        raise UsageError(f"--share {share:g}: write a number above 0, and at most 1 for all runs")
-    if seed < 0:
-        raise UsageError(f"--seed {seed}: write a whole number from 0 on")
+    require(source, share, seed)
     found = read(source)
     drawn = draw(found.runs, share, seed)
     todo = with_upstream(drawn, found.plans)
@@ -148,11 +143,7 @@ def read(source: Path) -> Found:
     records, broken = _records(Store(source))
     if records or broken:
         return _of_records(source, records, broken)
-    if (source / TABLE).is_file():
-        return _of_table(source / TABLE)
-    raise NothingToCompareError(
-        f"{source} has no records and no {TABLE}: python -m bench run --out {source} makes them"
-    )
+    return _of_table(source / TABLE)
 
 
 def _records(store: Store) -> tuple[dict[str, RunRecord], list[str]]:

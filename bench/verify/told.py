@@ -18,7 +18,7 @@ def told(outcome: Outcome) -> tuple[list[dict[str, str]], list[str]]:
     judged = outcome.judged
     rows = [_row(line, "task set") for line in judged.sets] + [_row(line, "method") for line in judged.methods]
     if not judged.methods:  # nothing was compared statistically
-        rows = [{name: row[name] for name in ("of", "", "runs", "same", "compared by", "found")} for row in rows]
+        rows = [{name: row[name] for name in ("of", "", "same", "compared by", "found")} for row in rows]
     return rows, [*_refused(outcome), *_how(judged), *_faults(outcome), *_in_all(outcome)]
 
 
@@ -32,12 +32,10 @@ def _row(line: Line, what: str) -> dict[str, str]:
     return {
         "of": what,
         "": line.name,
-        "runs": str(line.runs),
-        "same": str(line.same),
+        "same": f"{line.same} of {line.runs}",
         "compared by": line.way,
         "found": line.word,
         "mean change, %": mean + between,
-        "p": "" if math.isnan(line.p) else f"{line.p:.2g}",
         "sees a shift of": shift,
         "sees one score off by": edit,
         "nearest to its own seed": f"{line.nearest} of {line.seeded}, by chance {line.chance:.1f}"

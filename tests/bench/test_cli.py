@@ -56,6 +56,7 @@ WRONG = [
         "newer/runs/some.json has schema 99, and this mtl-bench knows those up to 2: install the newer",
     ),
     ("report newer", "newer/runs/some.json has schema 99"),
+    ("verify --share 2", "--share 2: write a number above 0, and at most 1 for all runs"),
     ("run --checkpoint-every -1", "--checkpoint-every -1: write a number of steps, or 0 for never"),
     ("run --checkpoint-every 5 --devices 2", "--checkpoint-every works on one device"),
     ("report nowhere.csv", "error: there is no file nowhere.csv"),

@@ -18,7 +18,7 @@ from bench.report.pages.csv import csv_bytes
 from bench.report.scores import tidy
 from bench.report.tuned import from_store
 from bench.spec import STL
-from bench.store import NothingToCompareError, Store
+from bench.store import Store
 from bench.verify import again as verifying
 from bench.verify.again import draw, read, with_upstream
 from bench.verify.judge import judge
@@ -392,9 +392,3 @@ def test_a_score_that_is_zero_is_left_out():
     pairs = judge(recorded(records), {r.name: moved(r, {}, HERE) for r in records})
     assert not pairs.fails
     assert changes([], recorded(records)) == []
-
-
-def test_nothing_recorded_is_said(tmp_path):
-    (tmp_path / "runs").mkdir()
-    with pytest.raises(NothingToCompareError, match=r"has no records and no runs\.csv"):
-        read(tmp_path)
