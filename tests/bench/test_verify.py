@@ -75,16 +75,23 @@ def by_a_millionth(document):
 # With real training ----------------------------------------------------------------------------------------
 
 
-def test_a_score_that_was_edited_by_a_millionth_is_named_and_nothing_else(folder, capsys):
-    """All runs are trained again, without a look at what is there; the folder stays as it is."""
+def by_the_last_bit(document):
+    own = document["result"]["points"][0]["losses"]
+    own["y1"] = float(np.nextafter(own["y1"], 0))
+
+
+def test_a_score_that_was_edited_by_a_millionth_is_named_and_so_is_the_last_bit_of_a_loss(folder, capsys):
+    """And nothing else. All runs are trained again, without a look at what is there; the folder stays as it is."""
     name = edited(folder, "kd", 1, by_a_millionth)
+    edited(folder, "equal", 0, by_the_last_bit)
     before = contents(folder)
     assert command(folder, "--share", 1) == 1
     said = capsys.readouterr()
     runs = 2 * (5 + 2)
-    [fault] = [line for line in said.out.splitlines() if line.startswith("does not reproduce")]
+    loss, fault = [line for line in said.out.splitlines() if line.startswith("does not reproduce")]
+    assert "equal seed 0" in loss and "its scores agree to ten digits; what differs: points" in loss
     assert f"scales@smoke kd seed 1 (run {name[:10]}): y1.nrmse" in fault
-    assert f"{runs - 1} of {runs} runs are the same; 1 fault found" in said.out
+    assert f"{runs - 2} of {runs} runs are the same; 2 faults found" in said.out
     assert f"seed 0: {runs} of {runs} runs are drawn, and trained again" in said.err
     assert f"{runs}/{runs}, 0 s left" in said.err
     assert contents(folder) == before
