@@ -102,7 +102,7 @@ def versus(scores: Scores, reference: str, rules: Rules = USUAL) -> dict[str, di
         reference: a method that has runs; single-task learning is none.
         rules: how verdicts are judged.
     """
-    found = {}
+    found: dict[str, dict[str, Comparison]] = {}
     for suite, members in _by_suite(groups(scores)):
         averaged = _averaged(members)
         compared = {member.group.label: _family([member], reference, rules) for member in members}

@@ -68,8 +68,9 @@ def print_versus(found: "pd.DataFrame", reference: str, console: Console) -> Non
     labels = list(dict.fromkeys(found["task_set"]))
     for label in labels:
         made.add_column(Text(one_line(label)), justify="right", overflow="fold")
-    for row in found.itertuples():
-        cells.setdefault(row.method, {})[row.task_set] = f"{MARKS[row.verdict]} {signed(row.difference, 1)}"
+    shown = found[["method", "task_set", "verdict", "difference"]]
+    for method, label, verdict, difference in shown.itertuples(index=False, name=None):
+        cells.setdefault(method, {})[label] = f"{MARKS[verdict]} {signed(difference, 1)}"
     for method, own in cells.items():
         made.add_row(*(Text(one_line(text)) for text in (method, *(own.get(label, "") for label in labels))))
     _say(console, f"difference from {reference}, pp of Δ task; positive is better than {reference}")
