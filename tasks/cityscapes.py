@@ -2,9 +2,10 @@
 
 from functools import cached_property
 
-from tasks.core import pixels
+from tasks.core import dense
 from tasks.core.base import Card, Task
 from tasks.core.hub import Source
+from tasks.core.metrics import legacy
 from tasks.core.photographs import Photographs, classes, depth, image
 from tasks.core.protocol import Protocol
 
@@ -62,8 +63,8 @@ class Cityscapes(Photographs):
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         """The two."""
-        common = self.metrics, self.fingerprint
+        how, key = self.metrics, self.fingerprint
         return (
-            pixels.segmentation(*self.target("segmentation"), CLASSES, *common),
-            pixels.depth(*self.target("depth"), *common),
+            dense.segmentation(*self.target("segmentation"), CLASSES, legacy.segmentation(CLASSES, how), key),
+            dense.depth(*self.target("depth"), legacy.depth(how), key),
         )

@@ -15,7 +15,8 @@ from tasks.core.base import Network, Task, TaskSet
 from tasks.core.hub import Source
 from tasks.core.losses import IGNORE
 from tasks.core.mapped import Column, Mapped, mapped
-from tasks.networks.encoder_decoder import EncoderDecoder
+from tasks.core.metrics import legacy
+from tasks.networks import by_name
 
 BLOCKS = 80
 """Into about so many blocks of successive images the training images are cut. Every tenth block validates."""
@@ -59,9 +60,13 @@ class Photographs(TaskSet):
         self,
         path: str = "",
         train: Literal["part", "all"] = "part",
-        metrics: Literal["pooled", "legacy", "both"] = "pooled",
+        metrics: legacy.How = "pooled",
+        network: by_name.Name = "segnet",
+        channels: float = 1.0,
     ) -> None:
+        by_name.require(network, channels)
         self.path, self.trained, self.metrics = path, train, metrics
+        self.kind, self.channels = network, channels
 
     @cached_property
     def mapped(self) -> Mapped:
@@ -101,8 +106,9 @@ class Photographs(TaskSet):
         return self.splits["train"][name], self.splits["test"][name]
 
     def network(self, tasks: Sequence[str]) -> Network:
-        """Return the encoder-decoder."""
-        return reads_halves(EncoderDecoder("image", {task: self.outputs[task] for task in tasks}))
+        """Return SegNet, or the network that is asked for."""
+        outputs = {task: self.outputs[task] for task in tasks}
+        return reads_halves(by_name.build(self.kind, outputs, self.channels))
 
     def augment(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Return a training batch zoomed and mirrored at random, as papers do. `generator` is of the CPU."""

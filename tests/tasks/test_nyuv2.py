@@ -12,7 +12,7 @@ from torch import Tensor
 import bench
 from bench.catalogue import build, parse_task_set, task_sets
 from tasks.cityscapes import Cityscapes
-from tasks.core import pixels
+from tasks.core import dense
 from tasks.core.errors import DataError
 from tasks.core.hub import require_folder
 from tasks.core.photographs import places, validates
@@ -31,7 +31,7 @@ def prepared(nyuv2_folder, place):
     """The small folder, prepared."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MTL_BENCH_CACHE", str(place))
-        made = NYUv2(str(nyuv2_folder))
+        made = NYUv2(str(nyuv2_folder), channels=0.0625)
         assert made.tasks
         return made
 
@@ -137,7 +137,7 @@ def test_losses_and_metrics_of_small_types_are_those_of_scenes(prepared, like_sc
 
 def test_the_scores_of_constants_are_kept_for_the_next_process(prepared, place, monkeypatch):
     first = [m.constant_score for task in prepared.tasks for m in task.metrics.values()]
-    monkeypatch.setattr(pixels, "CHUNK", None)  # splitting a column by it would fail
+    monkeypatch.setattr(dense, "PIXELS", None)  # splitting a column by it would fail
     monkeypatch.setenv("MTL_BENCH_CACHE", str(place))
     again = NYUv2(prepared.path)
     assert [m.constant_score for task in again.tasks for m in task.metrics.values()] == first
@@ -196,7 +196,10 @@ def test_the_cards_say_what_the_test_split_is_and_what_is_not_as_published():
 
 def test_options_that_have_their_default_are_in_no_name():
     assert parse_task_set("nyuv2").label == parse_task_set("nyuv2[train=part,metrics=pooled]").label
-    assert sorted(task_sets.options(task_sets.find("nyuv2"))) == ["metrics", "path", "train"]
+    known = task_sets.options(task_sets.find("nyuv2"))
+    assert sorted(known) == ["channels", "metrics", "network", "path", "train"]
+    assert parse_task_set("nyuv2[train=part,metrics=pooled,network=segnet,channels=1]").stable == "nyuv2"
+    assert parse_task_set("cityscapes[network=segnet]").stable == "cityscapes"
 
 
 # Cityscapes
@@ -218,7 +221,7 @@ def city(folder, splits=("train", "val"), **changed):
 
 
 def test_cityscapes_is_read_from_a_folder(streets):
-    made = build(f"cityscapes[path={streets}]")
+    made = build(f"cityscapes[channels=0.0625,path={streets}]")
     assert [task.name for task in made.tasks] == ["segmentation", "depth"]
     assert {split: len(columns["depth"]) for split, columns in made.splits.items()} == {
         "train": 11,
@@ -265,7 +268,7 @@ def test_a_folder_of_the_other_size_is_refused(nyuv2_folder):
 
 def test_it_is_trained_on_by_a_worker_of_the_command_line(streets, tmp_path, monkeypatch):
     monkeypatch.setitem(Cityscapes.protocols, "smoke", Cityscapes.protocols["smoke"].model_copy(update={"steps": 2}))
-    tasks = f"cityscapes[path={streets}]"
+    tasks = f"cityscapes[channels=0.0625,path={streets}]"
     board = bench.run("kd", tasks, 1, "smoke", tmp_path / "out", accelerator="cpu", workers=1)
     assert list(board.seeds) == [1, 1, 1]
     assert list((tmp_path / "out" / "costs").iterdir())
