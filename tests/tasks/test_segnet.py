@@ -7,11 +7,13 @@ import torch
 
 import bench
 from bench.check import check
+from tasks.cityscapes import Cityscapes
 from tasks.core.base import modules_with_parameters
 from tasks.networks.segnet import SegNet, Unit
+from tasks.nyuv2 import NYUv2
 from tasks.scenes import Scenes
 
-NYUV2 = {"segmentation": 13, "depth": 1, "normals": 3}
+NYUV2 = NYUv2.outputs
 SMALL = "scenes[channels=0.0625,height=32,network=segnet,width=32]"
 
 
@@ -28,7 +30,7 @@ def few_rooms(monkeypatch):
         ({"depth": 1}, 24_980_289),
         ({"normals": 3}, 24_980_419),
         (NYUV2, 25_055_185),
-        ({"segmentation": 7, "depth": 1}, 25_017_672),
+        (Cityscapes.outputs, 25_017_672),
     ],
 )
 def test_it_has_as_many_parameters_as_in_papers(outputs, parameters):
@@ -38,6 +40,23 @@ def test_it_has_as_many_parameters_as_in_papers(outputs, parameters):
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     assert network.last.shape == (64, 64, 3, 3)
     assert network.last is network.trunk["decoder"][-1][-1][0].weight
+
+
+@pytest.mark.parametrize(
+    ("made", "parameters"),
+    [
+        (lambda: NYUv2().network(list(NYUV2)), 25_055_185),
+        (lambda: Cityscapes().network(["segmentation", "depth"]), 25_017_672),
+        (lambda: NYUv2(channels=0.125).network(list(NYUV2)), 394_185),
+        (lambda: Scenes(height=32, width=64, network="segnet").network(["segmentation"]), 24_981_069),
+        (lambda: NYUv2(network="encoder_decoder", channels=0.5).network(["depth"]), 7_308),
+        (lambda: Scenes(channels=0.5).network(["depth"]), 7_308),
+    ],
+)
+def test_sets_have_it_by_their_options(made, parameters):
+    with torch.device("meta"):
+        network = made()
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 @pytest.mark.parametrize("channels", [1 / 64, 0.0625, 0.125, 0.5, 2])
@@ -147,5 +166,6 @@ def test_it_keeps_the_contract_of_a_network(few_rooms):
 
 
 def test_it_trains_by_loss_by_gradient_and_by_distillation(few_rooms, tmp_path):
-    board = bench.run("kd,mgda[at=features]", SMALL, 1, "smoke", tmp_path, engine="inline", accelerator="cpu")
+    asked = {"engine": "inline", "accelerator": "cpu", "figures": False}
+    board = bench.run("kd,mgda[at=features]", SMALL, 1, "smoke", tmp_path, **asked)
     assert list(board.seeds) == [1, 1, 1, 1]
