@@ -30,11 +30,14 @@ PIXELS = 16 * 288 * 384
 """Pixels that are looked at together, so that a large column is never in memory as a whole."""
 
 
+Builders = Mapping[str, tuple[Factory, bool]]
+"""By name: what makes an accumulator, and whether higher is better."""
+
+
 class Scoring(NamedTuple):
     """How a task is scored."""
 
-    builders: Mapping[str, tuple[Factory, bool]]
-    """By name: what makes an accumulator, and whether higher is better."""
+    builders: Builders
     inputs: MetricInputs
     """What all of them accumulate."""
 
@@ -198,7 +201,8 @@ def _metrics(scoring: Scoring, constant: Callable[[], Tensor], test: Tensor, key
 
 def _parts(column: Tensor) -> tuple[Tensor, ...]:
     """A column `[N, …, H, W]` in parts of at most `PIXELS` pixels, but of one image or more."""
-    return column.split(max(1, PIXELS // column[0].shape[-2:].numel()))
+    parts: tuple[Tensor, ...] = column.split(max(1, PIXELS // column[0].shape[-2:].numel()))
+    return parts
 
 
 def _code(scoring: Scoring) -> str:

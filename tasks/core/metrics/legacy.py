@@ -5,7 +5,7 @@ far lower, and the mean of batches' medians is no median. Sources: the code of L
 Johns & Davison 2019 (MTAN) before it was changed in 2020.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tasks.core import dense
 from tasks.core.base import Factory, MetricInputs
-from tasks.core.dense import LIMITS, Scoring
+from tasks.core.dense import LIMITS, Builders, Scoring
 
 How = Literal["pooled", "legacy", "both"]
 """Whether metrics are accumulated over the split, or by image and batch (names that begin with `legacy_`), or both."""
@@ -26,7 +26,7 @@ BATCH = 2
 def segmentation(classes: int, how: How) -> Scoring:
     """Return how segmentation is scored."""
     pooled, inputs = dense.segmentation_scoring(classes)
-    by_image = {"legacy_miou": (partial(ImageIoU, classes), True), "legacy_accuracy": (ImageAccuracy, True)}
+    by_image: Builders = {"legacy_miou": (partial(ImageIoU, classes), True), "legacy_accuracy": (ImageAccuracy, True)}
     return Scoring({"pooled": pooled, "legacy": by_image, "both": {**pooled, **by_image}}[how], inputs)
 
 
@@ -49,9 +49,7 @@ def normals(how: How) -> Scoring:
     return _counted(how, dense.NORMALS, by_batch, dense.has_normal)
 
 
-def _counted(
-    how: How, pooled: Scoring, by_batch: Mapping[str, tuple[Factory, bool]], valid: Callable[[Tensor], Tensor]
-) -> Scoring:
+def _counted(how: How, pooled: Scoring, by_batch: Builders, valid: Callable[[Tensor], Tensor]) -> Scoring:
     """The pooled metrics, those by batch, or both. Those by batch also take how many pixels of each image are valid."""
     if how == "pooled":
         return pooled
