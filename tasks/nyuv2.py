@@ -61,10 +61,11 @@ class NYUv2(Photographs):
             "The test split is what the field calls val (654 images): published numbers were often chosen on it. "
             "Numbers of legacy metrics and of others cannot be compared: published mean IoU are some 0.2 with the "
             "former and some 0.4 with the latter. The protocols of papers are not here yet: no augmentation, no "
-            "halving of the rate. With fewer channels or another network the results say nothing of published ones. "
-            "Depth is thought to be in metres. The hub says nothing of rooms, so a room may still be in two parts of "
-            "the training images. The commit and the schema are declared from public descriptions of the hub's copy, "
-            "which could not be reached when this was written."
+            "halving of the rate. The network is theirs, SegNet of 25 million parameters; [channels=0.125] is for a "
+            "machine without a GPU, and comparable with no published number. Depth is thought to be in metres. The hub "
+            "says nothing of rooms, so a room may still be in two parts of the training images. The commit and the "
+            "schema are declared from public descriptions of the hub's copy, which could not be reached when this was "
+            "written."
         ),
     )
 

@@ -96,13 +96,14 @@ class Unit(nn.Module):
 
 
 def scaled(published: Sequence[int], channels: float) -> tuple[int, ...]:
-    """Return numbers of channels at a multiple of the published ones.
+    """Return the published numbers of channels times `channels`.
 
     Raises:
-        ValueError: a layer would have no channel, or infinitely many.
+        ValueError: a layer would have no channel, or the multiple is no finite number.
     """
-    if not 1 / min(published) <= channels < math.inf:
-        raise ValueError(f"channels={channels:g}: a multiple of the published numbers, from 1/{min(published)} on")
+    least = min(published)
+    if not 1 / least <= channels < math.inf:
+        raise ValueError(f"channels={channels:g}: it multiplies numbers of channels, and is at least 1/{least} here")
     return tuple(round(channels * number) for number in published)
 
 

@@ -268,7 +268,7 @@ def test_a_folder_of_the_other_size_is_refused(nyuv2_folder):
 
 def test_it_is_trained_on_by_a_worker_of_the_command_line(streets, tmp_path, monkeypatch):
     monkeypatch.setitem(Cityscapes.protocols, "smoke", Cityscapes.protocols["smoke"].model_copy(update={"steps": 2}))
-    tasks = f"cityscapes[channels=0.0625,path={streets}]"
+    tasks = f"cityscapes[network=encoder_decoder,path={streets}]"
     board = bench.run("kd", tasks, 1, "smoke", tmp_path / "out", accelerator="cpu", workers=1)
     assert list(board.seeds) == [1, 1, 1]
     assert list((tmp_path / "out" / "costs").iterdir())
