@@ -13,6 +13,14 @@ from .errors import DoesNotFitError
 Reduce = Callable[..., Tensor]
 """`reduce(tensor, reduce_op="mean" | "sum") -> tensor` over ranks, as `lightning.Fabric.all_reduce`."""
 
+# The rows of a Jacobian [K, P] are kept once, in their own type. What is made of them in float64, or in another layout,
+# is made piece by piece. The sizes are no options: a piece is small beside one row of any network for which memory
+# matters, and so large that it does not matter how many there are.
+NUMBERS = 1 << 22
+"""The most entries of a Jacobian that are converted or copied together: 32 MB in float64, for any K."""
+COLUMNS = 1 << 14
+"""The columns that are converted together for a Gramian on a CPU: so many stay in its cache."""
+
 _LEAF = type(get_gradient_edge(torch.zeros((), requires_grad=True)).node)
 """The type of the node that stands for a leaf in a graph."""
 
@@ -170,6 +178,7 @@ def rows(
                 "build the embedding with sparse=False"
             ) from None
         own.append(list(found[len(at) :]))
+        del found  # before the next task's gradients are there
     return matrix, own
 
 
@@ -180,13 +189,27 @@ def gramian(matrix: Tensor) -> Tensor:
     no second copy of the Jacobian, and on a CPU pieces that stay in its cache, several times as fast.
     """
     tasks, columns = matrix.shape
-    width = 1 << (14 if matrix.device.type == "cpu" else 20)
+    width = COLUMNS if matrix.device.type == "cpu" else piece(tasks)
     product = matrix.new_zeros(tasks, tasks, dtype=torch.float64)
     buffer = matrix.new_empty(tasks, min(width, columns), dtype=torch.float64)
     for part in matrix.split(width, dim=1):
         piece = buffer[:, : part.shape[1]].copy_(part)
         product.addmm_(piece, piece.T)
     return product.cpu()
+
+
+def piece(tasks: int) -> int:
+    """Return how many columns of a Jacobian `[K, P]` are converted or copied together."""
+    return max(1, NUMBERS // tasks)
+
+
+def combine_columns(kept: Tensor, weights: Tensor) -> Tensor:
+    """Return `kept [P, K] @ weights [K]`, `[P]`, for a matrix that is laid out by columns (`Method.rows_of`).
+
+    Each piece is copied to have the K numbers of an entry together. Their sum is then rounded in one way, whatever the
+    layout was.
+    """
+    return torch.cat([part.contiguous() @ weights for part in kept.split(piece(len(weights)))])
 
 
 def split(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
