@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from methods.core.base import Method
-from methods.core.gradients import piece
+from methods.core.gradients import at_once
 from methods.core.search import Log
 
 EPSILON = 1e-7
@@ -57,7 +57,7 @@ class ExcessMTL(Method):
     def weigh(self, jacobian: Tensor) -> Tensor:
         squares = self.rows_of("squares", jacobian).addcmul_(jacobian.T, jacobian.T)
         excess = jacobian.new_zeros(len(jacobian), dtype=torch.float64)
-        width = piece(len(jacobian))  # so that nothing as large as the Jacobian is made
+        width = at_once(len(jacobian))  # so that nothing as large as the Jacobian is made
         for rows, seen in zip(jacobian.split(width, dim=1), squares.split(width), strict=True):
             excess += (rows.T.square() / (seen + EPSILON).sqrt()).sum(0, dtype=torch.float64)
         excess = excess.cpu()

@@ -189,7 +189,7 @@ def gramian(matrix: Tensor) -> Tensor:
     no second copy of the Jacobian, and on a CPU pieces that stay in its cache, several times as fast.
     """
     tasks, columns = matrix.shape
-    width = COLUMNS if matrix.device.type == "cpu" else piece(tasks)
+    width = at_once(tasks) if matrix.device.type != "cpu" else min(COLUMNS, at_once(tasks))
     product = matrix.new_zeros(tasks, tasks, dtype=torch.float64)
     buffer = matrix.new_empty(tasks, min(width, columns), dtype=torch.float64)
     for part in matrix.split(width, dim=1):
@@ -198,7 +198,7 @@ def gramian(matrix: Tensor) -> Tensor:
     return product.cpu()
 
 
-def piece(tasks: int) -> int:
+def at_once(tasks: int) -> int:
     """Return how many columns of a Jacobian `[K, P]` are converted or copied together."""
     return max(1, NUMBERS // tasks)
 
@@ -209,7 +209,7 @@ def combine_columns(kept: Tensor, weights: Tensor) -> Tensor:
     Each piece is copied to have the K numbers of an entry together. Their sum is then rounded in one way, whatever the
     layout was.
     """
-    return torch.cat([part.contiguous() @ weights for part in kept.split(piece(len(weights)))])
+    return torch.cat([part.contiguous() @ weights for part in kept.split(at_once(len(weights)))])
 
 
 def split(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -25,7 +25,7 @@ GRADIENT = math.sqrt(6 * LAYERS + 1) * U
 UPDATE = 2 * GRADIENT
 DRAWN = math.sqrt(GRADIENT)
 """GradDrop compares the purity of a coordinate, which errs by GRADIENT, with a random number. So in a share GRADIENT of
-the coordinates it takes the other sign, which changes all that is there: this is the square of the error of the whole."""
+the coordinates it takes the other sign, which changes all that is there: this is the square of the whole error."""
 STEPS = 2
 
 KD = ["kd", *(f"kd+mgda[at={place}]" for place in ("shared", "features", "last"))]
