@@ -16,8 +16,8 @@ Reduce = Callable[..., Tensor]
 # The rows of a Jacobian [K, P] are kept once, in their own type. What is made of them in float64, or in another layout,
 # is made piece by piece. The sizes are no options: a piece is small beside one row of any network for which memory
 # matters, and so large that it does not matter how many there are.
-NUMBERS = 1 << 22
-"""The most entries of a Jacobian that are converted or copied together: 32 MB in float64, for any K."""
+NUMBERS = 1 << 23
+"""The most entries of a Jacobian that are converted or copied together: 64 MB in float64, for any K."""
 COLUMNS = 1 << 14
 """The columns that are converted together for a Gramian on a CPU: so many stay in its cache."""
 
