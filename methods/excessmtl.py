@@ -24,7 +24,8 @@ class ExcessMTL(Method):
     Σ w = K.
 
     The weights are kept as logarithms, so that none is lost at zero. A task whose gradient has been zero at every step
-    has no baseline: its excess counts as 1, and the step counts as degenerate.
+    has no baseline: its excess counts as 1, and the step counts as degenerate. A sum of squares belongs to a parameter;
+    at the features it would be one of other examples at each step.
 
     Example:
         >>> import torch
