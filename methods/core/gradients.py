@@ -168,7 +168,7 @@ def rows(
         )
         try:
             if at:  # not of a trunk that is frozen
-                torch.cat([gradient.reshape(-1) for gradient in found[: len(at)]], out=matrix[k])
+                _flatten(found[: len(at)], matrix[k])
         except RuntimeError:
             sparse = [list(g.shape) for g in found[: len(at)] if g.layout is not torch.strided]
             if not sparse:
@@ -180,6 +180,15 @@ def rows(
         own.append(list(found[len(at) :]))
         del found  # before the next task's gradients are there
     return matrix, own
+
+
+def _flatten(found: Sequence[Tensor], row: Tensor) -> None:
+    """Write gradients into `row` `[P]`, one after the other: at once, if that copies none of them on the way."""
+    if all(gradient.is_contiguous() for gradient in found):
+        torch.cat([gradient.view(-1) for gradient in found], out=row)
+        return
+    for part, gradient in zip(row.split([gradient.numel() for gradient in found]), found, strict=True):
+        part.view(gradient.shape).copy_(gradient)
 
 
 def gramian(matrix: Tensor) -> Tensor:

@@ -57,6 +57,22 @@ def test_a_step_holds_k_gradients_and_the_one_that_is_measured(name, more):
     assert TASKS + 1 <= held <= TASKS + 1 + more + SMALL
 
 
+def test_gradients_of_another_layout_are_copied_once():
+    """As of a network in channels-last."""
+    shape = (64, 16, 4, 4)
+    trunk = [nn.Parameter(torch.ones(shape).to(memory_format=torch.channels_last)) for _ in range(LAYERS)]
+    given = [[part.view(shape).to(memory_format=torch.channels_last) for part in own] for own in DIRECTIONS]
+    method = methods.create("unit", num_tasks=TASKS)
+
+    def take(_):
+        losses = [1 + sum((layer * part).sum() for layer, part in zip(trunk, own, strict=True)) for own in given]
+        return method.backward(losses, shared=trunk)
+
+    assert most(take) <= TASKS + 1 + SMALL
+    expected = sum(own.flatten() / own.norm() for own in DIRECTIONS)
+    torch.testing.assert_close(torch.cat([layer.grad.flatten() for layer in trunk]), expected)
+
+
 def test_left_out_gradients_copy_nothing():
     method = methods.create("unit", num_tasks=TASKS)
     assert most(lambda trunk: method.backward(losses_of(trunk, zero=[1]), shared=trunk)) <= TASKS + 1 + SMALL
