@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.spec import STL, Cost, Point, Result, RunSpec, Score
 from bench.training import probe
+from bench.training.fabric import start_fabric
 from bench.training.meters import Clock, MeanWeights, Passes, peak_memory, reset_peak_memory
 from bench.training.model import Batch, Model
 from bench.training.optimiser import build_optimiser, build_schedule
@@ -68,8 +69,7 @@ def train(
         The result, the cost, and the network's state if the run is a baseline. A run that diverges has a result, too,
         and so has one whose method does not fit the task set. Other failures are raised.
     """
-    strategy = "auto" if devices == 1 else "ddp_spawn"
-    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=spec.precision)  # type: ignore[arg-type]
+    fabric = start_fabric(accelerator, spec.precision, devices)
     outcome: tuple[Result, Cost, State | None] = fabric.launch(_train, spec, task_set, rule, teachers, checkpoint)  # type: ignore[arg-type]  # it passes further arguments on
     return outcome
 

@@ -17,7 +17,7 @@ PROJECT = Path(bench.__file__).parent.parent
 
 TRAINING = {
     *("bench", "bench.spec", "bench.training"),
-    *(f"bench.training.{part}" for part in ("loop", "meters", "model", "optimiser", "probe", "problem")),
+    *(f"bench.training.{part}" for part in ("fabric", "loop", "meters", "model", "optimiser", "probe", "problem")),
     *(f"bench.training.{part}" for part in ("scoring", "streams", "teachers")),
     *("methods", "methods.core", "tasks", "tasks.core"),
     *(f"methods.core.{part}" for part in ("base", "errors", "gradients", "problem", "routes")),
