@@ -106,13 +106,18 @@ def test_augmentation_is_the_same_for_every_method_and_differs_by_step_and_seed(
     assert draws != [[example // 1000 for example in step] for step in another]
 
 
-def test_teachers_see_the_same_augmented_batch(shifted):
-    spec, teachers, toy = shifted("kd")
+@pytest.mark.parametrize("method", ["kd", "kd[mode=train]"])
+def test_teachers_see_the_same_augmented_batch_and_stay_as_they_are(shifted, method):
+    """They are asked once a step, and not at test, where the network has nothing of distillation."""
+    spec, teachers, toy = shifted(method)
+    given = [{name: value.clone() for name, value in state.items()} for state in teachers]
     assert train(spec, teachers)[0].status == "ok"
     student, *others = toy.built
     assert len(others) == 2
-    for teacher in others:
+    for teacher, state in zip(others, given, strict=True):
         assert [seen.examples for seen in teacher.seen] == saw(student)
+        assert all(torch.equal(value, state[name]) for name, value in teacher.state_dict().items())
+    assert list(student.state_dict()) == list(build_network(spec, toy).state_dict())
 
 
 def test_further_batches_are_augmented_by_draws_of_their_own_and_validation_is_not(shifted):
