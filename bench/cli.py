@@ -644,12 +644,16 @@ def new_command(
 @app.command("literature")
 def literature_command(
     tasks: Annotated[str, typer.Option(help="task sets: nyuv2,cityscapes; without it, the list of tables")] = "",
+    beside: Annotated[
+        Path | None,
+        typer.Option(parser=path, help="a folder of runs, whose means are shown in tables of the same protocol"),
+    ] = None,
     debug: Debug = False,
 ) -> int:
     """Show what papers printed: copied facts, checked against themselves, not measured here."""
     from bench.literature import show
 
-    show(tasks, _out())
+    show(tasks, _out(), beside)
     return OK
 
 

@@ -18,6 +18,7 @@ from bench.planning.asked import (
     check_averages,
     check_fit,
     check_protocol,
+    check_validation,
     require_data,
 )
 from bench.planning.request import Request
@@ -152,6 +153,7 @@ class Planner:
         check_fit([*rules, *read], sets)
         check_averages(self.averages)
         self.contests = [asked_contest(asked, variant, budget) for variant in sets]
+        check_validation([*rules, *read], self.contests)
         for rule in (*rules, *read) if self.tunes else ():
             require_sound_spaces(rule)
         self.versions = {name: importlib.metadata.version(name) for name in LIBRARIES}

@@ -628,9 +628,17 @@ def _recipe(group: Group) -> str:
         return "Read from a file: how the runs were trained is not known here."
     p = run.protocol
     rate = f"learning rate {p.lr:g}" if run.choice is None else f"learning rate {p.lr:g} times what trials have chosen"
+    schedule = f"halved every {p.halve_every} epochs" if p.schedule == "halving" else p.schedule
+    changes = ", augmented" if p.augment else ""
+    held_out = "" if p.validation else "; what would validate is trained on, too"
+    reported = (
+        "the test split after the last step"
+        if p.average_last == 1
+        else f"the mean of the test scores at the ends of the last {p.average_last} epochs"
+    )
     return (
-        f"Protocol {p.name}: {p.steps} steps of {p.batch_size} examples, {p.optimizer}, {rate} "
-        f"({p.schedule}), weight decay {p.weight_decay:g}; the test split after the last step."
+        f"Protocol {p.name}: {p.steps} steps of {p.batch_size} examples{changes}, {p.optimizer}, {rate} "
+        f"({schedule}), weight decay {p.weight_decay:g}{held_out}; {reported}."
     )
 
 

@@ -162,7 +162,7 @@ class Method(nn.Module):
             cls.requires_features = "features" in cls.needs and asked["features"].default is inspect.Parameter.empty
             if given[0] == "combine" and "jacobian" not in cls.needs:
                 raise TypeError(f"{cls.__name__}.combine must ask for the jacobian: the update has its columns")
-        _arguments(cls, "after_epoch", EPOCH_ARGUMENTS)
+        cls.epoch_arguments()  # it refuses others
         cls._says_heads = cls._says_heads or "heads" in cls.__dict__
         if not cls._says_heads and given:
             cls.heads = "plain" if {"gramian", "jacobian"} & set(cls.needs) else "weighted"
@@ -334,7 +334,7 @@ class Method(nn.Module):
             ValueError: a part names a value that was not passed, or a value is not a tensor `[K]`.
         """
         for part in self.parts():
-            names = _arguments(type(part), "after_epoch", EPOCH_ARGUMENTS)
+            names = part.epoch_arguments()
             heard = {}
             for name in names:
                 if not callable(available.get(name)):
@@ -348,6 +348,11 @@ class Method(nn.Module):
             if known:
                 with subset.only(part, known):
                     part.after_epoch(**heard)
+
+    @classmethod
+    def epoch_arguments(cls) -> tuple[str, ...]:
+        """Return the names of what `after_epoch` hears."""
+        return _arguments(cls, "after_epoch", EPOCH_ARGUMENTS)
 
     # What a rule may call ----------------------------------------------------------------------------------
 
