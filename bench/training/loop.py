@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import load, save
 from torch import Tensor
 
 from bench.spec import STL, Cost, Point, Result, RunSpec, Score
@@ -71,8 +72,9 @@ def train(
         and so has one whose method does not fit the task set. Other failures are raised.
     """
     fabric = start_fabric(accelerator, spec.precision, devices)
-    outcome: tuple[Result, Cost, State | None] = fabric.launch(_train, spec, task_set, rule, teachers, checkpoint)  # type: ignore[arg-type]  # it passes further arguments on
-    return outcome
+    outcome: tuple[Result, Cost, bytes | None] = fabric.launch(_train, spec, task_set, rule, teachers, checkpoint)  # type: ignore[arg-type]  # it passes further arguments on
+    result, cost, state = outcome
+    return result, cost, None if state is None else load(state)
 
 
 class Run:
@@ -286,7 +288,7 @@ class Run:
         weights.clear()
 
 
-def _train(fabric: Fabric, spec: RunSpec, *built: Any) -> tuple[Result, Cost, State | None]:
+def _train(fabric: Fabric, spec: RunSpec, *built: Any) -> tuple[Result, Cost, bytes | None]:
     """Train in this process, which may be one of several ranks."""
     torch.set_num_threads(spec.protocol.threads)
     make_repeatable(fabric.device)
@@ -304,7 +306,7 @@ def _trained(
     rule: Rule | None,
     teachers: Sequence[State],
     checkpoint: Checkpoint | None,
-) -> tuple[Result, Cost, State | None]:
+) -> tuple[Result, Cost, bytes | None]:
     try:
         run = Run(fabric, spec, task_set(), rule, teachers)
     except DoesNotFitError as problem:
@@ -317,5 +319,7 @@ def _trained(
         result = run.failed("diverged", f"the {problem.what}{whose} is not finite at step {problem.step}")
     except DoesNotFitError as problem:
         result = run.failed("skipped", str(problem))
-    state = {name: value.cpu().contiguous() for name, value in run.model.network.state_dict().items()}
-    return result, run.cost(), state if spec.method == STL and result.status == "ok" else None
+    if spec.method != STL or result.status != "ok":
+        return result, run.cost(), None
+    # As bytes: a tensor that a rank sends is lost when the rank ends before it is received.
+    return result, run.cost(), save({name: v.cpu().contiguous() for name, v in run.model.network.state_dict().items()})
