@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from bench.engine.base import Setting
+from bench.engine.base import Engine, Setting
 from bench.engine.choose import ChosenEngine, choose
 from bench.engine.schedule import execute
 from bench.plain import one_line
@@ -99,15 +99,34 @@ class Campaign:
             UsageError: a name, an option or a number is wrong; says what would be right.
             DataError: the data of a task set cannot be had.
             StoreError: the folder cannot be used, or records were taken away meanwhile.
+            EngineError: where the runs were to execute, no run can be executed.
         """
-        planner, request = self._plan(), self.request
-        self._try(planner, anew=False)
+        with self._open() as engine:
+            return self._run(engine)
+
+    def plan(self) -> tuple[list[Planned], list[str]]:
+        """Return all runs that are known now, and in lines what they will take and can show. Nothing is made.
+
+        Raises as `run`.
+        """
+        with self._open() as engine:
+            planner = Planner(self.request, self.store, elsewhere=self.engine.cls.elsewhere)
+            runs = planner.known()
+            return runs, [*forecast(runs, planner.present, workers(engine, runs)), *planner.about()]
+
+    def _open(self) -> Engine:
+        request = self.request
+        return self.engine.open(Setting(self.store, request.checkpoint_every, request.debug))
+
+    def _run(self, engine: Engine) -> "Report":
+        planner, request = self._plan(engine), self.request
+        self._try(planner, engine, anew=False)
         planner.keep_shipped()
         reported: list[Planned] = []
         for name in planner.rounds:
             planner.present = self.store.records()
             runs = planner.reported(name)
-            self._make(planner, ROUNDS[name] if planner.tunes or name == "front" else "runs", runs)
+            self._make(planner, engine, ROUNDS[name] if planner.tunes or name == "front" else "runs", runs)
             if not reported:
                 if self.source is not None:
                     reuse_costs(runs, self.source, self.store)
@@ -118,17 +137,18 @@ class Campaign:
 
     def tune(self) -> list[Choice]:
         """Make the trials alone, also where a choice is shipped or was made by other code; return all choices."""
-        planner = self._plan(anew=True)
-        self._try(planner, anew=True)
+        with self._open() as engine:
+            planner = self._plan(engine, anew=True)
+            self._try(planner, engine, anew=True)
         found = (planner.choices.get(contestant.choice) for contestant in planner.contestants())
         return [choice for choice in found if choice is not None]
 
-    def _plan(self, *, anew: bool = False) -> Planner:
+    def _plan(self, engine: Engine, *, anew: bool = False) -> Planner:
         request, store, watcher = self.request, self.store, self.watcher
         if not self.engine.cls.in_this_process:
             _require_files(request.methods, request.tasks)
         source = self.source  # before somebody's code may leave the working folder
-        planner = Planner(request, store)
+        planner = Planner(request, store, elsewhere=self.engine.cls.elsewhere)
         if anew and not planner.tunes:
             raise UsageError(f"nothing is tuned under protocol {request.protocol}: give --tuning 7")
         store.require_writable()
@@ -136,15 +156,11 @@ class Campaign:
         if source is not None:
             known = reuse_runs(known, source, store)
         if watcher is not None:
-            todo = [planned for planned in known if planned.todo]
-            places = None
-            if todo:
-                with self.engine.open(Setting(store, todo)) as opened:
-                    places = opened.places
-            watcher.planned(known, [*forecast(known, store.records(), places), *planner.about(anew=anew)])
+            said = forecast(known, store.records(), workers(engine, known))
+            watcher.planned(known, [*said, *planner.about(anew=anew)])
         return planner
 
-    def _try(self, planner: Planner, *, anew: bool) -> None:
+    def _try(self, planner: Planner, engine: Engine, *, anew: bool) -> None:
         """Make trials and choose by them, until every contestant has a choice."""
         while True:
             chosen = planner.choose(anew=anew)
@@ -152,9 +168,11 @@ class Campaign:
                 self.watcher.chosen(chosen)
             if not (runs := planner.trials(anew=anew)):
                 return
-            self._make(planner, "trials", runs, tuning_alone=anew)
+            self._make(planner, engine, "trials", runs, tuning_alone=anew)
 
-    def _make(self, planner: Planner, name: str, runs: Sequence[Planned], *, tuning_alone: bool = False) -> None:
+    def _make(
+        self, planner: Planner, engine: Engine, name: str, runs: Sequence[Planned], *, tuning_alone: bool = False
+    ) -> None:
         """Make one round's runs that are not there, and not in the folder that is reused."""
         if self.source is not None:
             runs = reuse_runs(runs, self.source, self.store)
@@ -163,10 +181,7 @@ class Campaign:
         if name != "trials":
             _as_asked(runs, self.store)
         if todo := [planned for planned in runs if planned.todo]:
-            request = self.request
-            setting = Setting(self.store, todo, request.checkpoint_every, request.debug)
-            with self.engine.open(setting) as opened:
-                execute(todo, opened, self.store, self._done(runs, pages=name != "trials"))
+            execute(todo, engine, self.store, self._done(runs, pages=name != "trials"))
 
     def _done(self, runs: Sequence[Planned], *, pages: bool) -> Callable[[Planned, RunRecord], None]:
         """Tell the watcher of each run, and write the pages anew as each seed completes; figures come at the end."""
@@ -195,6 +210,14 @@ class Campaign:
                 "the same command makes them again"
             )
         return write_pages(from_store(store), store.folder, store.costs(), figures=self.request.figures)
+
+
+def workers(engine: Engine, runs: Sequence[Planned]) -> int | None:
+    """Return how many runs an engine will execute at once; None if there is none to be made."""
+    todo = [planned for planned in runs if planned.todo]
+    if todo:
+        engine.prepare(todo)
+    return engine.workers if todo else None
 
 
 def _as_asked(runs: Sequence[Planned], store: Store) -> None:

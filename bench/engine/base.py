@@ -20,13 +20,15 @@ Timeout = Annotated[float, Field(gt=0, description="seconds above 0")]
 """Seconds after which a run is killed."""
 
 
+class EngineError(Exception):
+    """Where runs execute has gone away, or does not do its work; says which, and what would help."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What every engine is given beside its options."""
 
     store: Store
-    runs: Sequence[Planned]
-    """All runs that it will be given: an engine takes its size from them."""
     checkpoint_every: int = 0
     """After how many steps a run leaves its state; 0: never."""
     debug: bool = False
@@ -47,19 +49,35 @@ class Ended:
 class Engine(ABC):
     """Executes runs. The keyword arguments of a subclass's `__init__` are the options that `--engine` takes.
 
-    It is closed at the end of a `with` block, also on Ctrl-C.
+    It serves a whole command, and is closed at the end of a `with` block, also on Ctrl-C.
     """
 
     in_this_process: ClassVar[bool] = False
     """Whether runs execute in this process. If not, each has a process of its own, and a time limit: `timeout`."""
+    elsewhere: ClassVar[bool] = False
+    """Whether runs execute on other machines: then this one tells nothing of their devices."""
+    attempts: ClassVar[int] = 3
+    """How often a run is begun that is lost each time through no fault of its own that is known."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
+
+    def prepare(self, runs: Sequence[Planned]) -> None:  # noqa: B027 - not every engine takes its size from runs
+        """Hear of all runs of a round, at least one, before the first is submitted.
+
+        Raises:
+            EngineError: there is nothing on which they could execute.
+        """
 
     @property
     @abstractmethod
     def places(self) -> int:
         """How many runs it takes at once. The number may change while it works."""
+
+    @property
+    def workers(self) -> int:
+        """How many runs of those that it was prepared for execute at once; the others that it has taken wait."""
+        return self.places
 
     @abstractmethod
     def submit(self, planned: Planned) -> None:
@@ -71,6 +89,7 @@ class Engine(ABC):
 
         Raises:
             StoreError: no record can be written, as on a full disk.
+            EngineError: no run can be executed any more.
         """
 
     @abstractmethod

@@ -17,11 +17,17 @@ class LocalEngine(Engine):
 
     def __init__(self, setting: Setting, *, workers: Workers = "auto", timeout: Timeout = 3600.0) -> None:
         super().__init__(setting)
+        self._workers = workers
         self._timeout = timeout
-        self._free = gpus_of_places(setting.runs, workers)
-        self._places = len(self._free)
+        self._free: list[str] = []
+        self._places = 0
         self._working: dict[Child, str] = {}
         """The runs in progress, with the GPUs of their places."""
+
+    def prepare(self, runs: Sequence[Planned]) -> None:
+        """Make as many places as the machine has for such runs, or as many as were asked for."""
+        self._free = gpus_of_places(runs, self._workers)
+        self._places = len(self._free)
 
     @property
     def places(self) -> int:
@@ -57,7 +63,7 @@ def gpus_of_places(runs: Sequence[Planned], workers: Workers) -> list[str]:
     """
     kind, _, devices = runs[0].parts.device.partition("×")
     each = int(devices or 1)
-    gpus = _gpus() if kind == "cuda" else []
+    gpus = visible_gpus() if kind == "cuda" else []
     places = [",".join(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(planned.spec.protocol.threads for planned in runs)
@@ -66,7 +72,7 @@ def gpus_of_places(runs: Sequence[Planned], workers: Workers) -> list[str]:
     return [places[i % len(places)] for i in range(chosen)] if places else [""] * chosen
 
 
-def _gpus() -> list[str]:
+def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them (by number, or by UUID)."""
     import torch
 

@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
@@ -28,6 +29,10 @@ START = 120.0
 PRELOADED = ["bench.training.loop", "torch._dynamo", "sklearn.datasets", "bench.engine.child"]
 PACKAGES = Path(__file__).resolve().parents[2]
 """The folder that holds the package `bench`."""
+
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Who has it may change this process's environment: a worker of a cluster starts runs from several threads."""
 
 
 class CallError(Exception):
@@ -226,6 +231,8 @@ def _begin() -> None:
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the command decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        del os.environ[name]  # Fabric would take the tasks of the SLURM job for ranks of this run
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             parent_death_signal = 1  # PR_SET_PDEATHSIG
@@ -250,12 +257,13 @@ def _environment() -> Iterator[None]:
     """
     search = os.pathsep.join([str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
     wanted = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONSAFEPATH": "1", "PYTHONPATH": search}
-    before = {name: os.environ.get(name) for name in wanted}
-    _set(wanted)
-    try:
-        yield
-    finally:
-        _set(before)
+    with _ONE_AT_A_TIME:
+        before = {name: os.environ.get(name) for name in wanted}
+        _set(wanted)
+        try:
+            yield
+        finally:
+            _set(before)
 
 
 def _set(variables: Mapping[str, str | None]) -> None:

@@ -208,7 +208,8 @@ def _environment() -> dict[str, Any]:
         card = torch.cuda.get_device_properties(0)  # a worker sees no other
         hardware |= {"gpu": card.name, "gpu memory": f"{card.total_memory / 2**30:.0f} GiB"}
         versions["cuda"] = str(torch.version.cuda)
-    return {"commit": commit(Path(__file__).parent), "versions": versions, "hardware": hardware}
+    found = {"commit": commit(Path(__file__).parent), "versions": versions, "hardware": hardware}
+    return {**found, "host": platform.node()}
 
 
 def _processor() -> str:
