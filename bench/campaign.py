@@ -7,11 +7,11 @@ round is planned. Trials come first, then the runs that are reported; without tr
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from bench.engine.base import Engine, Setting
+from bench.engine.base import Engine, EngineError, Setting
 from bench.engine.choose import ChosenEngine, choose
 from bench.engine.schedule import execute
 from bench.plain import one_line
@@ -130,8 +130,7 @@ class Campaign:
             if not reported:
                 if self.source is not None:
                     reuse_costs(runs, self.source, self.store)
-                timeout = self.engine.values.get("timeout")
-                _measure_costs(runs, self.store, self.watcher, timeout=timeout, debug=request.debug)
+                _measure_costs(runs, self.store, self.watcher, engine, debug=request.debug)
             reported = _by_name(reported, runs)
         return self._last_pages(reported)
 
@@ -245,31 +244,29 @@ def _by_name(*plans: Sequence[Planned]) -> list[Planned]:
 
 
 def _measure_costs(
-    runs: Sequence[Planned], store: Store, watcher: Watcher | None, *, timeout: float | None, debug: bool
+    runs: Sequence[Planned], store: Store, watcher: Watcher | None, engine: Engine, *, debug: bool
 ) -> None:
     """Measure what a step of each method costs, where that is not known yet: one task set after another.
 
-    It happens in a process of its own if there is a time limit, else in this one.
+    It happens where runs execute.
     What a plug-in or the machine prevents is said, and the others are measured without it: their runs are there.
     """
     from bench.costs import measure, to_measure
     from bench.engine.interrupt import UserInterruptError
-    from bench.engine.process import isolated, without_forks
-
-    take = measure if timeout is None else partial(isolated, measure, timeout=timeout)
+    from bench.engine.process import without_forks
 
     def attempt(members: Sequence[Planned]) -> CostRecord | str:
         try:
             with without_forks():
-                return take(members)
-        except UserInterruptError:
+                return engine.call(measure, members)
+        except (UserInterruptError, EngineError):
             raise
         except BaseException as problem:  # SystemExit, too: in line it is a plug-in's
             if debug:
                 raise
             return one_line(str(problem) or type(problem).__name__, 300)
 
-    for members in to_measure(runs, store.costs(), store.records()):
+    for members in to_measure(runs, store.costs(), store.records(), elsewhere=engine.elsewhere):
         if watcher is not None:
             watcher.measuring(members)
         label, found = members[0].task_set_label, attempt(members)

@@ -4,15 +4,18 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, PositiveInt
 
 from bench.planning.plan import Planned
 from bench.records import RunRecord
 from bench.store import Store
+
+Argument = TypeVar("Argument")
+Returned = TypeVar("Returned")
 
 Workers = Annotated[Literal["auto"] | PositiveInt, Field(description="auto, or how many")]
 """How many runs execute at once; `auto` is one per core, or per GPU."""
@@ -90,6 +93,16 @@ class Engine(ABC):
         Raises:
             StoreError: no record can be written, as on a full disk.
             EngineError: no run can be executed any more.
+        """
+
+    @abstractmethod
+    def call(self, function: Callable[[Argument], Returned], argument: Argument) -> Returned:
+        """Call a function of a module where runs execute, and return what it returns. No run is in progress.
+
+        Raises:
+            CallError: where runs are processes of their own, the function raised anything, took too long, or died.
+            StoreError: the function did.
+            EngineError: nothing can be executed any more.
         """
 
     @abstractmethod

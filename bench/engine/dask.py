@@ -9,7 +9,7 @@ import importlib.util
 import logging
 import pickle
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 
 from bench.engine import jobs, remote
-from bench.engine.base import Ended, Engine, EngineError, Setting, Timeout
+from bench.engine.base import Argument, Ended, Engine, EngineError, Returned, Setting, Timeout
 from bench.engine.runs import record_since
 from bench.plain import one_line
 from bench.planning.plan import Planned
@@ -354,6 +354,26 @@ class DaskEngine(Engine):
             self._alone_since = time.monotonic()
             needed = "".join(f" with the resource {name}={count}" for name, count in self._resources.items())
             log.warning("dask has had no worker%s for %.0f s: runs wait for one", needed, ALONE)
+
+    def call(self, function: Callable[[Argument], Returned], argument: Argument) -> Returned:
+        """Call a function on a worker, in a process of its own, for as long as a run may take."""
+        with self._talking() as client:
+            future = client.submit(
+                remote.call,
+                pickle.dumps((function, argument)),
+                self._timeout,
+                key=f"{function.__name__}-{token_hex(16)}",
+                workers=sorted(self._fit_workers()) or None,
+                allow_other_workers=True,
+                resources=self._resources or None,
+                pure=False,
+            )
+        future.add_done_callback(self._news.put)
+        while not future.done():
+            self.ended()
+        with self._talking():
+            returned: Returned = future.result()
+        return returned
 
     def close(self) -> None:
         """Give up the runs in progress, which their workers then kill; end the jobs."""

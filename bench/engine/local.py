@@ -1,11 +1,12 @@
 """The engine `local`: runs execute in isolated processes on this machine, one process a run."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 
-from bench.engine.base import Ended, Engine, Setting, Timeout, Workers
+from bench.engine.base import Argument, Ended, Engine, Returned, Setting, Timeout, Workers
 from bench.engine.child import Child
+from bench.engine.process import isolated
 from bench.planning.plan import Planned
 
 LOOK = 0.5
@@ -48,6 +49,10 @@ class LocalEngine(Engine):
         over = [child for child in self._working if child.over()]
         self._free += [self._working.pop(child) for child in over]
         return [child.ended() for child in over]
+
+    def call(self, function: Callable[[Argument], Returned], argument: Argument) -> Returned:
+        """Call a function in a process of its own, for as long as a run may take."""
+        return isolated(function, argument, timeout=self._timeout)
 
     def close(self) -> None:
         """Kill the processes that are left, and all that they started."""

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from bench.engine.child import Child
 from bench.engine.local import LOOK, visible_gpus
 from bench.engine.process import CallError, isolated
-from bench.engine.runs import is_made
+from bench.engine.runs import environment, inherit, is_made
 from bench.planning.plan import COMPOSE, TRAINING, Planned, sources_of
 from bench.planning.sources import closure
 from bench.store import Store, StoreError
@@ -68,6 +68,7 @@ def work(sent: bytes, folder: str, mark: str, timeout: float, checkpoint_every: 
         return Answer(worker.address, "ended")
     if said := other(planned):
         return Answer(worker.address, "refused", said)
+    inherit(_environment())
     with _gpus(planned) as gpus:
         child = Child(planned, store, timeout=timeout, gpus=gpus, checkpoint_every=checkpoint_every)
         while not child.over():
@@ -78,6 +79,16 @@ def work(sent: bytes, folder: str, mark: str, timeout: float, checkpoint_every: 
             wait(child.handles, timeout=LOOK)
     ended = child.ended()
     return Answer(worker.address, "lost", ended.lost) if ended.record is None else Answer(worker.address, "ended")
+
+
+def call(sent: bytes, timeout: float) -> Any:
+    """Call a function in a process of its own. What is sent is the function with its argument, pickled.
+
+    Raises as `isolated`.
+    """
+    multiprocessing.current_process().daemon = False
+    function, argument = pickle.loads(sent)
+    return isolated(function, argument, timeout=timeout)
 
 
 def other(planned: Planned) -> str:
@@ -101,6 +112,16 @@ def other(planned: Planned) -> str:
     if found := here.differences(parts):
         return f"it would train something else than was planned: {', '.join(found)} differs; restart it with the same"
     return ""
+
+
+@cache
+def _environment() -> dict[str, Any]:
+    """What makes runs here. A process that has imported torch already finds it out: this one need not."""
+    return isolated(_found, None, timeout=BUILD)
+
+
+def _found(nothing: None) -> dict[str, Any]:
+    return environment()
 
 
 @cache
