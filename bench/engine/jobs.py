@@ -3,6 +3,7 @@
 What is not given comes from dask's configuration (`jobqueue.slurm.queue` and so on), as its users have it.
 """
 
+import contextlib
 import logging
 import math
 import re
@@ -72,7 +73,7 @@ def walltime(text: str, *, seconds: bool) -> str:
     if ":" in text:
         return text
     try:
-        given = parse_timedelta(text, default="minutes")
+        given = parse_timedelta(re.sub(r"min$", "minutes", text.strip()), default="minutes")
     except (KeyError, ValueError):
         raise UsageError(f"dask[walltime={text}]: write a time: 1h, 90min or 01:30:00") from None
     minutes = math.ceil(given / 60)
@@ -115,7 +116,8 @@ def start(system: str, workers: int, job: Mapping[str, Any], gpus: int) -> Any:
     try:
         cluster.sync(submit)
     except (RuntimeError, OSError) as problem:
-        cluster.close(timeout=10)
+        with contextlib.suppress(AssertionError):  # dask's own, about the jobs that were never there
+            cluster.close(timeout=10)
         raise EngineError(f"{command} refuses the job: {_short(problem)}") from None
     return cluster
 

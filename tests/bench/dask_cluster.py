@@ -10,8 +10,6 @@ from distributed import LocalCluster
 if __name__ == "__main__":
     port, workers = map(int, sys.argv[1:])
     where = {"scheduler_port": port, "dashboard_address": None}
-    with LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, silence_logs="error", **where
-    ) as cluster:
+    with LocalCluster(n_workers=workers, threads_per_worker=1, **where) as cluster:
         print(cluster.scheduler_address, flush=True)
         sys.stdin.read()

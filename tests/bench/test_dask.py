@@ -1,4 +1,4 @@
-"""The engine of dask on a real cluster of two worker processes: each fault is provoked, and the tables stay the same."""
+"""The engine of dask on a real cluster of two worker processes: each fault is provoked; the tables stay the same."""
 
 import importlib.util
 import logging
@@ -53,7 +53,9 @@ def start(port, workers, cwd):
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    return process, process.stdout.readline().strip()
+    address = process.stdout.readline().strip()
+    assert address
+    return process, address
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +155,7 @@ def test_two_commands_on_one_folder_and_one_cluster_do_no_harm(cluster, plain, t
 
 @linux
 def test_a_worker_that_cannot_reach_the_folder_or_has_other_code_is_left_out(cluster, plain, monkeypatch, caplog):
-    """`/proc/self/cwd` is another folder in each process: to a worker that works elsewhere it is a folder of its own."""
+    """`/proc/self/cwd` is another folder in each process: a worker that works elsewhere has a folder of its own."""
     monkeypatch.chdir(cluster.folder)
     out = Path("/proc/self/cwd/out")
     elsewhere = cluster.folder / "elsewhere"
@@ -252,8 +254,9 @@ def test_where_no_scheduler_answers_that_is_one_line(tmp_path):
          "engine dask: address and jobqueue contradict each other: give one of them"),
         ("[address=tcp://a:1,queue=gpu]", "engine dask: queue is for jobs: give jobqueue, too, or leave it out"),
         ("[address=tcp://a:1,workers=2]", "engine dask: workers is for jobs: give jobqueue, too, or leave it out"),
-        ("[jobqueue=slrm,workers=2]", "dask[jobqueue=slrm]: it takes slurm or pbs or lsf or sge or oar or moab or htcondor"),
-        ("[jobqueue=slurm,workers=0]", "dask[workers=0]: write auto, or how many workers the jobs are to be"),
+        ("[jobqueue=slrm,workers=2]",
+         "dask[jobqueue=slrm]: it takes slurm or pbs or lsf or sge or oar or moab or htcondor"),
+        ("[jobqueue=slurm,workers=0]", "dask[workers=0]: write how many workers the jobs are to be"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_go_together_are_refused_in_a_line(options, said, tmp_path):
