@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -226,13 +227,21 @@ def without_forks() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """Make this process the first of a group, which is killed as a whole, and let it die with its server."""
+    """Make this process the first of a group, which is killed as a whole, and let it die with its server.
+
+    And the server dies with its caller.
+    """
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the command decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         del os.environ[name]  # Fabric would take the tasks of the SLURM job for ranks of this run
+    # The server ends when nobody has the other end of this pipe any more: its caller alone shall have it, not this run.
+    alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+    if alive is not None:
+        os.close(alive)
+        forkserver._forkserver._forkserver_alive_fd = None
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             parent_death_signal = 1  # PR_SET_PDEATHSIG

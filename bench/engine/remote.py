@@ -73,7 +73,8 @@ def work(sent: bytes, folder: str, mark: str, timeout: float, checkpoint_every: 
         child = Child(planned, store, timeout=timeout, gpus=gpus, checkpoint_every=checkpoint_every)
         while not child.over():
             task = worker.state.tasks.get(key)
-            if task is None or task.state == "cancelled":  # nobody waits for it any more
+            closing = worker.status.name in ("closing", "closed", "failed")  # its scheduler is gone, perhaps
+            if closing or task is None or task.state == "cancelled":  # nobody waits for it any more
                 child.kill()
                 return Answer(worker.address, "lost", "the command has given it up")
             wait(child.handles, timeout=LOOK)

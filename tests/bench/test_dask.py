@@ -127,8 +127,9 @@ def test_a_killed_worker_a_killed_run_and_one_that_hangs_harm_nobody_else(cluste
     with ThreadPoolExecutor(1) as pool:
         command = pool.submit(run, out, cluster.address, timeout=20, **asked)
         os.kill(held(until, 2)[0], signal.SIGKILL)
-        server = parent(held(until, 3)[-1])
-        os.kill(parent(server), signal.SIGKILL)
+        pid = held(until, 3)[-1]
+        os.kill(parent(parent(pid)), signal.SIGKILL)  # its parent is the server that forks runs
+        eventually(lambda: gone(pid))
         eventually(lambda: command.done() or statuses(out)["timeout"])
         until.touch()
         command.result()
@@ -281,7 +282,7 @@ def test_jobs_are_made_of_options_then_of_the_users_yaml_then_of_defaults(tmp_pa
     """As dask's users have it: a file in a folder of dask's configuration."""
     yaml = "jobqueue:\n  slurm:\n    queue: gpu\n    cores: 8\n    job-extra-directives: ['--gres=gpu:1']\n"
     (tmp_path / "jobqueue.yaml").write_text(f"{yaml}    job-script-prologue: ['module load cuda']\n")
-    with dask.config.set(dask.config.collect([str(tmp_path)], env={})):
+    with dask.config.set(dask.config.merge(dask.config.config, dask.config.collect([str(tmp_path)], env={}))):
         job = jobs.complete("slurm", {"account": "mine", "walltime": "90 min", "memory": "8GB"}, 2)
         lines = SLURMJob("tcp://a:1", name="one", **job).job_script().splitlines()
     expected = ["-p gpu", "-A mine", "--cpus-per-task=8", "--mem=8G", "-t 01:30:00", "--gres=gpu:1"]
