@@ -21,6 +21,7 @@ from dask_jobqueue.slurm import SLURMJob
 from distributed import Client
 
 import bench
+import bench.campaign
 from bench.campaign import Campaign
 from bench.engine import jobs, remote
 from bench.engine.base import EngineError, Setting
@@ -28,6 +29,7 @@ from bench.engine.choose import choose
 from bench.engine.dask import DaskEngine
 from bench.planning.asked import asked_device
 from bench.planning.request import Request
+from bench.spec import STL
 from bench.store import Store
 from methods.core.names import UsageError
 
@@ -81,11 +83,20 @@ def tables(out):
     return {name: (out / name).read_bytes() for name in ("leaderboard.csv", "runs.csv")}
 
 
+@pytest.fixture(autouse=True)
+def _unmeasured(request, monkeypatch):
+    """Only one test measures what steps cost: it takes longer than all runs."""
+    if "two_commands" not in request.node.name:
+        monkeypatch.setattr(bench.campaign, "_measure_costs", lambda *_, **__: None)
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """The tables of two seeds of a rule that reads baselines, made in this process."""
     out = tmp_path_factory.mktemp("plain")
-    run(out, methods="kd", seeds=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.campaign, "_measure_costs", lambda *_, **__: None)
+        run(out, methods="kd", seeds=2)
     return tables(out)
 
 
@@ -151,6 +162,7 @@ def test_two_commands_on_one_folder_and_one_cluster_do_no_harm(cluster, plain, t
         for done in [pool.submit(run, tmp_path, cluster.address, methods="kd", seeds=2) for _ in range(2)]:
             done.result()
     assert tables(tmp_path) == plain
+    assert {cost.method for record in Store(tmp_path).costs() for cost in record.costs} >= {STL, "equal"}
     assert not [*(tmp_path / "shared").iterdir()]
 
 

@@ -151,13 +151,13 @@ def test_a_switch_of_the_file_can_be_taken_back_on_the_command_line(config, monk
     class Seen:
         present, about = {}, staticmethod(list)
 
-        def __init__(self, request, store):
+        def __init__(self, request, store, elsewhere):
             seen.append(request)
 
         def known(self):
             return []
 
-    monkeypatch.setattr("bench.planning.plan.Planner", Seen)
+    monkeypatch.setattr("bench.campaign.Planner", Seen)
     file = config("retry = true")
     for more in ([], ["--no-retry"]):
         with pytest.raises(SystemExit):
