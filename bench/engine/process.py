@@ -238,10 +238,11 @@ def _begin() -> None:
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         del os.environ[name]  # Fabric would take the tasks of the SLURM job for ranks of this run
     # The server ends when nobody has the other end of this pipe any more: its caller alone shall have it, not this run.
-    alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+    server: Any = forkserver._forkserver
+    alive = getattr(server, "_forkserver_alive_fd", None)
     if alive is not None:
         os.close(alive)
-        forkserver._forkserver._forkserver_alive_fd = None
+        server._forkserver_alive_fd = None
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             parent_death_signal = 1  # PR_SET_PDEATHSIG

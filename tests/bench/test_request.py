@@ -52,9 +52,10 @@ def test_the_help_of_run_has_every_option_with_its_text(capsys):
 
 def test_plan_takes_what_concerns_the_plan_and_nothing_else(capsys):
     shown = help_of("plan", capsys)
-    for name in ("methods", "tasks", "seeds", "protocol", "out", "precision", "accelerator", "devices", "retry"):
+    taken = ("methods", "tasks", "seeds", "protocol", "out", "precision", "accelerator", "devices", "retry")
+    for name in (*taken, "engine", "workers"):
         assert f"--{name} " in shown
-    for name in ("engine", "workers", "timeout", "checkpoint-every", "figures"):
+    for name in ("timeout", "checkpoint-every", "figures"):
         assert f"--{name} " not in shown
 
 
