@@ -1,5 +1,6 @@
 """The Python API: the operations of the command line as functions."""
 
+from dataclasses import astuple
 from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.campaign import Campaign, Watcher
 from bench.planning.request import Request, arguments, path, signature
 from bench.records import CostRecord
+from bench.spec import STL
 from bench.store import Store
 from methods.core.names import UsageError, did_you_mean
 
@@ -84,6 +86,46 @@ def compare(source: str | Path) -> "Report":
     from bench.report.analyse import analyse
 
     return analyse(*_read(path(source)))
+
+
+def versus(source: str | Path, method: str, *, margin: float = 1.0, correction: str = "max-t") -> "pd.DataFrame":
+    """Compare all methods of a folder, or of a tidy CSV file, with one of them.
+
+    Args:
+        source: a folder of records, or anybody's file, as in `report`.
+        method: the reference, as the leaderboard writes it: `static`, `mgda[at=features]`.
+        margin: points of Δ task within which two methods are called equivalent.
+        correction: for the family of all other methods, "max-t" or "holm".
+
+    Returns:
+        A row per task set and method, those over all task sets first: `task_set`, `method`, `difference`, `low`, `high`
+        (points of Δ task, positive where the method is better than the reference), `p`, `verdict`, `wins`, `pairs`.
+
+    Raises:
+        UsageError: there is no such method, or it can be compared with none; no such margin or correction.
+        StoreError: there is no record, or the file is not such a one.
+    """
+    import pandas as pd
+
+    from bench.report.analyse import versus as compare_with
+
+    rules = _rules(margin, correction)
+    scores, _ = _read(path(source))
+    there = sorted({run.method for run in scores.runs if run.role == "contestant"} - {STL})
+    if method == STL:
+        raise UsageError(f"versus {STL}: the leaderboard compares every method with single-task learning (Δ task)")
+    if method not in there:
+        raise UsageError(f"versus '{method}': there are no runs of it here{did_you_mean(method, there)}")
+    found = compare_with(scores, method, rules)
+    if not found:
+        raise UsageError(f"versus {method}: on no task set can it be compared with another method")
+    columns = ("task_set", "method", "difference", "low", "high", "p", "verdict", "wins", "pairs")
+    rows = [
+        (label, other, *astuple(own.difference), own.p, own.verdict, own.wins, own.pairs)
+        for label, family in found.items()
+        for other, own in sorted(family.items(), key=lambda item: -item[1].difference.mean)
+    ]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _rules(margin: float, correction: str) -> "Rules":

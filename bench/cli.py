@@ -296,6 +296,29 @@ def report_command(
     return OK
 
 
+@app.command("versus")
+def versus_command(
+    method: Annotated[str, typer.Argument(help="the reference, as the leaderboard writes it: static")],
+    source: Annotated[
+        Path, typer.Argument(parser=path, help="a folder of records, or a tidy CSV file of anybody's runs")
+    ] = DEFAULT_OUT,
+    margin: Annotated[float, typer.Option(help="points of Δ within which two methods are called equivalent")] = 1.0,
+    correction: Annotated[str, typer.Option(help="for the family of all other methods: max-t or holm")] = "max-t",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Compare all methods with one of them, as the leaderboard does with equal weights."""
+    from bench.api import versus
+
+    found = versus(source, method, margin=margin, correction=correction)
+    if as_json:
+        return _json(json.loads(found.to_json(orient="records")))
+    from bench.report.pages.terminal import print_versus
+
+    print_versus(found, method, _out())
+    return OK
+
+
 @app.command("power")
 def power_command(
     source: Annotated[
@@ -349,6 +372,61 @@ def _with_fresh_seeds(report: "Report", needed: Sequence[float]) -> str:
     first = 100 * (max(used) // 100 + 1)
     seeds = write_seeds(range(first, first + max(counts)))
     return f": python -m bench run --seeds {seeds} --out results/confirm"
+
+
+@app.command("verify")
+def verify_command(
+    source: Annotated[
+        Path, typer.Argument(parser=path, help="a folder of records, or one with runs.csv, or that file")
+    ] = DEFAULT_OUT,
+    share: Annotated[
+        float, typer.Option(help="how many of the runs of each task set, at random: above 0, up to 1")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="of the draw: another one draws other runs")] = 0,
+    engine: Annotated[str, typer.Option(help=options()["engine"][2])] = "local",
+    workers: Annotated[str | None, typer.Option(help=options()["workers"][2])] = None,
+    timeout: Annotated[float | None, typer.Option(help=options()["timeout"][2])] = None,
+    debug: Debug = False,
+) -> int:
+    """Train a random share of recorded runs again, and name those that do not reproduce.
+
+    Results are compared by bytes. Where the processor, a library or the code is another one, they are compared
+    statistically, and the table says how small a fault would have been seen. The folder is not changed.
+    """
+    from bench.engine.choose import choose
+    from bench.verify import require
+
+    require(source, share, seed)  # before what follows is imported, which takes a second
+    from bench.verify.again import verify
+    from bench.verify.told import told
+
+    watcher = _Watcher()
+    _end_as_by_ctrl_c()
+    chosen = choose(engine, workers=workers, timeout=timeout)
+    try:
+        outcome = verify(source, share=share, seed=seed, engine=chosen, watcher=watcher)
+    finally:
+        watcher.close()
+    table, lines = told(outcome)
+    if table:
+        _out().print(_table(table))
+    for line in lines:
+        _out().print(printable(line), markup=False, highlight=False, soft_wrap=True)
+    if outcome.interrupted:
+        return INTERRUPTED
+    if outcome.fails:
+        return FAILED_RUNS
+    return OK if outcome.judged.shows else NOTHING_RAN
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> Table:
+    """A table of texts; its columns are the keys of the rows."""
+    table = Table(box=None, pad_edge=False)
+    for column in rows[0]:
+        table.add_column(column)
+    for row in rows:
+        _add(table, *row.values())
+    return table
 
 
 BaselineFile = Annotated[Path, typer.Option(parser=path, help="the stored baseline")]
@@ -564,12 +642,16 @@ def new_command(
 @app.command("literature")
 def literature_command(
     tasks: Annotated[str, typer.Option(help="task sets: nyuv2,cityscapes; without it, the list of tables")] = "",
+    beside: Annotated[
+        Path | None,
+        typer.Option(parser=path, help="a folder of runs, whose means are shown in tables of the same protocol"),
+    ] = None,
     debug: Debug = False,
 ) -> int:
     """Show what papers printed: copied facts, checked against themselves, not measured here."""
     from bench.literature import show
 
-    show(tasks, _out())
+    show(tasks, _out(), beside)
     return OK
 
 

@@ -23,6 +23,7 @@ from bench.engine.runs import environment
 from bench.planning.plan import Planned
 from bench.records import CostRecord, RunRecord, StepCost
 from bench.spec import STL, RunSpec, digest
+from bench.training.fabric import start_fabric
 from bench.training.loop import Run
 from bench.training.meters import wait
 from bench.training.streams import build_network, make_repeatable
@@ -128,7 +129,7 @@ class Steps:
         asked = list(members)
         first = asked[0][0]
         torch.set_num_threads(first.protocol.threads)
-        self.fabric = Fabric(accelerator=device, devices=1, precision=first.precision)  # type: ignore[arg-type]
+        self.fabric = start_fabric(device, first.precision)
         make_repeatable(self.fabric.device)
         self.runs = [_build(self.fabric, *member) for member in asked]
         for run in self.runs[1:]:

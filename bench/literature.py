@@ -1,6 +1,7 @@
 """Reads, checks and prints the published tables: numbers that papers printed. None of them is measured here.
 
-The data is in `results/published`. The README of that folder explains each column.
+The data is in `results/published`. The README of that folder explains each column. Numbers of one's own runs can be
+shown beside those of papers that trained by the same protocol; nothing is tested there.
 """
 
 import io
@@ -23,13 +24,13 @@ from scipy.stats import rankdata
 
 from bench.evidence.delta import Floats, delta_mtl, mean_rank
 from bench.spec import STL
-from methods.core.names import UsageError, did_you_mean
+from methods.core.names import UsageError, did_you_mean, split
 from tasks.core.errors import DataError
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "published"
 """Where the data is. It is not looked for as a package, which a `results.py` of somebody's would hide."""
 COLUMNS = {
-    "tables": "table paper reference arxiv number setting baseline ties rank_digits spread incomplete source",
+    "tables": "table paper reference arxiv number setting protocol baseline ties rank_digits spread incomplete source",
     "results": "table task_set method printed_method task metric value spread higher_is_better",
     "errata": "table task_set method metric printed follows kind reason",
 }
@@ -40,7 +41,15 @@ TIES = ("min", "max", "average", "first")
 CELL = ["table", "task_set", "method", "task", "metric"]
 AGGREGATE = ["table", "task_set", "method", "metric"]
 FLOAT_ERROR = 1e-9
+SHARES = re.compile(r"(legacy_)?(miou|pixel_accuracy|accuracy|within_[0-9.]+)")
+"""Metrics that are shares here, and that papers print in per cent."""
+MEASURED = "own"
+"""Stands in the place of a method's printed name where the row is one's own."""
 FACTS = "Copied from papers, not measured here; numbers of different papers are not paired and rarely comparable."
+
+
+Values = Mapping[tuple[str, str], float]
+"""The means of one method's test metrics, by task and metric."""
 
 
 @dataclass(frozen=True)
@@ -134,17 +143,62 @@ def half_unit(printed: str) -> float:
     return 0.5 * 10.0 ** -len(printed.partition(".")[2])
 
 
-def show(task_sets: str, console: Console) -> None:
+def show(task_sets: str, console: Console, beside: Path | None = None) -> None:
     """Print the published tables about some task sets (names with commas between), or the list of all tables.
 
+    Args:
+        task_sets: their names.
+        console: where to.
+        beside: a folder of one's own runs, whose means are shown in tables of the same protocol.
+
     Raises:
-        UsageError: there are no tables about one of them.
+        UsageError: there are no tables about one of them, or the folder has no results.
     """
+    if beside is not None and not task_sets:
+        raise UsageError("--beside needs --tasks: the task sets whose tables are to be shown")
+    own = measured(beside) if beside is not None else {}
     if not task_sets:
         _show_tables(console)
         return
     for rows in [published(name.strip()) for name in task_sets.split(",")]:  # a wrong name before anything is printed
-        _show_task_set(rows, console)
+        _show_task_set(rows, console, own)
+
+
+def measured(folder: Path) -> dict[str, dict[str, Values]]:
+    """Return the means over seeds in a folder of runs, by the label of the task set and by method.
+
+    Raises:
+        UsageError: the folder has no results.
+    """
+    file = folder / "runs.csv"
+    try:
+        runs = pd.read_csv(file)
+        runs = runs[(runs["status"] == "ok") & runs["value"].notna()]
+        means = runs.groupby(["task_set", "method", "task", "metric"], sort=False)["value"].mean()
+    except (OSError, ValueError, KeyError):
+        raise UsageError(f"{file} holds no results: name the folder of `run --out`") from None
+    found: dict[str, dict[str, Values]] = defaultdict(lambda: defaultdict(dict))
+    for label, method, task, metric, value in means.reset_index().itertuples(index=False, name=None):
+        found[label][method] = {**found[label][method], (task, metric): float(value)}
+    return found
+
+
+def benchmark(label: str) -> tuple[str, str]:
+    """Return the task set and the protocol of a board's label: of `nyuv2[metrics=both]@li2020` these two names."""
+    head, *rest = split(label, "@")
+    return head.partition("[")[0], rest[0] if rest else ""
+
+
+def own_rows(values: Values, cells: Sequence[tuple[str, str]]) -> list[str] | None:
+    """Write one's own numbers in a paper's columns and units; None if there is none of them."""
+    found = [values.get(cell) for cell in cells]
+    if not any(value is not None for value in found):
+        return None
+    return ["" if v is None else _in_its_unit(metric, v) for (_, metric), v in zip(cells, found, strict=True)]
+
+
+def _in_its_unit(metric: str, value: float) -> str:
+    return f"{100 * value:.2f}" if SHARES.fullmatch(metric) else f"{value:.4g}"
 
 
 def _faults(found: Literature) -> Iterator[tuple[str, "pd.Series[bool]", str]]:
@@ -273,26 +327,42 @@ def _show_tables(console: Console) -> None:
     _say(console, "python -m bench literature --tasks NAME prints the rows of a task set.")
 
 
-def _show_task_set(rows: pd.DataFrame, console: Console) -> None:
+def _show_task_set(rows: pd.DataFrame, console: Console, measured: Mapping[str, Mapping[str, Values]]) -> None:
     found, name = literature(), rows["task_set"].iloc[0]
     _say(console, f"{name}: {FACTS}")
     for info in found.tables.to_dict("records"):
         part = rows[rows["table"] == info["table"]]
         if not part.empty:
             errata = found.errata[(found.errata["table"] == info["table"]) & (found.errata["task_set"] == name)]
-            _show_table(info, part, errata, console)
+            same = {
+                f"{method}, {label}": values
+                for label, rows_of in measured.items()
+                for method, values in rows_of.items()
+                if benchmark(label) == (name, info["protocol"])
+            }
+            _show_table(info, part, errata, console, same)
 
 
-def _show_table(info: Mapping[Any, str], part: pd.DataFrame, errata: pd.DataFrame, console: Console) -> None:
+def _show_table(
+    info: Mapping[Any, str], part: pd.DataFrame, errata: pd.DataFrame, console: Console, same: Mapping[str, Values]
+) -> None:
     number = f", table {info['number']}" if info["number"] else ""
     spread = f"; ± {info['spread']}" if info["spread"] else ""
-    _say(console, f"\n{info['table']}: {info['paper']}{number} ({info['reference']}): {info['setting']}{spread}")
+    protocol = f"; protocol {info['protocol']}" if info["protocol"] else ""
+    _say(
+        console,
+        f"\n{info['table']}: {info['paper']}{number} ({info['reference']}): {info['setting']}{protocol}{spread}",
+    )
     columns = part[["task", "metric", "higher_is_better"]].drop_duplicates()
     shown = Table(box=None, pad_edge=False)
     shown.add_column("method", no_wrap=True)
     shown.add_column("as printed")
     for task, metric, higher in columns.itertuples(index=False):
         shown.add_column(Text(f"{task}\n{metric} {'↑' if higher else '↓'}"), justify="right")
+    keys = list(zip(columns["task"], columns["metric"], strict=True))
+    for who, values in same.items():
+        if (row := own_rows(values, keys)) is not None:
+            shown.add_row(*(Text(cell) for cell in (who, MEASURED, *row)))
     marked = set(zip(errata["method"], errata["metric"], strict=True))
     for method, own in part.groupby("method", sort=False):
         cells = {

@@ -12,7 +12,7 @@ from methods.core.solvers.unit import length_of
 class CAGrad(Method):
     """Step along the vector near the mean gradient g_0 that improves the worst task most: |d − g_0| ≤ c |g_0|.
 
-    Paper: Liu et al., NeurIPS 2021, Eq. 3 and Algorithm 1: d = g_0 + c |g_0| g_w / |g_w|, g_w = Σ w_k g_k, where w on
+    Paper: Liu et al., NeurIPS 2021, Algorithm 1: d = g_0 + c |g_0| g_w / |g_w|, g_w = Σ w_k g_k, where w on
     the simplex minimises g_w · g_0 + c |g_0| |g_w|. c = 0.4, the paper's value on NYUv2; c = 0 is the mean gradient.
     The update is d / (1 + c²), as in the authors' code; Algorithm 1 does not divide. Their code adds 1e-4 and 1e-8 to
     lengths and stops SLSQP at an absolute tolerance, which goes wrong for short gradients. Here w is exact. Scale: that

@@ -9,7 +9,7 @@ from methods.core.solvers.equal_cosines import are_equal, equal_cosines
 class ConFIG(Method):
     """Step along the direction that has the same cosine with all gradients, as far as they reach along it.
 
-    Paper: Liu, Chu & Thuerey, ICLR 2025, Eq. 2 and 3: with the unit gradients as rows of U, x = U⁺1 and v = x / |x|,
+    Paper: Liu, Chu & Thuerey, ICLR 2025, Eq. 2: with the unit gradients as rows of U, x = U⁺1 and v = x / |x|,
     the update is (Σ g_k · v) v. All arithmetic is with the Gramian. Scale: the length is that of the projection of Σ
     g_k on v; so it grows with each loss, while v does not change. Heads get their plain gradients. A zero gradient is
     left out. If the unit gradients are dependent in such a way that no direction has the same positive cosine with all

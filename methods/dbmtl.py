@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from methods.core.base import Method
-from methods.core.gradients import gramian
+from methods.core.gradients import combine_columns, gramian
 from methods.core.search import Choice
 
 EPSILON = 1e-8
@@ -36,6 +36,7 @@ class DBMTL(Method):
         tensor([0.8284, 2.0000])
     """
 
+    places = ("shared",)
     heads = "own"
     invariant = frozenset({"permutation", "scale"})
     recalls = True
@@ -55,4 +56,5 @@ class DBMTL(Method):
         tracked.addcmul_(jacobian.T, ((1 - self.beta) * self.head_weights).to(jacobian))
         lengths = gramian(tracked.T).diagonal().sqrt()
         self.degenerate += not bool(defined.all() and lengths.all())
-        return tracked @ torch.where(lengths > 0, lengths.max() / lengths, 0).to(tracked)
+        weights = torch.where(lengths > 0, lengths.max() / lengths, 0)
+        return combine_columns(tracked, weights.to(tracked))

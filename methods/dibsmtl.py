@@ -16,7 +16,7 @@ class DiBSMTL(Method):
     divided by that of the trunk. Scale: ρ = 1 and s = 1/n. The authors' ρ is the learning rate, and s is 0.01 for one
     step and ρ/5 for five: a common factor for one step. For five steps it would keep δ so near to 0 that all r_k stay
     at ρ, which is `unit` again. Multiplying a loss by a constant does not change the update of the trunk. A zero
-    gradient is left out, and its head with it.
+    gradient is left out; its head then gets its plain gradient.
 
     Example:
         >>> import torch

@@ -9,7 +9,7 @@ from methods.core.solvers.cone import project_onto_cone
 class DualProj(Method):
     """Step along the vector nearest to the mean gradient that conflicts with no task gradient.
 
-    Paper: Lopez-Paz & Ranzato, NeurIPS 2017 (GEM), Eq. 8 to 12, with the mean of the task gradients in place of the
+    Paper: Lopez-Paz & Ranzato, NeurIPS 2017 (GEM), Eq. 11, with the mean of the task gradients in place of the
     gradient of the task at hand: d = Gᵀv with v = argmin vᵀMv subject to v ≥ 1/K, so that g_k · d ≥ 0 for every task.
     The paper's code adds 1e-3 to the diagonal of M, and a margin to v. Here nothing is added. Scale: that of the mean
     gradient, which is the update if it conflicts with no gradient. A zero gradient constrains nothing; it counts in the

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from methods.core.base import Method
+from methods.core.gradients import at_once
 from methods.core.search import Log
 
 EPSILON = 1e-7
 """Added to the sums of squares."""
-PIECE = 1 << 20
-"""Parameters that are looked at together, so that nothing as large as the Jacobian is made."""
 
 
 class ExcessMTL(Method):
@@ -25,7 +24,8 @@ class ExcessMTL(Method):
     Σ w = K.
 
     The weights are kept as logarithms, so that none is lost at zero. A task whose gradient has been zero at every step
-    has no baseline: its excess counts as 1, and the step counts as degenerate.
+    has no baseline: its excess counts as 1, and the step counts as degenerate. A sum of squares belongs to a parameter;
+    at the features it would be one of other examples at each step.
 
     Example:
         >>> import torch
@@ -39,6 +39,7 @@ class ExcessMTL(Method):
         tensor([0.2107, 1.7893])
     """
 
+    places = ("shared", "last")
     heads = "weighted"
     invariant = frozenset({"permutation"})
     per_task = ("squares", "first", "logarithms")
@@ -57,7 +58,8 @@ class ExcessMTL(Method):
     def weigh(self, jacobian: Tensor) -> Tensor:
         squares = self.rows_of("squares", jacobian).addcmul_(jacobian.T, jacobian.T)
         excess = jacobian.new_zeros(len(jacobian), dtype=torch.float64)
-        for rows, seen in zip(jacobian.split(PIECE, dim=1), squares.split(PIECE), strict=True):
+        width = at_once(len(jacobian))  # so that nothing as large as the Jacobian is made
+        for rows, seen in zip(jacobian.split(width, dim=1), squares.split(width), strict=True):
             excess += (rows.T.square() / (seen + EPSILON).sqrt()).sum(0, dtype=torch.float64)
         excess = excess.cpu()
         first, logarithms = self.get_buffer("first"), self.get_buffer("logarithms")

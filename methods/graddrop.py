@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from methods.core.base import Method
+from methods.core.gradients import at_once
 from methods.core.search import Choice
 
 
@@ -45,7 +46,8 @@ class GradDrop(Method):
             assert features is not None  # a loop that measures there has passed them
             examples, signs = len(features), features.sign().reshape(len(features), -1).to(jacobian)
             signed = torch.stack([(row.view_as(signs) * signs).sum(0) for row in jacobian])
-        size = signed.abs().sum(0)
+        parts = signed.split(at_once(len(signed)), dim=1)  # so that nothing as large as the Jacobian is made
+        size = torch.cat([part.abs().sum(0) for part in parts])
         purity = 0.5 + 0.5 * signed.sum(0) / torch.where(size > 0, size, 1)
         drawn = torch.rand(len(purity), generator=self.generator).to(purity)
         sign = torch.where(drawn < purity, 1.0, -1.0)

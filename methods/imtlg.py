@@ -9,7 +9,7 @@ from methods.core.solvers.equal_cosines import impartial
 class IMTLG(Method):
     """Step along the direction that has the same cosine with all gradients, with weights whose sum is 1.
 
-    Paper: Liu et al., ICLR 2021, Eq. 4 and 6: d = Σ w_k g_k has one projection on all unit gradients, and Σ w_k = 1.
+    Paper: Liu et al., ICLR 2021 (IMTL-G): d = Σ w_k g_k has one projection on all unit gradients, and Σ w_k = 1.
     Scale: Σ w = 1. Weights may be negative, of any size, and large where gradients conflict. Where the weights of the
     direction add up to less than zero, the sum of 1 turns the update against all gradients, as the paper's formula
     does. Such a step counts as degenerate. Heads get their plain gradients. A zero gradient is left out. If no

@@ -27,11 +27,20 @@ class KD(Equal):
     depth and normals).
 
     Teachers are modules that turn the inputs into their taps: in a harness the single-task networks of seed
-    `teacher_seed`, by default the run's own, so that teacher and student start from the same weights. They are put in
-    eval mode before each pass; with `mode=train` they use batch statistics, as in the authors' code. A distance needs
-    no label, so a task without a label in the batch is distilled, too. The cost of training the K teachers is added to
-    the cost of the run. (On `scenes` at 24×32 pixels and 500 steps, teachers of another seed gave better results than
-    the run's own, so the common start is not an unfair advantage.)
+    `teacher_seed`, by default the run's own, so that teacher and student start from the same weights. (On `scenes` at
+    24×32 pixels and 500 steps, teachers of another seed gave better results than the run's own, so the common start is
+    not an unfair advantage.) A distance needs no label, so a task without a label in the batch is distilled, too. The
+    cost of training the K teachers is added to the cost of the run.
+
+    Deviations from the authors' code (docs/published-protocols.md has those of data, metrics and training, too):
+    * A teacher is the network after its last step. Theirs is that of the epoch whose last batch had the lowest loss,
+      which is an epoch at random.
+    * Teachers are put in eval mode before each pass, so that a target does not depend on the other examples of a batch.
+      With `mode=train` they use batch statistics, as theirs; the running statistics, which theirs change and never
+      read, stay as they are.
+    * `weight` is 1 for every task by default, as a rule does not know which task is which. Theirs is 1:1:2.
+    * A teacher has one head. Theirs has three, two of them never trained.
+    * The A are drawn from the run's own stream. Theirs have no seed.
 
     Example:
         >>> import torch

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from methods.core.base import Method
-from methods.core.gradients import gramian
+from methods.core.gradients import combine_columns, gramian
 from methods.core.search import Log
 from methods.core.solvers.simplex import project_to_simplex
 
@@ -38,6 +38,7 @@ class MoCo(Method):
         tensor([-0.2380,  0.3504])
     """
 
+    places = ("shared",)
     invariant = frozenset({"permutation"})
     recalls = True
     per_task = ("tracked", "weights")
@@ -66,4 +67,4 @@ class MoCo(Method):
         before = project_to_simplex(weights.double())  # of the tasks that are present
         moved = before - self.gamma * decay * gramian(tracked.T) @ before
         weights.copy_(project_to_simplex(moved) if self.project == "simplex" else moved.softmax(0))
-        return tracked @ weights.to(tracked)
+        return combine_columns(tracked, weights.to(tracked))

@@ -9,7 +9,7 @@ from methods.core.solvers.bargaining import bargain
 class NashMTL(Method):
     """Step to the Nash bargaining solution: weights with M w = 1/w, which maximise Σ log(g_k · d) over a ball.
 
-    Paper: Navon et al., ICML 2022, Claim 3.1. The weights are the exact solution; the authors' code takes 20 convex
+    Paper: Navon et al., ICML 2022, Algorithm 1. The weights are the exact solution; the authors' code takes 20 convex
     approximations of it. For two tasks the update is the sum of the unit gradients divided by √(1 + cos). Scale: g_k ·
     d = 1/w_k, so that the update's length is always √K. The authors' code clips that to 1; nothing is clipped here.
     Multiplying a loss by a constant does not change the update. Heads get their plain gradients. With every=n the

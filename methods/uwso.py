@@ -11,7 +11,8 @@ class UWSO(Log):
     """Weigh the losses by the softmax of their reciprocals: w = softmax((1 / l) / T).
 
     Paper: Kirchdorfer et al., GCPR 2024 (UW-SO), Eq. 4. The weights are constants in the derivative. The paper tunes
-    the temperature T for each data set; it has the unit of 1 / l, so that no value suits all, and 1 here is no
+    the temperature T for each data set. T has the unit of 1 / loss: T = 1 means one reciprocal unit of whatever the
+    losses are measured in, and another unit of the losses asks for another T. So no value suits all, and 1 here is no
     recommendation. For large T the weights are equal; for small T the task with the smallest loss has all the weight.
     Scale: Σ w = 1. Heads are weighted. A task whose loss is zero or less weighs 0, the others are weighed without it,
     and the step counts as degenerate. So a task with a rare label takes all the weight in batches without it, where

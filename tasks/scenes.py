@@ -2,27 +2,25 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torchmetrics import MeanAbsoluteError, MeanAbsolutePercentageError, MeanMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from tasks.core.base import Card, Factory, Metric, MetricInputs, Network, Task, TaskSet
+from tasks.core import dense
+from tasks.core.base import Card, Network, Task, TaskSet
 from tasks.core.cache import cached
-from tasks.core.dense import Median, Within, angles, depth_error, normal_error, valid_depths
 from tasks.core.draw import require_draw
-from tasks.core.losses import IGNORE, cross_entropy
-from tasks.core.metrics.classification import classes as likeliest
-from tasks.core.metrics.constant import against_constant
+from tasks.core.losses import IGNORE
 from tasks.core.protocol import Protocol
-from tasks.networks.encoder_decoder import EncoderDecoder
+from tasks.networks import by_name
 from tasks.rendering import raycast
 
+CLASSES = len(raycast.CLASSES)
+OUTPUTS = {"segmentation": CLASSES, "depth": 1, "normals": 3}
+"""By task, how many numbers a network predicts for a pixel."""
 COUNTS = {"train": 1_300, "validation": 200, "test": 500}
 UNLABELLED = {"segmentation": IGNORE, "depth": 0, "normal": 0}
 """How each task's column marks a pixel that has no label."""
@@ -38,7 +36,8 @@ class Scenes(TaskSet):
 
     With `labels=one` a training image has the labels of one of its tasks only, as in Li, Liu & Bilen, CVPR 2022; which
     one is the same for every seed. At batches of 8, each task is absent from 3 to 5 % of the steps, and 12 % of
-    the steps lack a task. Another `draw` gives other rooms.
+    the steps lack a task. Another `draw` gives other rooms. `network=segnet` is the papers' network, for heights and
+    widths that are multiples of 32; `channels` is the multiple of a network's own numbers of channels.
     """
 
     inputs = ("image",)
@@ -69,13 +68,24 @@ class Scenes(TaskSet):
         ),
     )
 
-    def __init__(self, height: int = 16, width: int = 24, labels: Literal["all", "one"] = "all", draw: int = 0) -> None:
+    def __init__(
+        self,
+        height: int = 16,
+        width: int = 24,
+        labels: Literal["all", "one"] = "all",
+        draw: int = 0,
+        network: by_name.Name = "encoder_decoder",
+        channels: float = 1.0,
+    ) -> None:
+        multiple = by_name.MULTIPLES[network]
         for name, size in (("height", height), ("width", width)):
-            if size < 4 or size % 4:
-                raise ValueError(f"{name}={size}: scenes needs a multiple of 4")
+            if size < multiple or size % multiple:
+                raise ValueError(f"{name}={size}: scenes needs a multiple of {multiple} for network={network}")
         if height * width > MOST_PIXELS:
             raise ValueError(f"height={height}, width={width}: scenes takes at most {MOST_PIXELS:,} pixels (288×384)")
+        by_name.require(network, channels)
         self.height, self.width, self.labels, self.draw = height, width, labels, require_draw(draw)
+        self.kind, self.channels = network, channels
 
     def load(self) -> dict[str, dict[str, Tensor]]:
         """Render the rooms, or read them from the cache."""
@@ -95,52 +105,15 @@ class Scenes(TaskSet):
     def tasks(self) -> tuple[Task, ...]:
         """NYUv2's three."""
         train, test = self.splits["train"], self.splits["test"]
-        classes = len(raycast.CLASSES)
-
-        labels = train["segmentation"]
-        commonest = labels[labels != IGNORE].bincount(minlength=classes).argmax()
-        logits = functional.one_hot(commonest, classes).float().view(-1, 1, 1).expand(-1, self.height, self.width)
-        miou = partial(MulticlassJaccardIndex, classes, average="macro", ignore_index=IGNORE, validate_args=False)
-        pixel_accuracy = partial(MulticlassAccuracy, classes, average="micro", ignore_index=IGNORE, validate_args=False)
-
-        depths = train["depth"]
-        mean_depth = depths[depths > 0].mean().expand(1, self.height, self.width)
-        direction = functional.normalize(train["normal"].sum((0, 2, 3)), dim=0)
-        direction = direction.view(3, 1, 1).expand(-1, self.height, self.width)
-
-        def scored(
-            column: str, constant: Tensor, elements: MetricInputs, builders: Mapping[str, tuple[Factory, bool]]
-        ) -> dict[str, Metric]:
-            target = test[column]
-            inputs = elements(constant.expand(len(target), *constant.shape), target)  # once for all metrics
-            return {
-                name: against_constant(build, higher, constant, target, lambda *_: inputs)
-                for name, (build, higher) in builders.items()
-            }
-
-        segmentation = scored(
-            *("segmentation", logits, likeliest),
-            {"miou": (miou, True), "pixel_accuracy": (pixel_accuracy, True)},
-        )
-        depth = scored(
-            *("depth", mean_depth, valid_depths),
-            {"absolute": (MeanAbsoluteError, False), "relative": (MeanAbsolutePercentageError, False)},
-        )
-        shares = {f"within_{limit:g}": (partial(Within, limit), True) for limit in (11.25, 22.5, 30)}
-        normals = scored(
-            *("normal", direction, angles),
-            {"mean_angle": (MeanMetric, False), "median_angle": (Median, False), **shares},
-        )
         return (
-            Task("segmentation", "segmentation", cross_entropy, segmentation, likeliest),
-            Task("depth", "depth", depth_error, depth, valid_depths),
-            Task("normals", "normal", normal_error, normals, angles),
+            dense.segmentation(train["segmentation"], test["segmentation"], CLASSES),
+            dense.depth(train["depth"], test["depth"]),
+            dense.normals(train["normal"], test["normal"]),
         )
 
     def network(self, tasks: Sequence[str]) -> Network:
-        """Return the encoder-decoder."""
-        outputs = {"segmentation": len(raycast.CLASSES), "depth": 1, "normals": 3}
-        return EncoderDecoder("image", {task: outputs[task] for task in tasks})
+        """Return the encoder-decoder, or the network that is asked for."""
+        return by_name.build(self.kind, {task: OUTPUTS[task] for task in tasks}, self.channels)
 
 
 def one_label(columns: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:

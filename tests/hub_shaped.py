@@ -3,6 +3,9 @@
 `python tests/hub_shaped.py FOLDER` writes 795 + 654 rows of 288×384 there (6 GB), prepares them in a process of its own
 with `FOLDER/cache` as the folder of prepared data, and prints rows a second, the peak of memory, and what one batch
 takes. Nothing of it is NYUv2: the pixels are drawn at random.
+
+`python tests/hub_shaped.py rooms FOLDER` writes rendered rooms there in NYUv2's layout, 64 training and 16 test images,
+and `FOLDER/rooms.py` with the task set `Rooms`, which reads them: `--tasks "FOLDER/rooms.py:Rooms[path=FOLDER]"`.
 """
 
 import os
@@ -54,6 +57,33 @@ def write(folder, split, columns, shard="00000-of-00001"):
     rows = len(data)
     data.to_parquet(folder / "data" / f"{split}-{shard}.parquet", batch_size=rows)
     return folder
+
+
+ROOMS = '''"""NYUv2's tasks, networks and protocols on rendered rooms, for trying them out without NYUv2."""
+
+from dataclasses import replace
+
+from tasks.nyuv2 import NYUv2
+
+
+class Rooms(NYUv2):
+    """Rendered rooms in NYUv2's layout, from a folder (path)."""
+
+    hub, local = None, "what `python tests/hub_shaped.py rooms FOLDER` has written"
+    source = replace(NYUv2.source, hub="rooms", local=local)
+    card = replace(NYUv2.card, origin="Rendered by tasks/rendering/raycast.py from a seed; no photograph")
+'''
+
+
+def write_rooms(folder, train=64, test=16):
+    """Write rendered rooms at 288×384 as NYUv2's copy has its photographs, and a task set that reads them."""
+    from tasks.rendering import raycast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = raycast.render(train + test, height=288, width=384, seed=0)
+    for split, chosen in (("train", slice(train)), ("val", slice(train, None))):
+        write(folder, split, {name: values[chosen] for name, values in whole.items()})
+    (folder / "rooms.py").write_text(ROOMS, "utf-8")
 
 
 def write_full(folder):
@@ -118,6 +148,9 @@ def measure(folder):
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "rooms":
+        write_rooms(Path(sys.argv[2]))
+        sys.exit()
     place = Path(sys.argv[1]).resolve()
     begun = time.perf_counter()
     if not (place / "data").is_dir():

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 
@@ -19,6 +20,8 @@ from bench.campaign import Campaign
 from bench.catalogue import parse_task_set
 from bench.planning.request import Request
 from bench.planning.seeds import parse_seeds
+from bench.report.analyse import versus
+from bench.report.given import read_tidy
 from bench.store import Store
 from methods.core.groups import members
 from methods.core.names import split
@@ -273,7 +276,7 @@ def test_the_page_about_evidence_quotes_the_simulation_of_tuning():
 def test_the_page_of_the_rules_says_what_each_asks_for_and_passes():
     entries = methods.registry.built_in()
     facts = {name: methods.registry.describe(entries[name]).facts for name in members()["all"]}
-    lines = [line.strip("|").split(" | ") for line in PAGES["docs/rules.md"].splitlines() if line.startswith("| `")]
+    lines = [line.strip("|").split(" | ") for line in rules_page("is held to").splitlines() if line.startswith("| `")]
     rows = {cells[0].strip(" `"): [cell.strip() for cell in cells[1:]] for cells in lines}
     assert rows.keys() == facts.keys()
     peers = (ROOT / "tests" / "methods" / "test_peers.py").read_text("utf-8")
@@ -288,3 +291,46 @@ def test_the_page_of_the_rules_says_what_each_asks_for_and_passes():
         assert passes == counted, name
         assert held, name
         assert re.findall(r"^`(\w+)`", peer) == ([compared[name]] if name in compared else []), name
+
+
+def rules_page(section):
+    """The section of docs/rules.md whose heading ends so."""
+    [found] = [part for part in PAGES["docs/rules.md"].split("\n## ") if part.splitlines()[0].endswith(section)]
+    return found
+
+
+def test_the_page_of_rules_says_what_the_board_of_all_rules_shows():
+    told = rules_page("board of all rules shows")
+    scores = read_tidy(REFERENCE / "all" / "runs.csv")
+    found = {}
+    for line in [line for line in told.splitlines() if line.startswith("| `")]:
+        reference, *cells = [re.findall("`([^`]+)`", cell) for cell in line.strip("|").split(" | ")]
+        found[reference[0]] = compared = versus(scores, reference[0])
+        verdicts = {method: own.verdict for method, own in compared["all"].items()}
+        best = sorted(verdicts, key=lambda method: -compared["all"][method].difference.mean)
+        kinds = (("better",), ("equivalent", "identical"), ("undecided",), ("worse",))
+        assert cells == [[method for method in best if verdicts[method] in kind] for kind in kinds]
+    assert list(found) == ["equal", "static", "unit", "log"]
+
+    def alike(reference, method):
+        return sum(family[method].verdict in ("equivalent", "identical") for family in found[reference].values())
+
+    verdicts = {reference: {m: own.verdict for m, own in sets["all"].items()} for reference, sets in found.items()}
+    better = [method for method, verdict in verdicts["equal"].items() if verdict == "better"]
+    assert len(better) == len(verdicts["equal"]) / 2, "half of the rules"
+    assert sum(verdicts["static"].get(method) == "better" for method in better) == 6
+    assert "better" not in verdicts["unit"].values() and "equivalent" not in verdicts["unit"].values()
+    assert (alike("unit", "nashmtl"), alike("unit", "imtl")) == (5, 3)
+    assert (alike("log", "uwo"), alike("log", "stch"), alike("log", "igbv1")) == (9, 7, 4)
+    assert verdicts["log"]["uwo"] == "identical"
+    assert versus(scores, "uncertainty")["all"]["imtll"].verdict == "equivalent"
+
+    board = pd.read_csv(REFERENCE / "all" / "leaderboard.csv")
+    over_all = board.query("task_set == 'all' and method != 'stl'")
+    assert set(over_all.vs_stl_verdict) == {"worse"}
+    ours = board.query("task_set != 'all' and vs_stl_verdict == 'better'").groupby("task_set").size()
+    assert dict(ours) == {"assays": 23, "scales": 9}
+    judged = over_all.query("method != 'equal'")
+    assert (len(judged), (judged.changes_without != "none").sum()) == (36, 26)
+    assert set(over_all.sets_vs_equal_verdict.dropna()) == {"undecided"}
+    assert set(over_all.method.tail(3)) == {"excessmtl", "uwso", "moco"}

@@ -17,6 +17,7 @@ from bench.planning.plan import make_plan
 from bench.planning.request import Request
 from bench.store import Store
 from bench.tuning.shipped import shipped_choices
+from methods.core.groups import members
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -138,13 +139,27 @@ def test_the_readme_tells_where_sharing_pays():
     assert set(others.vs_stl_verdict) == {"worse", "undecided"}
 
 
-def test_the_readme_says_how_many_runs_and_trials_there_are(tmp_path):
-    runs = pd.read_csv(REFERENCE / "runs.csv")
+def trained(file):
+    """How many networks a tidy file is of: one a run, and of single-task learning one a task."""
+    runs = pd.read_csv(file)
     joint = runs[runs.method != "stl"].groupby(["task_set", "method", "seed"]).ngroups
-    single = runs[runs.method == "stl"].groupby(["task_set", "seed", "task"]).ngroups
+    return joint + runs[runs.method == "stl"].groupby(["task_set", "seed", "task"]).ngroups
+
+
+def test_the_readme_says_what_the_board_of_all_rules_shows():
+    board = pd.read_csv(REFERENCE / "all" / "leaderboard.csv").query("task_set == 'all'")
+    assert set(board.method) == {"stl", *members()["all"]}
+    assert f"trains all {len(board) - 1} rules, in {trained(REFERENCE / 'all' / 'runs.csv')} runs" in README
+    better = (board.vs_equal_verdict == "better").sum()
+    # Which rules are better than others is in tests/test_docs.py.
+    assert f"There, {better} rules are better than equal weights, six of them" in README
+
+
+def test_the_readme_says_how_many_runs_and_trials_there_are(tmp_path):
+    trainings = trained(REFERENCE / "runs.csv")
     planned = make_plan(Request(), Store(tmp_path))
-    assert f"{joint + single} small networks" in README
-    assert f"{len(planned) - joint - single} more" in README
+    assert f"{trainings} small networks" in README
+    assert f"{len(planned) - trainings} more" in README
     assert not [run for run in planned if run.role == "trial"]
     assert f"{sum(len(choice.attempts) for choice in shipped_choices().values())} runs" in README
 

@@ -83,7 +83,7 @@ def test_the_night_compares_with_the_baselines_before_it_tells_whose_choice_woul
     """What trials choose anew must not take part in the comparison with the baselines, and is no alarm."""
     lines = [line for line in commands(steps_of("nightly")) if line.startswith("python -m bench")]
     verbs = [line.split()[3] for line in lines]
-    assert verbs == ["run", "compare", "tune", "run", "baseline", "compare", "run"]
+    assert verbs == ["run", "compare", "tune", "run", "baseline", "compare", "run", "verify"]
     assert "--out" not in lines[0] and "results/retried" in lines[2] and "results/retried" in lines[5]
     assert lines[5].endswith("|| true") and "|| true" not in lines[1]
 
@@ -170,3 +170,16 @@ def test_the_calibration_runs_the_simulations():
         file.relative_to(ROOT).as_posix() for file in ROOT.glob("tests/calibration/simulate_*.py")
     )
     assert len(scripts) == 4
+
+
+@pytest.mark.parametrize("ends", [0, 1])
+def test_the_night_verifies_the_reference_and_fails_where_that_does(tmp_path, ends):
+    """Another draw each night; the summary has what it says, also if a run does not reproduce."""
+    (tmp_path / "base").mkdir()
+    [step] = [step for step in steps_of("nightly") if "reproduce" in step.get("name", "")]
+    summary = tmp_path / "summary.md"
+    with pytest.raises(subprocess.CalledProcessError) if ends else nullcontext():
+        shell(step["run"], tmp_path, ends, GITHUB_STEP_SUMMARY=str(summary))
+    [asked] = (tmp_path / "asked").read_text().splitlines()
+    assert re.fullmatch(r"-m bench verify results/reference --seed [1-9]\d*", asked)
+    assert summary.read_text() == "```\n```\n"

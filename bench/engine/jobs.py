@@ -59,8 +59,8 @@ def complete(system: str, options: Mapping[str, Any], threads: int) -> dict[str,
 
 def slots(job: Mapping[str, Any], threads: int) -> int:
     """How many runs a worker of such a job makes at once, if each takes so many cores."""
-    cores: int = job["cores"]
-    return max(1, cores // job["processes"] // threads)
+    found: int = max(1, job["cores"] // job["processes"] // threads)
+    return found
 
 
 def walltime(text: str, *, seconds: bool) -> str:

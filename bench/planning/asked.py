@@ -18,6 +18,7 @@ from methods.core.names import UsageError, did_you_mean, split
 from methods.core.options import Option
 from methods.core.registry import Registry, UnknownNameError, Variant
 from methods.core.search import Simplex, from_json
+from tasks.core import hub
 from tasks.core.errors import in_words
 from tasks.core.protocol import Protocol
 
@@ -68,6 +69,19 @@ def asked_task_sets(asked: Names) -> list[Variant]:
     return list(found.values())
 
 
+def require_data(variant: Variant) -> None:
+    """Refuse a task set whose data cannot be found, before it is imported.
+
+    Raises:
+        DataError: says where the data is looked for, and what would help.
+    """
+    facts = variant.parts[0].facts
+    if facts["hub"]:
+        hub.require(facts["hub"], place(variant))
+    elif facts["local"]:
+        hub.require_folder(variant.label, facts["local"], place(variant))
+
+
 def _variants(
     asked: Names,
     registry: Registry,
@@ -115,22 +129,35 @@ def check_protocol(asked: names.Written, sets: Sequence[Variant]) -> None:
 
 def asked_contest(asked: names.Written, variant: Variant, budget: int | None) -> Contest:
     """A task set with its protocol, the fields that were asked for changed."""
+    from tasks.core.base import TaskSet
+
     built = task_set(variant)
     if asked.name not in built.protocols:
         raise UsageError(f"{variant.label} has no protocol '{asked.name}'{did_you_mean(asked.name, built.protocols)}")
     own = built.protocols[asked.name]
-    trials = own.trials if budget is None else budget
-    if not asked.options:
-        return Contest(variant, built, own, own, trials)
+    protocol = _changed(own, asked, variant) if asked.options else own
+    contest = Contest(variant, built, protocol, own, own.trials if budget is None else budget)
+    what = f"{names.written(asked.name, asked.options)} on {variant.label}"
+    if contest.budget and not protocol.validation:
+        raise UsageError(
+            f"{what} keeps no examples for validation, so there is nothing to choose learning rates by: write "
+            "--tuning none"
+        )
+    if protocol.augment and type(built).augment is TaskSet.augment:
+        raise UsageError(f"{what} asks for augmentation, and this task set declares none: leave augment out")
+    return contest
+
+
+def _changed(own: Protocol, asked: names.Written, variant: Variant) -> Protocol:
+    """A protocol with the fields that were asked for changed."""
     values = {name: getattr(own, name) for name in type(own).model_fields}
     try:
-        protocol = type(own).model_validate({**values, **_read(asked)})
+        return type(own).model_validate({**values, **_read(asked)})
     except ValidationError as problem:
         error = problem.errors()[0]
         what = names.written(asked.name, asked.options)
         where = "".join(f"{field}: " for field in error["loc"])
         raise UsageError(f"{what} on {variant.label}: {where}{error['msg']}") from problem
-    return Contest(variant, built, protocol, own, trials)
 
 
 def protocol_fields() -> dict[str, Option]:
@@ -148,7 +175,7 @@ def _read(asked: names.Written) -> Mapping[str, Any]:
         try:
             value = values[name] = fields[name].read(text)
             field = Protocol.model_fields[name]
-            bounded: Any = Annotated[field.annotation, *field.metadata]
+            bounded: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
             TypeAdapter(bounded).validate_python(value)
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError("it should be finite")
@@ -192,6 +219,21 @@ def check_averages(averages: Mapping[Variant, Variant]) -> None:
         given = any(isinstance(space, Simplex) for space in from_json(part.facts["search"]).values())
         if given or getattr(part.load(), "weigh", None) is plain:
             raise UsageError(f"{rule.label}: the weights of {other.label} never change, so there is nothing to freeze")
+
+
+def check_validation(rules: Sequence[Variant], contests: Sequence[Contest]) -> None:
+    """Refuse a rule that hears validation losses after each epoch, where a protocol keeps no examples for validation.
+
+    What a whole training rule reads is known when it reads it: its run is skipped then.
+    """
+    without = [contest for contest in contests if not contest.protocol.validation]
+    for rule in rules if without else ():
+        parts: list[Any] = [part.load() for part in rule.parts]
+        if any("validation" in part.epoch_arguments() for part in parts):
+            raise UsageError(
+                f"{rule.label} reads validation losses, and {without[0].protocol.name} on {without[0].variant.label} "
+                "keeps no examples for validation"
+            )
 
 
 def check_fit(rules: Sequence[Variant], sets: Sequence[Variant]) -> None:

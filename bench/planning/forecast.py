@@ -21,7 +21,7 @@ def forecast(runs: Sequence[Planned], known: Mapping[str, RunRecord], workers: i
     todo = [planned for planned in runs if planned.todo]
     lines = [f"{len(runs)} runs: {len(todo)} to make, {len(runs) - len(todo)} there already"]
     if todo:
-        lines.append(_time(todo, known, min(workers or 1, len(todo))))
+        lines.append(time_needed(todo, known, min(workers or 1, len(todo))))
     return lines + _effect(runs, known)
 
 
@@ -44,7 +44,8 @@ def seconds_of_similar(known: Mapping[str, RunRecord]) -> dict[Likeness, float]:
     return {similar(r.spec): r.cost.total_seconds for r in known.values() if r.cost.total_seconds}
 
 
-def _time(todo: Sequence[Planned], known: Mapping[str, RunRecord], workers: int) -> str:
+def time_needed(todo: Sequence[Planned], known: Mapping[str, RunRecord], workers: int) -> str:
+    """Say how long these runs take, as far as the times of similar ones among the known records tell."""
     seconds = seconds_of_similar(known)
     found = [seconds[similar(planned.spec)] for planned in todo if similar(planned.spec) in seconds]
     spread = f" on {workers} workers" if workers > 1 else ""

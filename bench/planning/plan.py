@@ -9,7 +9,6 @@ from typing import Literal
 from uuid import uuid4
 
 import methods
-from bench.catalogue import place
 from bench.planning.asked import (
     Contest,
     asked_contest,
@@ -19,6 +18,8 @@ from bench.planning.asked import (
     check_averages,
     check_fit,
     check_protocol,
+    check_validation,
+    require_data,
 )
 from bench.planning.request import Request
 from bench.planning.seeds import parse_seeds
@@ -35,7 +36,6 @@ from methods.core.names import UsageError
 from methods.core.registry import Variant
 from methods.core.rules import reads_average
 from methods.core.search import Simplex, from_json
-from tasks.core import hub
 from tasks.core.protocol import Protocol
 
 TRAINING = "bench.training.loop"
@@ -149,11 +149,7 @@ class Planner:
         seeds = parse_seeds(request.seeds)
         budget = request.budget
         for variant in sets:
-            facts = variant.parts[0].facts
-            if facts["hub"]:
-                hub.require(facts["hub"], place(variant))
-            elif facts["local"]:
-                hub.require_folder(variant.label, facts["local"], place(variant))
+            require_data(variant)
         self.averages = {rule: found for rule in rules if (found := reads_average(rule)) is not None}
         read = [rule for rule in self.averages.values() if rule not in rules]
         self.rules = tuple(rules)
@@ -162,6 +158,7 @@ class Planner:
         check_fit([*rules, *read], sets)
         check_averages(self.averages)
         self.contests = [asked_contest(asked, variant, budget) for variant in sets]
+        check_validation([*rules, *read], self.contests)
         for rule in (*rules, *read) if self.tunes else ():
             require_sound_spaces(rule)
         self.versions = {name: importlib.metadata.version(name) for name in LIBRARIES}

@@ -77,13 +77,10 @@ def analyse(scores: Scores, measured: Sequence[CostRecord] = (), rules: Rules = 
     found = groups(scores)
     costs = relative_costs(found, measured)
     notes = mixtures(found)
-    sets: dict[str, list[_Set]] = defaultdict(list)
-    for group in found:
-        sets[group.suite].append(_Set(group))
     boards: list[Board] = []
-    for suite, members in sorted(sets.items()):
+    for suite, members in _by_suite(found):
         own = [_set_board(member, costs, notes, rules) for member in members]
-        averaged = [member for member in members if not member.group.draw_of]
+        averaged = _averaged(members)
         if len(averaged) > 1 and _everywhere(averaged):
             of_them = [board for board in own if not board.draw_of]
             boards.append(_suite_board(SUITE + suite, averaged, of_them, costs, rules))
@@ -93,6 +90,39 @@ def analyse(scores: Scores, measured: Sequence[CostRecord] = (), rules: Rules = 
         boards += own
     report = Report(tuple(boards), _provenance(scores), rules)
     return report if scores.untuned is None else with_untuned(report, scores, analyse(scores.untuned, (), rules))
+
+
+def versus(scores: Scores, reference: str, rules: Rules = USUAL) -> dict[str, dict[str, Comparison]]:
+    """Compare all methods with a method of the reader's choice: by board, then by method, those over task sets first.
+
+    The family of a board are all its other methods. A board without the reference, or without another, is left out.
+
+    Args:
+        scores: of runs.
+        reference: a method that has runs; single-task learning is none.
+        rules: how verdicts are judged.
+    """
+    found: dict[str, dict[str, Comparison]] = {}
+    for suite, members in _by_suite(groups(scores)):
+        averaged = _averaged(members)
+        compared = {member.group.label: _family([member], reference, rules) for member in members}
+        if len(averaged) > 1 and _everywhere(averaged):
+            compared = {SUITE + suite: _family(averaged, reference, rules)} | compared
+        found |= {label: {m: own for m, (own, _) in family.items()} for label, family in compared.items() if family}
+    return found
+
+
+def _by_suite(found: Sequence[Group]) -> list[tuple[str, list["_Set"]]]:
+    """The task sets that may stand in one table over task sets, under what tells it from others."""
+    sets: dict[str, list[_Set]] = defaultdict(list)
+    for group in found:
+        sets[group.suite].append(_Set(group))
+    return sorted(sets.items())
+
+
+def _averaged(members: Sequence["_Set"]) -> list["_Set"]:
+    """Those that count in a table over task sets: a second draw of the same set does not."""
+    return [member for member in members if not member.group.draw_of]
 
 
 class _Set:
@@ -598,9 +628,17 @@ def _recipe(group: Group) -> str:
         return "Read from a file: how the runs were trained is not known here."
     p = run.protocol
     rate = f"learning rate {p.lr:g}" if run.choice is None else f"learning rate {p.lr:g} times what trials have chosen"
+    schedule = f"halved every {p.halve_every} epochs" if p.schedule == "halving" else p.schedule
+    changes = ", augmented" if p.augment else ""
+    held_out = "" if p.validation else "; what would validate is trained on, too"
+    reported = (
+        "the test split after the last step"
+        if p.average_last == 1
+        else f"the mean of the test scores at the ends of the last {p.average_last} epochs"
+    )
     return (
-        f"Protocol {p.name}: {p.steps} steps of {p.batch_size} examples, {p.optimizer}, {rate} "
-        f"({p.schedule}), weight decay {p.weight_decay:g}; the test split after the last step."
+        f"Protocol {p.name}: {p.steps} steps of {p.batch_size} examples{changes}, {p.optimizer}, {rate} "
+        f"({schedule}), weight decay {p.weight_decay:g}{held_out}; {reported}."
     )
 
 

@@ -1,7 +1,8 @@
 """Trains one run with Lightning Fabric: the loop that every method and every single-task baseline goes through.
 
-A seed fixes initial weights, data order and dropout by named streams that do not know the method. A method's own
-randomness is another stream. Evaluation, probes and second forward passes touch no stream and no running statistic.
+A seed fixes initial weights, data order, dropout and augmentation by named streams that do not know the method. A
+method's own randomness is another stream. Evaluation, probes and second forward passes touch no stream and no running
+statistic.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from bench.spec import STL, Cost, Point, Result, RunSpec, Score
 from bench.training import probe
+from bench.training.fabric import start_fabric
 from bench.training.meters import Clock, MeanWeights, Passes, peak_memory, reset_peak_memory
 from bench.training.model import Batch, Model
 from bench.training.optimiser import build_optimiser, build_schedule
 from bench.training.problem import StepProblem
-from bench.training.scoring import Scores, finite
+from bench.training.scoring import Scores, finite, mean
 from bench.training.streams import dropout_seed, make_repeatable, seed_global, stream
 from bench.training.teachers import Teacher
 from methods.core import gradients
@@ -68,8 +70,7 @@ def train(
         The result, the cost, and the network's state if the run is a baseline. A run that diverges has a result, too,
         and so has one whose method does not fit the task set. Other failures are raised.
     """
-    strategy = "auto" if devices == 1 else "ddp_spawn"
-    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=spec.precision)  # type: ignore[arg-type]
+    fabric = start_fabric(accelerator, spec.precision, devices)
     outcome: tuple[Result, Cost, State | None] = fabric.launch(_train, spec, task_set, rule, teachers, checkpoint)  # type: ignore[arg-type]  # it passes further arguments on
     return outcome
 
@@ -95,6 +96,8 @@ class Run:
         self.passes, self.clock = Passes(self.model.network, networks), Clock(fabric.device)
         self.steps = 0
         self.points: list[Point] = []
+        self.tested: list[Scores] = []
+        """The test scores at the ends of epochs that the reported mean takes in, before the last step."""
         # The tensors are kept and averaged only when they are needed: no arithmetic between points.
         self.losses_since: dict[str, list[Tensor]] = {"point": [], "epoch": []}
         self.weights_since: list[Tensor] = []
@@ -109,9 +112,12 @@ class Run:
             self.load_state(state)
         order = self.model.order(self.spec, "train")
         points = {-(-protocol.steps * (i + 1) // protocol.points) for i in range(protocol.points)}
+        tested = {protocol.steps - i * protocol.steps_per_epoch for i in range(1, protocol.average_last)}
         self.clock.turn("training")
         for step in range(self.steps, protocol.steps):
             self.step(order[step], point=step + 1 in points)
+            if self.steps in tested:
+                self.tested.append(self.evaluate("test"))
             if checkpoint is not None and self.steps % checkpoint.every == 0 and self.steps < protocol.steps:
                 with self.clock.of("checkpoint"):
                     checkpoint.save(self.state())
@@ -119,7 +125,7 @@ class Run:
 
     def step(self, chosen: Tensor, *, point: bool = False) -> None:
         """Take one step on the `chosen` training examples. With `point`, record diagnostics and a point after it."""
-        batch = self.model.batch("train", chosen)
+        batch = self.model.augmented(self.spec, self.model.batch("train", chosen), self.steps)
         problem = StepProblem(self.model, self.spec, self.optimiser, batch, self.steps)
         gramian = self._probe(problem) if point else None
         values = self.model.values(problem.forward.losses)
@@ -158,7 +164,10 @@ class Run:
             return self.model.score(split)[0]
 
     def state(self) -> dict[str, Any]:
-        """Return everything that later steps depend on, except batches and dropout, which follow from seed and step."""
+        """Return everything that later steps depend on, except what follows from seed and step.
+
+        That is batches, dropout and augmentation.
+        """
         return {
             "steps": self.steps,
             "network": self.model.network.state_dict(),
@@ -169,6 +178,7 @@ class Run:
             "weights_since": self.weights_since,
             "weights": self.weights.state(),
             "points": [point.model_dump() for point in self.points],
+            "tested": self.tested,
             "passes": self.passes.counts,
             "seconds": self.clock.seconds,
         }
@@ -186,12 +196,13 @@ class Run:
         self.weights_since = [values.to(device) for values in state["weights_since"]]
         self.weights.load_state(state["weights"])
         self.points = [Point(**point) for point in state["points"]]
+        self.tested = state["tested"]
         self.passes.counts = state["passes"]
         self.clock.seconds = state["seconds"]
 
     def result(self) -> Result:
-        """Score the trained network on the test split."""
-        test = self.evaluate("test")
+        """Score the trained network on the test split, and take the mean with earlier epochs that are reported, too."""
+        test = mean([*self.tested, self.evaluate("test")])
         lost = [f"{task} {name}" for task, own in test.items() for name, value in own.items() if value is None]
         if lost:
             return self.failed("diverged", f"the test score of {lost[0]} is not finite")
@@ -263,13 +274,13 @@ class Run:
             return probe.update_ratio([parameter for _, parameter in self.model.shared], gramian)
 
     def _point(self, gramian: Tensor | None, ratio: float | None) -> None:
-        """Score the validation split, and record what is known after this step."""
+        """Score the validation split, if there is one, and record what is known after this step."""
         losses, weights = self.losses_since["point"], self.weights_since
         mean_weights = torch.stack(weights).mean(0) if weights else None
         if weights:
             self.weights.add(torch.stack(weights))
         means = torch.stack(losses).nanmean(0)
-        validation = self.evaluate("validation")
+        validation = self.evaluate("validation") if self.protocol.validation else {}
         self.points.append(probe.point(self.steps, self.spec.tasks, means, mean_weights, gramian, ratio, validation))
         losses.clear()
         weights.clear()

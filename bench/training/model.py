@@ -11,7 +11,8 @@ from torch.func import functional_call
 
 from bench.spec import RunSpec
 from bench.training.scoring import Scores, examples_at_once, losses, on_host, score, stacked
-from bench.training.streams import batch_order, build_network
+from bench.training.streams import augmentation, batch_order, build_network
+from methods.core.errors import DoesNotFitError
 from methods.core.gradients import Reduce
 from tasks.core.base import Outputs, Task, TaskSet
 
@@ -43,7 +44,11 @@ class Model:
         self.private = [[p for p in self.network.private(name) if p.requires_grad] for name in spec.tasks]
         self.ranks = fabric.world_size
         self.reduce: Reduce | None = fabric.all_reduce if self.ranks > 1 else None  # type: ignore[assignment]
-        self.columns = {**task_set.splits, "train": _at_hand(task_set.splits["train"], fabric.device)}
+        held_out = spec.protocol.validation
+        train = task_set.splits["train"] if held_out else task_set.train_and_validation
+        self.columns = {**task_set.splits, "train": _at_hand(train, fabric.device)}
+        if not held_out:
+            del self.columns["validation"]
         self.at_once = examples_at_once(self.network, task_set, fabric.device, fabric.autocast)
         self.network.train()
 
@@ -54,6 +59,7 @@ class Model:
 
     def order(self, spec: RunSpec, split: str, *names: str) -> Tensor:
         """Return this rank's examples of every batch of a split `[steps, examples]`, on the device of its columns."""
+        self._require(split)
         first = next(iter(self.columns[split].values()))
         whole = batch_order(spec, len(first), *names).to(first.device)
         return whole[:, self.fabric.global_rank :: self.ranks]
@@ -61,6 +67,15 @@ class Model:
     def batch(self, split: str, chosen: Tensor) -> dict[str, Tensor]:
         """Return the `chosen` examples of a split, on the run's device."""
         return {name: column[chosen].to(self.fabric.device) for name, column in self.columns[split].items()}
+
+    def augmented(self, spec: RunSpec, batch: Batch, step: int, *names: str) -> Batch:
+        """Return a training batch as the protocol has it: changed at random by the task set, or as it is.
+
+        What is drawn depends on seed and step alone, so that every method, and a run that goes on, sees the same.
+        """
+        if not spec.protocol.augment:
+            return batch
+        return self.task_set.augment(batch, augmentation(spec, step, self.fabric.global_rank, *names))
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """Return the columns of a batch that a network may see."""
@@ -95,6 +110,7 @@ class Model:
 
     def score(self, split: str) -> tuple[Scores, Tensor]:
         """Return every metric on a whole split, by task, and the mean losses `[K]`. All ranks return the same."""
+        self._require(split)
         return score(
             self.network,
             self.task_set,
@@ -104,6 +120,10 @@ class Model:
             device=self.fabric.device,
             autocast=self.fabric.autocast,
         )
+
+    def _require(self, split: str) -> None:
+        if split not in self.columns:
+            raise DoesNotFitError(f"it reads the {split} split, and the protocol keeps no examples for it")
 
 
 def _at_hand(columns: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -21,4 +21,6 @@ def build_schedule(protocol: Protocol, optimiser: optim.Optimizer) -> optim.lr_s
     """Return the protocol's schedule: one call of its `step` after every step of the optimiser."""
     if protocol.schedule == "cosine":
         return optim.lr_scheduler.CosineAnnealingLR(optimiser, protocol.steps)
+    if protocol.schedule == "halving":
+        return optim.lr_scheduler.StepLR(optimiser, protocol.halve_every * protocol.steps_per_epoch, gamma=0.5)
     return optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)

@@ -72,7 +72,11 @@ class StepProblem:
         return losses
 
     def validation_losses(self, parameters: Mapping[str, Tensor] | None = None) -> list[Tensor]:
-        """Return the K losses of a batch of the validation split, as `losses` does. There is one batch a step."""
+        """Return the K losses of a batch of the validation split, as `losses` does. There is one batch a step.
+
+        Raises:
+            DoesNotFitError: the protocol keeps no examples for validation.
+        """
         return self.losses(self._drawn("validation", "validation"), parameters)
 
     def update(self, direction: Tensor) -> None:
@@ -102,5 +106,8 @@ class StepProblem:
         """This step's batch of a split from the stream `name`."""
         if name not in self._batches:
             order = self._model.order(self._spec, split, name)
-            self._batches[name] = self._model.batch(split, order[self._step])
+            batch: Batch = self._model.batch(split, order[self._step])
+            if split == "train":
+                batch = self._model.augmented(self._spec, batch, self._step, name)
+            self._batches[name] = batch
         return self._batches[name]

@@ -105,6 +105,18 @@ def _numbers(computed: Mapping[str, Mapping[str, Tensor]], device: torch.device)
     return {task: {name: finite(next(numbers)) for name in own} for task, own in computed.items()}
 
 
+def mean(scores: Sequence[Scores]) -> Scores:
+    """Return the mean of each metric; None where one of its values is not finite."""
+    return {
+        task: {name: _mean([one[task][name] for one in scores]) for name in own} for task, own in scores[-1].items()
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(values) if len(known) == len(values) else None
+
+
 def finite(value: float) -> float | None:
     """Return the value, or None if it is NaN or infinite: JSON knows neither."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,7 @@
-"""Named streams of random numbers: a seed fixes initial weights, batch order and dropout, the same for every method."""
+"""Named streams of random numbers: a seed fixes initial weights, batch order, dropout and augmentation.
+
+They are the same for every method.
+"""
 
 import hashlib
 import os
@@ -51,6 +54,14 @@ def batch_order(spec: RunSpec, examples: int, *names: str) -> Tensor:
 def dropout_seed(spec: RunSpec, step: int) -> int:
     """Return the seed of the dropout of a step, the same for every method."""
     return stream(spec.seed, "dropout", spec.task_set) + step
+
+
+def augmentation(spec: RunSpec, step: int, rank: int, *names: str) -> torch.Generator:
+    """Return what the augmentation of a step's batch draws from: the same for every method, another on each rank.
+
+    `names` name a further batch of the step, as in `batch_order`.
+    """
+    return torch.Generator().manual_seed(stream(spec.seed, "augment", spec.task_set, str(step), str(rank), *names))
 
 
 def seed_global(seed: int, device: torch.device) -> None:

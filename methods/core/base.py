@@ -77,6 +77,9 @@ class Method(nn.Module):
 
     at = "shared"
     """Where gradients are measured: at the "shared" parameters, the "features", or the "last" shared layer's weight."""
+    places: tuple[str, ...] = SETTINGS["at"]
+    """The places that `at` may name. A rule that remembers something of each parameter leaves "features" out: they are
+    those of other examples at each step."""
     heads = ""
     """What the heads get: the "plain" gradient of their task; the "weighted" one, as the trunk; or the gradient times a
     weight of their "own", `head_weights`. If a rule does not say it: "plain" where it measures gradients, else
@@ -91,7 +94,8 @@ class Method(nn.Module):
     zero_gradients = "kept"
     """How the rule treats a present task whose measured gradient is zero. "kept": the rule's definition has a solution,
     so the task takes part. "left out": the definition divides by the gradient's length. The task then weighs 0, the
-    others are balanced without it, and the step counts as degenerate."""
+    others are balanced without it, and the step counts as degenerate. Its head gets the plain gradient, also where
+    heads are weighted: a head whose weights start at zero passes no gradient on, and could else never learn."""
     per_task: tuple[str, ...] = ()
     """Names of the parameters, buffers and other tensors `[…, K]` in which the rule keeps something of each task. While
     a task is absent the rule sees them without its entries, which stay what they were."""
@@ -158,13 +162,15 @@ class Method(nn.Module):
             cls.requires_features = "features" in cls.needs and asked["features"].default is inspect.Parameter.empty
             if given[0] == "combine" and "jacobian" not in cls.needs:
                 raise TypeError(f"{cls.__name__}.combine must ask for the jacobian: the update has its columns")
-        _arguments(cls, "after_epoch", EPOCH_ARGUMENTS)
+        cls.epoch_arguments()  # it refuses others
         cls._says_heads = cls._says_heads or "heads" in cls.__dict__
         if not cls._says_heads and given:
             cls.heads = "plain" if {"gramian", "jacobian"} & set(cls.needs) else "weighted"
         for name, known in SETTINGS.items():
             if getattr(cls, name) not in known and (name != "heads" or cls.heads):
                 raise TypeError(f"{cls.__name__}.{name} = {getattr(cls, name)!r}: there is {', '.join(known)}")
+        if cls.at not in cls.places:
+            raise TypeError(f"{cls.__name__}.at = {cls.at!r}: this rule measures at {', '.join(cls.places)}")
         if cls.rule == "combine" and cls.heads == "weighted":
             raise TypeError(f"{cls.__name__}.combine returns no weights: heads = 'weighted' is for weigh")
 
@@ -328,7 +334,7 @@ class Method(nn.Module):
             ValueError: a part names a value that was not passed, or a value is not a tensor `[K]`.
         """
         for part in self.parts():
-            names = _arguments(type(part), "after_epoch", EPOCH_ARGUMENTS)
+            names = part.epoch_arguments()
             heard = {}
             for name in names:
                 if not callable(available.get(name)):
@@ -343,19 +349,26 @@ class Method(nn.Module):
                 with subset.only(part, known):
                     part.after_epoch(**heard)
 
+    @classmethod
+    def epoch_arguments(cls) -> tuple[str, ...]:
+        """Return the names of what `after_epoch` hears."""
+        return _arguments(cls, "after_epoch", EPOCH_ARGUMENTS)
+
     # What a rule may call ----------------------------------------------------------------------------------
 
     def rows_of(self, name: str, jacobian: Tensor) -> Tensor:
         """Return the buffer `[P, K]` of this name, in which a rule keeps something of each entry of `jacobian [K, P]`.
 
         A rule registers it as `[0, K]`, because it does not know P, and names it in `per_task`. At the first step, and
-        where the trunk has another size than before, it is zero.
+        where the trunk has another size than before, it is zero. It lies on the device of `jacobian`, and in memory as
+        `jacobian` does, one task after the other: so both are read in order.
         """
         found = self.get_buffer(name)
         if len(found) != jacobian.shape[1]:
-            found = jacobian.new_zeros(jacobian.shape[1], self.num_tasks)
-            setattr(self, name, found)
-        return found
+            setattr(self, name, jacobian.new_zeros(self.num_tasks, jacobian.shape[1]).T)
+        elif found.device != jacobian.device or not found.T.is_contiguous():  # it comes from a state that was saved
+            setattr(self, name, found.T.to(jacobian.device).contiguous().T)
+        return self.get_buffer(name)
 
     # What travels ------------------------------------------------------------------------------------------
 

@@ -13,6 +13,14 @@ from .errors import DoesNotFitError
 Reduce = Callable[..., Tensor]
 """`reduce(tensor, reduce_op="mean" | "sum") -> tensor` over ranks, as `lightning.Fabric.all_reduce`."""
 
+# The rows of a Jacobian [K, P] are kept once, in their own type. What is made of them in float64, or in another layout,
+# is made piece by piece. The sizes are no options: a piece is small beside one row of any network for which memory
+# matters, and so large that it does not matter how many there are.
+NUMBERS = 1 << 23
+"""The most entries of a Jacobian that are converted or copied together: 64 MB in float64, for any K."""
+COLUMNS = 1 << 14
+"""The columns that are converted together for a Gramian on a CPU: so many stay in its cache."""
+
 _LEAF = type(get_gradient_edge(torch.zeros((), requires_grad=True)).node)
 """The type of the node that stands for a leaf in a graph."""
 
@@ -160,7 +168,7 @@ def rows(
         )
         try:
             if at:  # not of a trunk that is frozen
-                torch.cat([gradient.reshape(-1) for gradient in found[: len(at)]], out=matrix[k])
+                _flatten(found[: len(at)], matrix[k])
         except RuntimeError:
             sparse = [list(g.shape) for g in found[: len(at)] if g.layout is not torch.strided]
             if not sparse:
@@ -170,7 +178,17 @@ def rows(
                 "build the embedding with sparse=False"
             ) from None
         own.append(list(found[len(at) :]))
+        del found  # before the next task's gradients are there
     return matrix, own
+
+
+def _flatten(found: Sequence[Tensor], row: Tensor) -> None:
+    """Write gradients into `row` `[P]`, one after the other: at once, if that copies none of them on the way."""
+    if all(gradient.is_contiguous() for gradient in found):
+        torch.cat([gradient.view(-1) for gradient in found], out=row)
+        return
+    for part, gradient in zip(row.split([gradient.numel() for gradient in found]), found, strict=True):
+        part.view(gradient.shape).copy_(gradient)
 
 
 def gramian(matrix: Tensor) -> Tensor:
@@ -180,13 +198,27 @@ def gramian(matrix: Tensor) -> Tensor:
     no second copy of the Jacobian, and on a CPU pieces that stay in its cache, several times as fast.
     """
     tasks, columns = matrix.shape
-    width = 1 << (14 if matrix.device.type == "cpu" else 20)
+    width = at_once(tasks) if matrix.device.type != "cpu" else min(COLUMNS, at_once(tasks))
     product = matrix.new_zeros(tasks, tasks, dtype=torch.float64)
     buffer = matrix.new_empty(tasks, min(width, columns), dtype=torch.float64)
     for part in matrix.split(width, dim=1):
         piece = buffer[:, : part.shape[1]].copy_(part)
         product.addmm_(piece, piece.T)
     return product.cpu()
+
+
+def at_once(tasks: int) -> int:
+    """Return how many columns of a Jacobian `[K, P]` are converted or copied together."""
+    return max(1, NUMBERS // tasks)
+
+
+def combine_columns(kept: Tensor, weights: Tensor) -> Tensor:
+    """Return `kept [P, K] @ weights [K]`, `[P]`, for a matrix that is laid out by columns (`Method.rows_of`).
+
+    Each piece is copied to have the K numbers of an entry together. Their sum is then rounded in one way, whatever the
+    layout was.
+    """
+    return torch.cat([part.contiguous() @ weights for part in kept.split(at_once(len(weights)))])
 
 
 def split(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -114,8 +114,6 @@ def accumulate(rule: "Method", losses: Iterable[Tensor | None], **given: Any) ->
             raise DoesNotFitError("every shared parameter is frozen: there is nothing to accumulate")
         _require_same(step, before)
         matrix, own = gradients.rows(step.losses, step.trunk, step.private)
-    whole = matrix.new_zeros(rule.num_tasks, matrix.shape[1])
-    whole[step.tasks] = matrix
     private: list[dict[Tensor, Tensor]] = [{} for _ in range(rule.num_tasks)]
     for k, parameters, found in zip(step.tasks, step.private, own, strict=True):
         private[k] = dict(zip(parameters, found, strict=True))
@@ -123,11 +121,16 @@ def accumulate(rule: "Method", losses: Iterable[Tensor | None], **given: Any) ->
     values[step.tasks] = step.values
     labelled = [k in step.tasks for k in range(rule.num_tasks)]
     if before is not None:
-        whole += before.matrix
         for now, earlier in zip(private, before.private, strict=True):
             for parameter, gradient in earlier.items():
                 now[parameter] = now[parameter] + gradient if parameter in now else gradient
         step.reached |= before.leaves
+    if before is None:
+        whole = _widened(matrix, step.tasks, rule.num_tasks)
+    else:
+        whole = before.matrix
+        for k, row in zip(step.tasks, matrix, strict=True):  # row by row: so many rows at once would be copied
+            whole[k] += row
     rule.memory.accumulated = Accumulated(values, labelled, step.trunk, whole, private, step.reached)
 
 
@@ -195,6 +198,7 @@ def between(rule: "Method", step: Step) -> Tensor:
     kept = rule.kept
     assert kept is not None  # `_route` has checked it
     kept.left -= 1
+    step.left_out = kept.left_out
     _weighted_backward(rule, step, kept.weights, kept.heads)
     return kept.weights
 
@@ -205,8 +209,8 @@ def at_the_end(rule: "Method", step: Step) -> Tensor | None:
     assert before is not None
     _require_same(step, before)
     matrix, own = gradients.rows(step.losses, step.trunk, step.private)
-    matrix += before.matrix[step.tasks]
     for position, k in enumerate(step.tasks):
+        matrix[position] += before.matrix[k]
         found = dict(zip(step.private[position], own[position], strict=True))
         for parameter, gradient in before.private[k].items():
             found[parameter] = found[parameter] + gradient if parameter in found else gradient
@@ -287,11 +291,13 @@ def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: T
     before = rule.degenerate
     if len(tasks) < count:
         rule.degenerate += 1
+        step.left_out = [position for position in range(count) if position not in tasks]
         if not tasks:
-            rule.head_weights = step.values.new_zeros(count)
+            rule.head_weights = step.values.new_ones(count)
             return step.values.new_zeros(columns if rule.rule == "combine" and columns is not None else count)
         values, gramian = values[tasks], gramian[tasks][:, tasks] if gramian is not None else None
-        jacobian = None if jacobian is None else jacobian[tasks]
+        if jacobian is not None and "jacobian" in rule.needs:  # a copy, which is large
+            jacobian = jacobian[tasks]
     available = {"losses": values, "gramian": gramian, "jacobian": jacobian, "features": features}
     asked: dict[str, Any] = {need: available[need] for need in rule.needs}
     large = [asked[need] for need in ("jacobian", "features") if asked.get(need) is not None]  # not copies
@@ -306,19 +312,31 @@ def _call(rule: "Method", step: Step, gramian: Tensor | None = None, jacobian: T
     result = result.detach()
     _require_finite_result(rule, result, [step.tasks[position] for position in tasks])
     if rule.heads == "own":
-        rule.head_weights = _widened(rule.head_weights.detach(), tasks, count)
+        rule.head_weights = _with_plain(_widened(rule.head_weights.detach(), tasks, count), step.left_out)
     kind = step.values if rule.rule != "combine" or jacobian is None else jacobian
     result = result.to(kind, copy=True)  # a rule may return what it learns, which is about to change
     return result if rule.rule == "combine" else _widened(result, tasks, count)
 
 
 def _widened(values: Tensor, tasks: list[int], count: int) -> Tensor:
-    """Return values `[count]` from those `[n]` of some tasks; the others have 0."""
+    """Return values `[count, …]` from those `[n, …]` of some tasks; the others have 0."""
     if len(tasks) == count:
         return values
-    whole = values.new_zeros(count)
+    whole = values.new_zeros(count, *values.shape[1:])
     whole[tasks] = values
     return whole
+
+
+def _with_plain(weights: Tensor, left_out: list[int]) -> Tensor:
+    """Return what heads are multiplied by, `[K′]`: 1 for tasks that were left out.
+
+    The gradient of such a task is zero where it was measured, so that a rule says nothing of its head. A head that
+    starts at zero passes no gradient on: with the weight 0 it would stay there.
+    """
+    if left_out:
+        weights = weights.clone()
+        weights[left_out] = 1
+    return weights
 
 
 def _update(rule: "Method", matrix: Tensor, result: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -335,13 +353,14 @@ def _update(rule: "Method", matrix: Tensor, result: Tensor) -> tuple[Tensor, Ten
 def _keep(rule: "Method", step: Step, weights: Tensor | None) -> None:
     """Keep weights for the steps until the next measurement."""
     if rule.every > 1 and weights is not None:
-        rule.kept = Kept(list(step.tasks), weights, _for_heads(rule, step, weights), rule.every - 1)
+        heads = _for_heads(rule, step, weights)
+        rule.kept = Kept(list(step.tasks), weights, heads, rule.every - 1, step.left_out)
 
 
 def _for_heads(rule: "Method", step: Step, weights: Tensor | None) -> Tensor | None:
     """Return what the gradients of the heads are multiplied by, `[K′]`; None if they stay plain."""
     if rule.heads == "weighted":
-        return weights
+        return weights if weights is None else _with_plain(weights, step.left_out)
     if rule.heads == "plain":
         return None
     return rule.head_weights.to(step.values)
@@ -351,7 +370,7 @@ def _weighted_backward(rule: "Method", step: Step, weights: Tensor, for_heads: T
     """One backward of Σ weights_k losses_k + Σ extra_k. Heads that get something else have one more, through them."""
     heads: list[Tensor] = []
     own: Sequence[Tensor] = ()
-    if rule.heads != "weighted" and step.stacked.requires_grad:
+    if (rule.heads != "weighted" or step.left_out) and step.stacked.requires_grad:
         heads = [leaf for leaf in step.reached if leaf not in step.names]
         factors = torch.ones_like(step.stacked) if for_heads is None else for_heads.to(step.stacked)
         own = torch.autograd.grad(step.stacked, heads, factors, retain_graph=True, allow_unused=True) if heads else ()

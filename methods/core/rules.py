@@ -38,6 +38,7 @@ def facts(rule: Any) -> dict[str, Any]:
         "teachers": takes(rule, "teachers"),
         "average": takes(rule, "average"),
         "search": as_json(rule.search),
+        "places": list(rule.places),
         **{name: getattr(rule, name) for name in (*SETTINGS, "every")},
     }
 
@@ -47,11 +48,14 @@ def _common(facts: Mapping[str, Any]) -> Mapping[str, Option]:
     if not {"gramian", "jacobian"} & set(facts["asks"]):
         return {}
     norm = Option(Literal["own", "sum"], facts["norm"])
-    if facts["overrides"] == "combine":
-        return {"at": Option(Literal["shared", "features"], facts["at"]), "norm": norm}
+    combines = facts["overrides"] == "combine"
+    places: Any = tuple(place for place in facts["places"] if not (combines and place == "last"))
+    at = Option(Literal[places], facts["at"])
+    if combines:
+        return {"at": at, "norm": norm}
     heads = Literal["own", "plain", "weighted"] if facts["heads"] == "own" else Literal["plain", "weighted"]
     return {
-        "at": Option(Literal["shared", "features", "last"], facts["at"]),
+        "at": at,
         "heads": Option(heads, facts["heads"]),
         "norm": norm,
         "every": Option(int, facts["every"]),

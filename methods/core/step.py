@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,6 +48,8 @@ class Kept:
     """`[K′]` what the gradients of their heads are multiplied by; None if they stay plain."""
     left: int
     """For how many steps they still serve."""
+    left_out: list[int] = field(default_factory=list)
+    """The positions of the tasks without a gradient, as in `Step`."""
 
 
 @dataclass
@@ -84,6 +86,8 @@ class Step:
     accumulated: Accumulated | None = None
     extra: Tensor | None = None
     """The sum of the added terms, where it joins the last pass through the trunk."""
+    left_out: list[int] = field(default_factory=list)
+    """The positions in `tasks` of those whose measured gradient is zero, where the rule is balanced without them."""
 
     def added(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return the added terms as roots of a backward, with their gradients."""

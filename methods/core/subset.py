@@ -37,7 +37,7 @@ def _cut_down(rule: "Method", tasks: Sequence[int]) -> Iterator[None]:
     for name, value in whole.items():
         index = chosen.to(value.device)
         value.grad = None
-        value.data = held[name][..., index]
+        value.data = held[name].movedim(-1, 0)[index].movedim(0, -1)  # a buffer of `rows_of` keeps its layout
         for key, moment in moments[name].items():
             rule.optimizer.state[value][key] = moment[..., index]  # type: ignore[union-attr]
     try:
@@ -50,9 +50,13 @@ def _cut_down(rule: "Method", tasks: Sequence[int]) -> Iterator[None]:
             value.grad = None
             if now.shape[:-1] != held[name].shape[:-1]:  # the rule saw only now how large it is
                 held[name] = now.new_zeros(*now.shape[:-1], count)
+            held[name] = held[name].to(now.device)  # the rule may have moved a buffer to where its gradients are
             held[name][..., index] = now
             made = {key: _widened(moment, held[name], index) for key, moment in _moments(rule, value).items()}
-            value.data = held[name]
+            if value.device == now.device:
+                value.data = held[name]
+            else:
+                value = held[name]
             if getattr(rule, name) is not value:
                 setattr(rule, name, value)
             for key, moment in made.items():

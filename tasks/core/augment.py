@@ -5,8 +5,7 @@ Sources: the code of Liu, Johns & Davison 2019 (MTAN), Li & Bilen 2022, CAGrad a
 zoom, and inverse depths are multiplied by it. (Li, Liu & Bilen 2022 and CAGrad divide inverse depths, too: that is
 "depth" here.) Normals are interpolated and not normalised again, as in these papers.
 
-The training loop does not call it yet. It is to be called on each training batch, on the batch's device, with a
-generator that is seeded by the run's seed and the step and does not know the method.
+The training loop calls it on each training batch where the protocol asks for it, through `TaskSet.augment`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -226,6 +226,21 @@ class TaskSet(ABC):
                 raise DataError(f"the {split} split's columns should have one length above 0: {lengths}")
         return {split: {n: c.contiguous() for n, c in splits[split].items()} for split in SPLITS}
 
+    @cached_property
+    def train_and_validation(self) -> dict[str, Tensor]:
+        """The columns of both splits together: what is trained on where a protocol has no validation split."""
+        held_out = self.splits["validation"]
+        return {n: torch.cat([column, held_out[n]]) for n, column in self.splits["train"].items() if n in held_out}
+
+    def augment(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Return a training batch, changed at random. A set whose protocols ask for this overrides it.
+
+        Args:
+            batch: the columns of some examples `{column: [N, …]}`, on the run's device. It must not be changed.
+            generator: what to draw from, of the CPU. It depends on the run's seed and the step alone.
+        """
+        raise NotImplementedError(f"{type(self).__name__} declares no augmentation")
+
     def check(self) -> None:
         """Raise DataError unless every task finds its target in every split, and every input is finite.
 

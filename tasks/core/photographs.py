@@ -4,7 +4,6 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +14,9 @@ from tasks.core.base import Network, Task, TaskSet
 from tasks.core.hub import Source
 from tasks.core.losses import IGNORE
 from tasks.core.mapped import Column, Mapped, mapped
-from tasks.networks.encoder_decoder import EncoderDecoder
+from tasks.core.metrics import legacy
+from tasks.core.protocol import Protocol
+from tasks.networks import by_name
 
 BLOCKS = 80
 """Into about so many blocks of successive images the training images are cut. Every tenth block validates."""
@@ -58,10 +59,13 @@ class Photographs(TaskSet):
     def __init__(
         self,
         path: str = "",
-        train: Literal["part", "all"] = "part",
-        metrics: Literal["pooled", "legacy", "both"] = "pooled",
+        metrics: legacy.How = "pooled",
+        network: by_name.Name = "segnet",
+        channels: float = 1.0,
     ) -> None:
-        self.path, self.trained, self.metrics = path, train, metrics
+        by_name.require(network, channels)
+        self.path, self.metrics = path, metrics
+        self.kind, self.channels = network, channels
 
     @cached_property
     def mapped(self) -> Mapped:
@@ -69,16 +73,20 @@ class Photographs(TaskSet):
         return mapped(self.source, self.path, self.stored, places)
 
     def load(self) -> dict[str, dict[str, Tensor]]:
-        """Map the stored arrays into memory. With `train=all` the images that validate are trained on, too."""
+        """Map the stored arrays into memory: the last images of `train` validate."""
         whole = self.mapped.splits
         count = len(next(iter(whole["train"].values())))
-        held = int(validates(count).sum())
-        last = count if self.trained == "all" else count - held
+        last = count - int(validates(count).sum())
         return {
             "train": {name: column[:last] for name, column in whole["train"].items()},
-            "validation": {name: column[count - held :] for name, column in whole["train"].items()},
+            "validation": {name: column[last:] for name, column in whole["train"].items()},
             "test": whole["val"],
         }
+
+    @cached_property
+    def train_and_validation(self) -> dict[str, Tensor]:
+        """All images of `train`, as they are mapped: no copies."""
+        return self.mapped.splits["train"]
 
     def check(self) -> None:
         """Raise DataError unless every task finds its target. All values were checked when they were stored."""
@@ -101,12 +109,34 @@ class Photographs(TaskSet):
         return self.splits["train"][name], self.splits["test"][name]
 
     def network(self, tasks: Sequence[str]) -> Network:
-        """Return the encoder-decoder."""
-        return reads_halves(EncoderDecoder("image", {task: self.outputs[task] for task in tasks}))
+        """Return SegNet, or the network that is asked for."""
+        outputs = {task: self.outputs[task] for task in tasks}
+        return reads_halves(by_name.build(self.kind, outputs, self.channels))
 
     def augment(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Return a training batch zoomed and mirrored at random, as papers do. `generator` is of the CPU."""
         return scale_crop_flip(batch, self.kinds, generator)
+
+
+def published(steps_per_epoch: int, batch_size: int) -> dict[str, Protocol]:
+    """The protocols of Li & Bilen (ECCV workshops 2020) and Navon et al. (ICML 2022), by name.
+
+    Both train for 200 epochs on all images with Adam at a rate of 1e-4, which is halved after 100. The latter augments,
+    and reports the mean over the last ten epochs.
+    """
+    common = Protocol(
+        name="li2020",
+        steps=200 * steps_per_epoch,
+        batch_size=batch_size,
+        lr=1e-4,
+        steps_per_epoch=steps_per_epoch,
+        points=20,
+        schedule="halving",
+        halve_every=100,
+        validation=False,
+    )
+    later = common.model_copy(update={"name": "navon2022", "augment": True, "average_last": 10})
+    return {protocol.name: protocol for protocol in (common, later)}
 
 
 def validates(count: int) -> np.ndarray:

@@ -132,3 +132,11 @@ class Wobbly(TaskSet):
     def network(self, tasks: Sequence[str]) -> Network:
         self.built.append(_Net(tasks, self.dropout, self.norm, self.features))
         return self.built[-1]
+
+
+class Shifted(Wobbly):
+    """Its augmentation adds thousands to the examples' numbers, so that a network tells what was drawn."""
+
+    def augment(self, batch, generator):
+        drawn = torch.randint(1, 1000, batch["id"].shape, generator=generator)
+        return {**batch, "id": batch["id"] + 1000 * drawn, "x": batch["x"] * (1 + drawn[:, None] / 1000)}

@@ -16,7 +16,7 @@ from methods.core.registry import DESCRIBED, Registry
 
 ON_THE_HUB = {"census", "multifashion", "multimnist", "nyuv2"}
 LOCAL = {"adme", "cityscapes", "parkinsons", "sarcos", "tox21"}
-OPTIONS = {name: ["metrics", "path", "train"] for name in ("cityscapes", "nyuv2")}
+OPTIONS = {name: ["channels", "metrics", "network", "path"] for name in ("cityscapes", "nyuv2")}
 """Of those that have options beside the folder."""
 REAL = ON_THE_HUB | LOCAL
 """Those whose data does not come with the package: from the hub, or from a folder alone."""

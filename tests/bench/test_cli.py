@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import shlex
@@ -56,6 +57,7 @@ WRONG = [
         "newer/runs/some.json has schema 99, and this mtl-bench knows those up to 2: install the newer",
     ),
     ("report newer", "newer/runs/some.json has schema 99"),
+    ("verify --share 2", "--share 2: write a number above 0, and at most 1 for all runs"),
     ("run --checkpoint-every -1", "--checkpoint-every -1: write a number of steps, or 0 for never"),
     ("run --checkpoint-every 5 --devices 2", "--checkpoint-every works on one device"),
     ("report nowhere.csv", "error: there is no file nowhere.csv"),
@@ -675,3 +677,32 @@ def test_after_an_edit_of_text_a_second_run_trains_nothing_and_leaves_every_byte
     assert effect.startswith("1 seed, ")
     assert contents(checkout.out) == before
     assert contents(checkout.out / "runs", *os.listdir(checkout.out / "runs")) == records
+
+
+def test_rules_of_every_kind_run_in_bf16(tmp_path, monkeypatch, capsys):
+    """`tests/methods/test_precision.py` says how near each rule's step is to that of float32."""
+    monkeypatch.chdir(tmp_path)
+    methods = "uncertainty,mgda,mgda[at=features],gradnorm,graddrop,moco,kd"
+    asked = [
+        "--methods",
+        methods,
+        "--tasks",
+        "digits",
+        "--seeds",
+        "1",
+        "--protocol",
+        "smoke",
+        "--precision",
+        "bf16-mixed",
+    ]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["run", *asked, "--engine", "inline", "--accelerator", "cpu", "--no-figures", "--out", "out"])
+    assert not caught.value.code, capsys.readouterr().err
+    records = Store(tmp_path / "out").records().values()
+    assert {record.result.status for record in records} == {"ok"}
+    assert {record.spec.precision for record in records} == {"bf16-mixed"}
+    assert len(records) == 3 + 1 + 7
+    for record in records:
+        last = record.result.points[-1]
+        assert all(math.isfinite(loss) for loss in last.losses.values())
+        assert last.weights is None or all(math.isfinite(weight) for weight in last.weights.values())

@@ -17,7 +17,7 @@ PROJECT = Path(bench.__file__).parent.parent
 
 TRAINING = {
     *("bench", "bench.spec", "bench.training"),
-    *(f"bench.training.{part}" for part in ("loop", "meters", "model", "optimiser", "probe", "problem")),
+    *(f"bench.training.{part}" for part in ("fabric", "loop", "meters", "model", "optimiser", "probe", "problem")),
     *(f"bench.training.{part}" for part in ("scoring", "streams", "teachers")),
     *("methods", "methods.core", "tasks", "tasks.core"),
     *(f"methods.core.{part}" for part in ("base", "errors", "gradients", "problem", "routes")),
@@ -33,7 +33,8 @@ SCALES = {
 SCENES = {
     *("tasks.core.cache", "tasks.core.dense", "tasks.core.files", "tasks.core.losses"),
     *("tasks.core.metrics", "tasks.core.metrics.classification", "tasks.core.metrics.constant"),
-    *("tasks.networks", "tasks.networks.encoder_decoder", "tasks.rendering", "tasks.rendering.raycast", "tasks.scenes"),
+    *("tasks.networks", "tasks.networks.by_name", "tasks.networks.encoder_decoder", "tasks.networks.segnet"),
+    *("tasks.rendering", "tasks.rendering.raycast", "tasks.scenes"),
 }
 MGDA = {"methods.mgda", "methods.core.solvers", "methods.core.solvers.min_norm"}
 KINDS = {
@@ -128,7 +129,7 @@ def test_an_edit_of_what_names_prints_or_stores_marks_no_run(marked, what):
 
 SOMEBODY = {
     "a loss of one set": (
-        ("tasks/core/dense.py", "valid = target > 0\n", "valid = target >= 0\n"),
+        ("tasks/core/dense.py", "return target > 0\n", "return target >= 0\n"),
         {"scenes kd", "scenes mgda"},
     ),
     "a metric of one kind": (

@@ -84,6 +84,28 @@ def changed(report, **rows):
     return Report(tuple(boards), report.provenance)
 
 
+def test_rows_of_the_page_stand_above_those_of_papers_with_the_same_protocol():
+    [board] = small().boards
+    metrics = (("segmentation", "miou"), ("depth", "absolute"))
+    numbers = {"gains": np.array([1.0, 2.0]), "gain_p": np.array([0.5, 0.5])}
+    rows = tuple(replace(row, values=np.array([0.4, 0.51234]), **numbers) for row in board.rows)
+
+    def tables(label):
+        shown = replace(board, label=label, metrics=metrics, higher_is_better=(True, False), rows=rows)
+        text = page(Report((shown,), {}), {label: published("nyuv2")}, figures=False).decode()
+        captions = re.findall(r"<caption><bdi>(\w+)</bdi>(.*?)</caption>(.*?)</table>", text, re.S)
+        return [(name, "nothing here is tested" in said, body.count("<bdi>own</bdi>")) for name, said, body in captions]
+
+    found = [own for own in tables("nyuv2[metrics=both]@navon2022") if own[1]]
+    assert [name for name, *_ in found] == [
+        *("cagrad_table1_nyuv2", "famo_table1_nyuv2", "famo_table5_nyuv2", "go4align_table1_nyuv2"),
+        "nashmtl_table2_nyuv2",
+    ]
+    assert {count for *_, count in found} == {len(rows)}
+    assert not any(said or count for _, said, count in tables("nyuv2@navon2022[lr=0.001]"))
+    assert not any(said or count for _, said, count in tables("nyuv2"))
+
+
 def test_the_page_of_six_methods_is_below_a_megabyte(written):
     assert len(written.encode()) < 1e6
 

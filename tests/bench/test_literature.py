@@ -53,6 +53,7 @@ WITHIN_ROUNDING = {  # as counted by another program, when the tables were trans
     "nashmtl_table6_qm9": (10, 10),
     "ntkmtl_table6_qm9": (12, 12),
     "ntkmtl_table7_cityscapes": (17, 17),
+    "url_figure_nyuv2": (11, 11),
 }
 ELSEWHERE = {  # single-task learning stands in another table
     "famo_table5_nyuv2": (1, 1),
@@ -172,7 +173,7 @@ def test_db_mtls_gains_on_cityscapes_follow_if_absolute_errors_were_padded():
 
 
 def test_every_table_has_a_source_and_numbers():
-    assert len(FOUND.tables) == FOUND.tables["table"].nunique() == 47
+    assert len(FOUND.tables) == FOUND.tables["table"].nunique() == 51
     assert (FOUND.tables[["paper", "reference", "setting", "source"]] != "").all(axis=None)
     assert set(FOUND.tables["table"]) == set(FOUND.results["table"])
     assert FOUND.results["table"].unique().tolist() == FOUND.tables["table"].tolist()
@@ -183,7 +184,7 @@ def test_no_number_is_there_twice_and_every_number_is_one():
     rows = published()
     assert not rows.duplicated(key).any()
     assert np.isfinite(rows["number"]).all()
-    assert len(rows) == 3682
+    assert len(rows) == 3809
 
 
 def test_a_method_has_one_name_here():
@@ -210,13 +211,72 @@ def test_the_dense_metrics_are_named_as_scenes_names_them():
 
     wanted = {(task.name, metric) for task in task_set("scenes").tasks for metric in task.metrics}
     rows = published("nyuv2")
-    measured = rows[rows["task"] != ""]
+    measured = rows[(rows["task"] != "") & ~rows["metric"].str.startswith("legacy_")]
     assert set(zip(measured["task"], measured["metric"], strict=True)) == wanted
     directions = {(t, m): h for t, m, h in measured[["task", "metric", "higher_is_better"]].itertuples(index=False)}
     scenes = {
         (task.name, name): m.higher_is_better for task in task_set("scenes").tasks for name, m in task.metrics.items()
     }
     assert directions == scenes
+
+
+def test_metrics_of_images_and_batches_are_named_as_nyuv2_names_them():
+    from tasks.core.metrics import legacy
+
+    rows = published("nyuv2")
+    rows = rows[rows["metric"].str.startswith("legacy_")]
+    assert set(rows["table"]) == {"kd4mtl_quoted_nyuv2"}
+    made = {"segmentation": legacy.segmentation(13, "legacy"), "depth": legacy.depth("legacy")}
+    known = {(task, name): up for task, own in made.items() for name, (_, up) in own.builders.items()}
+    assert known == {(t, m): up for t, m, up in rows[["task", "metric", "higher_is_better"]].itertuples(index=False)}
+
+
+def test_a_tables_protocol_is_one_that_its_task_set_has():
+    from bench.catalogue import parse_task_set
+
+    marked = FOUND.tables[FOUND.tables["protocol"] != ""]
+    assert set(marked["protocol"]) == {"li2020", "navon2022"}
+    for table, protocol in zip(marked["table"], marked["protocol"], strict=True):
+        for name in FOUND.results.loc[FOUND.results["table"] == table, "task_set"].unique():
+            assert protocol in parse_task_set(name).parts[0].facts["protocols"], table
+
+
+RUNS = """\
+task_set,method,seed,task,metric,split,value,higher_is_better,status,untrained
+nyuv2[metrics=both]@navon2022,equal,0,segmentation,miou,test,0.38,True,ok,0.1
+nyuv2[metrics=both]@navon2022,equal,1,segmentation,miou,test,0.40,True,ok,0.1
+nyuv2[metrics=both]@navon2022,equal,1,depth,absolute,test,0.5,False,ok,1
+nyuv2[metrics=both]@navon2022,equal,2,depth,,,,,crashed,
+nyuv2@navon2022[lr=0.001],equal,0,segmentation,miou,test,0.11,True,ok,0.1
+cityscapes@navon2022,equal,0,segmentation,miou,test,0.12,True,ok,0.1
+"""
+
+
+def test_ones_own_runs_stand_beside_tables_of_the_same_protocol(command, without_torch, tmp_path):
+    (tmp_path / "runs.csv").write_text(RUNS)
+    done = command("literature", "--tasks", "nyuv2", "--beside", ".", cwd=tmp_path, env=without_torch)
+    assert (done.returncode, done.stderr) == (0, "")
+    own = re.findall(r"^(equal, nyuv2\S+) +own +(\S+) +(\S+)", done.stdout, re.M)
+    marked = FOUND.tables[FOUND.tables["protocol"] == "navon2022"]["table"].str.contains("nyuv2").sum()
+    assert own == [("equal, nyuv2[metrics=both]@navon2022", "39.00", "0.5")] * marked
+    assert done.stdout.index("@navon2022") > done.stdout.index("cagrad_table1_nyuv2: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--tasks", "nyuv2", "--beside", "nowhere"],
+            "nowhere/runs.csv holds no results: name the folder of `run --out`",
+        ),
+        (["--beside", "nowhere"], "--beside needs --tasks"),
+    ],
+)
+def test_a_wrong_folder_of_runs_is_one_line(command, without_torch, tmp_path, options, said):
+    done = command("literature", *options, cwd=tmp_path, env=without_torch)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {said}")
+    assert done.stderr.count("\n") == 1
 
 
 def test_published_gives_one_task_set_or_says_what_there_is():
@@ -329,7 +389,7 @@ def test_the_list_of_tables_says_how_much_follows_without_torch(command, without
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert "not measured here" in lines[0]
-    assert len(lines) == 2 + 1 + 47 + 1
+    assert len(lines) == 2 + 1 + 51 + 1
     [famo] = [line.split() for line in lines if line.startswith("famo_table1_nyuv2 ")]
     assert famo[1:7] == ["FAMO", "1", "nyuv2", "12", "11/12", "12/12"]
 

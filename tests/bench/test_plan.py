@@ -242,8 +242,18 @@ def test_a_protocol_takes_options(plan):
     assert before.spec.name != changed.spec.name
 
 
+def test_a_protocol_takes_options_of_every_kind(plan):
+    asked = "smoke[optimizer=sgd,momentum=0.9,schedule=halving,halve_every=1,validation=false,average_last=2]"
+    changed = plan(protocol=asked)[-1].spec.protocol
+    assert (changed.optimizer, changed.momentum, changed.schedule, changed.halve_every) == ("sgd", 0.9, "halving", 1)
+    assert (changed.validation, changed.average_last) == (False, 2)
+
+
 def test_a_field_that_is_as_it_was_changes_nothing(plan):
-    [*_, one], [*_, other] = plan(), plan(protocol="smoke[steps=20,points=2]")
+    [*_, one], [*_, other] = (
+        plan(),
+        plan(protocol="smoke[steps=20,points=2,validation=true,augment=false,average_last=1,halve_every=0]"),
+    )
     assert (one.spec, one.key, one.protocol_label) == (other.spec, other.key, other.protocol_label)
 
 
@@ -258,7 +268,13 @@ def test_options_of_a_protocol_are_those_of_each_set(plan):
         ("smoke[step=3]", "protocol smoke has no field 'step': did you mean 'steps'?"),
         ("smoke[name=quick]", "protocol smoke has no field 'name'"),
         ("smoke[steps=many]", "smoke[steps=many]: it takes a value of type int"),
-        ("smoke[schedule=linear]", "smoke[schedule=linear]: it takes cosine or constant"),
+        ("smoke[schedule=linear]", "smoke[schedule=linear]: it takes cosine or constant or halving"),
+        ("smoke[schedule=halving]", "schedule=halving needs a number of epochs above 0"),
+        ("smoke[halve_every=2]", "halve_every=2 with schedule=cosine"),
+        ("smoke[average_last=5]", "the last 5 epochs of 5 steps are more than the 20 steps of a run"),
+        ("smoke[augment=true]", "scales[tasks=2] asks for augmentation, and this task set declares none"),
+        ("quick[validation=false]", "there is nothing to choose learning rates by: write --tuning none"),
+        ("li2020", "scales[tasks=2] has no protocol 'li2020': there is smoke, quick, standard"),
         ("smoke[steps=0]", "smoke[steps=0]: it should be greater than or equal to 1"),
         ("smoke[lr=1e999]", "smoke[lr=1e999]: it should be finite"),
         ("smoke[lr=nan]", "smoke[lr=nan]: it should be greater than 0"),
@@ -272,6 +288,15 @@ def test_a_wrong_option_of_a_protocol_is_one_line(plan, protocol, said):
         plan(protocol=protocol)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_rule_that_reads_validation_losses_is_refused_where_there_are_none(plan, rules):
+    asked = {"methods": f"{rules}:Validating", "protocol": "smoke[validation=false]"}
+    with pytest.raises(
+        UsageError, match=r"Validating reads validation losses, and smoke on scales.* keeps no examples"
+    ):
+        plan(**asked)
+    assert plan(methods=f"{rules}:AfterStep", protocol="smoke[validation=false]")
 
 
 def test_all_task_sets_are_those_that_are_built_in(plan, monkeypatch):

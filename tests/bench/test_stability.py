@@ -1,7 +1,8 @@
-"""What the board over all task sets says of itself without each of them."""
+"""What the board over all task sets says of each of them, and of itself without each of them."""
 
 import io
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from bench.report import analyse as analysis
 from bench.report import figures
 from bench.report.analyse import analyse
 from bench.report.board import Rules
-from bench.report.findings import findings
+from bench.report.findings import MARKS, findings, signed
 from bench.report.pages.csv import csv_bytes, leaderboard
 from bench.report.pages.html import page
 from bench.report.pages.text import markdown
@@ -176,3 +177,26 @@ def test_the_figure_tells_every_difference_and_names_the_sets_that_matter(play):
     place = {method: written.index(method) for method in OFFSETS}
     assert written[place["lucky"] + 1] == "ants"
     assert written[place["steady"] + 1] == ""
+
+
+def test_the_page_has_the_verdicts_of_every_set_side_by_side(play):
+    made = [record for record in play(OFFSETS) if (record.spec.method, record.spec.task_set) != ("lucky", "dogs")]
+    report = analyse(from_records(made))
+    single = {board.label: by_method(board) for board in report.boards if not board.suite}
+    text = page(report, figures=False).decode()
+    table = text[text.index("<h3>On each task set</h3>") :].split("</table>")[0]
+    heads, *rows = re.findall("<tr>(.*?)</tr>", table, re.DOTALL)
+    assert re.findall("<bdi>(.*?)</bdi>", heads) == list(SETS)
+    found = {re.search("<bdi>(.*?)</bdi>", row)[1]: re.findall("<td class=.*?>(.*?)</td>", row) for row in rows}
+    assert found.keys() == {"steady", "mixed", "same"}, (
+        "equal weights are the reference, and one method is not everywhere"
+    )
+    for method, cells in found.items():
+        assert cells == [
+            f"{MARKS[own.verdict]} {signed(own.difference.mean, 1)}"
+            for own in (single[label][method].vs_equal for label in SETS)
+        ]
+
+
+def test_a_page_of_one_set_has_no_such_table(play):
+    assert "On each task set" not in page(analyse(from_records(play(OFFSETS, sets=("ants",)))), figures=False).decode()

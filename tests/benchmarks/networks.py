@@ -1,6 +1,7 @@
 """The reference networks in training, and the rules that are timed and tried on them."""
 
 import typing
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -11,6 +12,7 @@ import methods
 from methods.core.options import REQUIRED
 from tasks.core.base import Network, Outputs
 from tasks.networks.mlp import MLP
+from tasks.networks.segnet import SegNet
 
 
 class Conv(Network):
@@ -62,19 +64,22 @@ class Problem:
     """A reference network in training: its batch, losses and optimiser, and teachers for rules that distil.
 
     All numbers are drawn on the CPU in float32, so that they are the same on every device and in every type. With
-    `small` there are fewer examples, for a rehearsal.
+    `small` there are fewer examples, and of `segnet` fewer channels and pixels, for a rehearsal. With `low` the network
+    runs under bfloat16 autocast, as with `--precision bf16-mixed`.
     """
 
-    def __init__(self, name, device="cpu", dtype=torch.float32, small=False):
+    def __init__(self, name, device="cpu", dtype=torch.float32, small=False, low=False, batch=8):
         torch.manual_seed(0)
-        self.device, self.dtype = torch.device(device), dtype
-        if name == "conv":
-            build = Conv
+        self.device, self.dtype, self.low = torch.device(device), dtype, low
+        if name in ("conv", "segnet"):
+            build = Conv if name == "conv" else partial(SegNet, "x", channels=1 / 16 if small else 1)
             outputs = {"segmentation": 13, "depth": 1, "normals": 3}
-            batch, side = (2, 16) if small else (8, 32)
-            inputs = torch.randn(batch, 3, side, side)
-            classes = torch.randint(13, (batch, side, side))
-            targets = [classes, torch.randn(batch, 1, side, side), torch.randn(batch, 3, side, side)]
+            full = (32, 32) if name == "conv" else (288, 384)
+            less = (16, 16) if name == "conv" else (32, 32)
+            batch, size = (2, less) if small else (batch, full)
+            inputs = torch.randn(batch, 3, *size)
+            classes = torch.randint(13, (batch, *size))
+            targets = [classes, torch.randn(batch, 1, *size), torch.randn(batch, 3, *size)]
             losses = [functional.cross_entropy, functional.l1_loss, functional.mse_loss]
         else:
             count = {"mlp": 8, "mlp40": 40}[name]
@@ -94,7 +99,9 @@ class Problem:
 
     def forward(self):
         """Return the outputs, and the K losses in the network's type, under autocast too."""
-        outputs = self.network(self.inputs)
+        around = torch.autocast(self.device.type, torch.bfloat16) if self.low else nullcontext()
+        with around:
+            outputs = self.network(self.inputs)
         predictions = outputs.predictions.values()
         losses = [loss(p.to(self.dtype), target) for p, (loss, target) in zip(predictions, self.goals, strict=True)]
         return outputs, losses
@@ -149,5 +156,17 @@ def own_step(problem, variant):
         if method.overrides("after_step"):
             with torch.no_grad():
                 method.end_step(torch.stack(problem.forward()[1]))
+
+    return step
+
+
+def bare_step(problem):
+    """Return a step on the sum of the losses, as somebody would write it, to be called."""
+
+    def step():
+        _, losses = problem.forward()
+        problem.optimizer.zero_grad()
+        sum(losses).backward()
+        problem.optimizer.step()
 
     return step

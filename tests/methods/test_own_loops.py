@@ -909,6 +909,49 @@ def test_zero_gradients_only_are_no_update(linear, rule):
     assert method.degenerate == 1
 
 
+@pytest.mark.parametrize("options", ["at=shared", "at=features", "at=last", "every=3", "norm=sum"])
+@pytest.mark.parametrize("rule", ["dibsmtl", "unit[heads=weighted]"])
+def test_a_head_that_starts_at_zero_gets_its_plain_gradient_and_begins_to_learn(rule, options):
+    """It passes no gradient on to the trunk, so that the rule leaves its task out and says nothing of the head."""
+    torch.manual_seed(0)
+    trunk, heads = nn.Linear(3, 4), nn.ModuleList(nn.Linear(4, 1) for _ in range(3))
+    nn.init.zeros_(heads[1].weight)
+    parameters = [*trunk.parameters(), *heads.parameters()]
+    method = methods.create(f"{rule.removesuffix(']')}{',' if '[' in rule else '['}{options}]", num_tasks=3)
+
+    def forward():
+        features = trunk(torch.ones(5, 3))
+        return [(head(features) - 2).square().mean() for head in heads], features
+
+    for _ in range(2 if options == "every=3" else 1):  # the weights serve again
+        plain = [torch.autograd.grad(loss, list(h.parameters())) for loss, h in zip(forward()[0], heads, strict=True)]
+        losses, features = forward()
+        weights = method.backward(losses, shared=trunk.parameters(), features=features, last=trunk.weight)
+        assert weights[1] == 0
+        for head, own, factor in zip(heads, plain, (weights[0], 1, weights[2]), strict=True):
+            for parameter, gradient in zip(head.parameters(), own, strict=True):
+                torch.testing.assert_close(parameter.grad, factor * gradient)
+    assert method.degenerate == 1
+    torch.optim.SGD(parameters, lr=0.1).step()
+    assert heads[1].weight.abs().min() > 0
+    losses, features = forward()
+    method = methods.create(rule, num_tasks=3)
+    assert method.backward(losses, shared=trunk.parameters(), features=features)[1] > 0
+
+
+def test_heads_get_their_plain_gradients_where_no_gradient_reaches_the_trunk():
+    trunk, heads = nn.Linear(3, 4), nn.ModuleList(nn.Linear(4, 1) for _ in range(2))
+    for head in heads:
+        nn.init.zeros_(head.weight)
+    losses = [(head(trunk(torch.ones(5, 3))) - 2).square().mean() for head in heads]
+    expected = [
+        torch.autograd.grad(loss, head.weight, retain_graph=True)[0] for loss, head in zip(losses, heads, strict=True)
+    ]
+    assert methods.create("dibsmtl", num_tasks=2).backward(losses, shared=trunk.parameters()).tolist() == [0, 0]
+    for head, gradient in zip(heads, expected, strict=True):
+        torch.testing.assert_close(head.weight.grad, gradient)
+
+
 def test_an_unknown_treatment_of_zero_gradients_is_refused():
     with pytest.raises(TypeError, match="zero_gradients = 'ignored'"):
         type("Rule", (Method,), {"zero_gradients": "ignored"})

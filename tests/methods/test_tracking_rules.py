@@ -12,6 +12,7 @@ import torch
 import torchjd.aggregation
 
 import methods
+from methods.core import subset
 
 RULES = ("moco", "dbmtl", "excessmtl")
 
@@ -131,6 +132,50 @@ def test_in_float32_it_is_the_same_but_for_rounding(linear, name):
         _, update = step(one, linear, rows.float(), values.float())
         assert update.dtype == torch.float32
         torch.testing.assert_close(update.double(), step(other, linear, rows, values)[1], rtol=1e-4, atol=1e-5)
+
+
+KEPT = {"moco": "tracked", "dbmtl": "tracked", "excessmtl": "squares"}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_what_is_kept_lies_in_memory_as_the_jacobian_does_whatever_comes(linear, name):
+    """After a state with another layout was loaded, as after a step without one of the tasks; it is not moved again."""
+    method = methods.create(name, num_tasks=3)
+    steps = list(sequence(0, 3, 50))
+    step(method, linear, *steps[0])
+    other = methods.create(name, num_tasks=3)
+    other.load_state_dict(
+        {k: v.contiguous() if isinstance(v, torch.Tensor) else v for k, v in method.state_dict().items()}
+    )
+    assert not other.get_buffer(KEPT[name]).T.is_contiguous()
+    places = set()
+    for number, (rows, values) in enumerate(steps[1:]):
+        absent = [1] if number % 2 else []
+        assert torch.equal(step(other, linear, rows, values, absent)[1], step(method, linear, rows, values, absent)[1])
+        kept = other.get_buffer(KEPT[name])
+        assert kept.T.is_contiguous()
+        places.add(kept.data_ptr())
+    assert len(places) == 1
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_what_is_kept_follows_the_jacobian_to_its_device(linear, name):
+    method = methods.create(name, num_tasks=3)
+    [(rows, values)] = sequence(0, 3, 5, steps=1)
+    step(method, linear, rows, values)
+    with subset.only(method, [0, 2]):
+        assert method.rows_of(KEPT[name], rows[:2].to("meta")).device.type == "meta"
+    assert method.get_buffer(KEPT[name]).shape == (5, 3)
+    assert method.rows_of(KEPT[name], rows.to("meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize(("name", "places"), [("moco", "shared"), ("dbmtl", "shared"), ("excessmtl", "shared or last")])
+def test_what_is_kept_of_parameters_cannot_be_of_features(name, places):
+    with pytest.raises(methods.UsageError) as raised:
+        methods.create(f"{name}[at=features]", num_tasks=3)
+    assert str(raised.value) == f"{name}[at=features]: it takes {places}"
+    with pytest.raises(TypeError, match="at = 'features': this rule measures at shared"):
+        type("Elsewhere", (type(methods.create(name, num_tasks=3)),), {"at": "features"})
 
 
 # MoCo ------------------------------------------------------------------------------------------------------
@@ -320,7 +365,7 @@ def test_many_parameters_are_looked_at_in_pieces(linear, monkeypatch):
     steps = list(sequence(0, 3, 10, steps=3))
     whole = methods.create("excessmtl", num_tasks=3)
     expected = [step(whole, linear, *given)[0] for given in steps]
-    monkeypatch.setattr("methods.excessmtl.PIECE", 4)
+    monkeypatch.setattr("methods.core.gradients.NUMBERS", 12)
     parted = methods.create("excessmtl", num_tasks=3)
     for given, weights in zip(steps, expected, strict=True):
         torch.testing.assert_close(step(parted, linear, *given)[0], weights)

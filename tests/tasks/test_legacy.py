@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.core import pixels
+from tasks.core import dense
+from tasks.core.metrics import legacy
 from tasks.core.metrics.legacy import BatchMean, ImageAccuracy, ImageIoU, Without
 
 CLASSES = 5
@@ -30,8 +31,8 @@ def images():
 
 def task(name, images, how):
     target = images[name][1]
-    build = getattr(pixels, name)
-    return build(target, target, CLASSES, how) if name == "segmentation" else build(target, target, how)
+    classes = [CLASSES] * (name == "segmentation")
+    return getattr(dense, name)(target, target, *classes, getattr(legacy, name)(*classes, how))
 
 
 def scores(name, images, how="legacy", division=(7,)):
@@ -87,7 +88,7 @@ def test_angles_are_scored_by_batches_of_two(images):
     found = scores("normals", images)
     assert found["legacy_mean_angle"] == pytest.approx(np.mean([a.mean() for a in angles]), rel=1e-4)
     assert found["legacy_median_angle"] == pytest.approx(np.mean([a[(len(a) - 1) // 2] for a in angles]), rel=1e-4)
-    for limit in pixels.LIMITS:
+    for limit in dense.LIMITS:
         expected = np.mean([(a < limit).mean() for a in angles])
         assert found[f"legacy_within_{limit:g}"] == pytest.approx(expected, rel=1e-4, abs=1e-9)
 

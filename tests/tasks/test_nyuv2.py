@@ -11,8 +11,10 @@ from torch import Tensor
 
 import bench
 from bench.catalogue import build, parse_task_set, task_sets
+from bench.store import Store
+from methods.core.names import UsageError
 from tasks.cityscapes import Cityscapes
-from tasks.core import pixels
+from tasks.core import dense
 from tasks.core.errors import DataError
 from tasks.core.hub import require_folder
 from tasks.core.photographs import places, validates
@@ -31,7 +33,7 @@ def prepared(nyuv2_folder, place):
     """The small folder, prepared."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MTL_BENCH_CACHE", str(place))
-        made = NYUv2(str(nyuv2_folder))
+        made = NYUv2(str(nyuv2_folder), channels=0.0625)
         assert made.tasks
         return made
 
@@ -74,15 +76,13 @@ def test_of_the_whole_set_nine_blocks_of_nine_successive_images_validate():
     assert 0.08 < validates(2_975).mean() < 0.11
 
 
-def test_all_trains_on_what_validates_too(prepared, nyuv2_folder):
-    whole = NYUv2(str(nyuv2_folder), train="all")
-    whole.mapped = prepared.mapped
-    part = prepared.splits
-    assert len(whole.splits["train"]["depth"]) == 12
-    assert torch.equal(whole.splits["train"]["depth"][:11], part["train"]["depth"])
-    assert torch.equal(whole.splits["train"]["depth"][11:], part["validation"]["depth"])
-    assert torch.equal(whole.splits["validation"]["depth"], part["validation"]["depth"])
-    assert whole.fingerprint != prepared.fingerprint
+def test_training_and_validation_together_are_the_whole_map(prepared):
+    part, whole = prepared.splits, prepared.train_and_validation
+    assert len(whole["depth"]) == 12
+    assert whole["depth"].data_ptr() == part["train"]["depth"].data_ptr()
+    assert torch.equal(whole["depth"][:11], part["train"]["depth"])
+    assert torch.equal(whole["depth"][11:], part["validation"]["depth"])
+    assert list(whole) == list(part["train"])
 
 
 def test_the_fingerprint_is_of_content_alone(prepared, nyuv2_folder, tmp_path, monkeypatch):
@@ -137,7 +137,7 @@ def test_losses_and_metrics_of_small_types_are_those_of_scenes(prepared, like_sc
 
 def test_the_scores_of_constants_are_kept_for_the_next_process(prepared, place, monkeypatch):
     first = [m.constant_score for task in prepared.tasks for m in task.metrics.values()]
-    monkeypatch.setattr(pixels, "CHUNK", None)  # splitting a column by it would fail
+    monkeypatch.setattr(dense, "PIXELS", None)  # splitting a column by it would fail
     monkeypatch.setenv("MTL_BENCH_CACHE", str(place))
     again = NYUv2(prepared.path)
     assert [m.constant_score for task in again.tasks for m in task.metrics.values()] == first
@@ -186,17 +186,33 @@ def test_legacy_metrics_are_an_option(prepared, metrics):
     assert all(math.isfinite(m.constant_score) for task in made.tasks for m in task.metrics.values())
 
 
-def test_the_cards_say_what_the_test_split_is_and_what_is_not_as_published():
+@pytest.mark.parametrize(("made", "images", "batch"), [(NYUv2, 795, 2), (Cityscapes, 2_975, 8)])
+def test_the_protocols_of_papers_are_those_of_the_papers(made, images, batch):
+    first, later = made.protocols["li2020"], made.protocols["navon2022"]
+    assert first.steps_per_epoch == images // batch
+    for protocol in (first, later):
+        assert (protocol.steps, protocol.batch_size) == (200 * (images // batch), batch)
+        assert (protocol.optimizer, protocol.lr, protocol.weight_decay) == ("adam", 1e-4, 0)
+        assert (protocol.schedule, protocol.halve_every, protocol.validation) == ("halving", 100, False)
+        assert protocol.trials == 0
+    assert (first.augment, first.average_last) == (False, 1)
+    assert (later.augment, later.average_last) == (True, 10)
+
+
+def test_the_cards_say_what_the_test_split_is_and_where_deviations_are_listed():
     for made in (NYUv2, Cityscapes):
         assert "what the field calls val" in made.card.traps
-        assert "protocols of papers are not here yet" in made.card.traps
+        assert "docs/published-protocols.md lists where li2020 and navon2022 differ" in made.card.traps
     assert "81 validate" in NYUv2.card.preprocessing
     assert "not confirmed" in Cityscapes.card.traps
 
 
 def test_options_that_have_their_default_are_in_no_name():
-    assert parse_task_set("nyuv2").label == parse_task_set("nyuv2[train=part,metrics=pooled]").label
-    assert sorted(task_sets.options(task_sets.find("nyuv2"))) == ["metrics", "path", "train"]
+    assert parse_task_set("nyuv2").label == parse_task_set("nyuv2[metrics=pooled]").label
+    known = task_sets.options(task_sets.find("nyuv2"))
+    assert sorted(known) == ["channels", "metrics", "network", "path"]
+    assert parse_task_set("nyuv2[metrics=pooled,network=segnet,channels=1]").stable == "nyuv2"
+    assert parse_task_set("cityscapes[network=segnet]").stable == "cityscapes"
 
 
 # Cityscapes
@@ -218,7 +234,7 @@ def city(folder, splits=("train", "val"), **changed):
 
 
 def test_cityscapes_is_read_from_a_folder(streets):
-    made = build(f"cityscapes[path={streets}]")
+    made = build(f"cityscapes[channels=0.0625,path={streets}]")
     assert [task.name for task in made.tasks] == ["segmentation", "depth"]
     assert {split: len(columns["depth"]) for split, columns in made.splits.items()} == {
         "train": 11,
@@ -263,9 +279,27 @@ def test_a_folder_of_the_other_size_is_refused(nyuv2_folder):
         Cityscapes(str(nyuv2_folder)).check()
 
 
-def test_it_is_trained_on_by_a_worker_of_the_command_line(streets, tmp_path, monkeypatch):
-    monkeypatch.setitem(Cityscapes.protocols, "smoke", Cityscapes.protocols["smoke"].model_copy(update={"steps": 2}))
-    tasks = f"cityscapes[path={streets}]"
-    board = bench.run("kd", tasks, 1, "smoke", tmp_path / "out", accelerator="cpu", workers=1)
+def test_it_is_trained_on_by_a_worker_of_the_command_line(streets, tmp_path):
+    tasks = f"cityscapes[network=encoder_decoder,path={streets}]"
+    protocol = "navon2022[steps=2,steps_per_epoch=1,points=1,average_last=2]"
+    board = bench.run("kd", tasks, 1, protocol, tmp_path / "out", accelerator="cpu", workers=1)
     assert list(board.seeds) == [1, 1, 1]
     assert list((tmp_path / "out" / "costs").iterdir())
+
+
+def test_two_epochs_of_li2020_train_by_name(nyuv2_folder, place, tmp_path, monkeypatch):
+    """With distillation as published; validation takes no part."""
+    monkeypatch.setenv("MTL_BENCH_CACHE", str(place))
+    tasks, protocol = f"nyuv2[channels=0.0625,path={nyuv2_folder}]", "li2020[steps=4,steps_per_epoch=2,points=2]"
+    out = tmp_path / "out"
+    board = bench.run("kd[mode=train,weight=1:1:2]", tasks, 1, protocol, out, accelerator="cpu", engine="inline")
+    assert list(board.seeds) == [1, 1, 1]
+    records = Store(out).records().values()
+    assert len(records) == 5
+    assert all(record.result.status == "ok" for record in records)
+    assert all(point.validation == {} for record in records for point in record.result.points)
+    page = (out / "leaderboard.html").read_text("utf-8")
+    assert "halved every 100 epochs" in page
+    assert "what would validate is trained on, too" in page
+    with pytest.raises(UsageError, match="keeps no examples for validation"):
+        bench.run("equal", tasks, 1, protocol, out, accelerator="cpu", tuning=7)

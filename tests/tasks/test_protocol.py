@@ -19,6 +19,8 @@ def test_what_is_written_has_the_fields_and_the_names_that_it_first_had():
 def test_a_field_that_was_added_is_written_where_it_differs_from_its_default():
     sgd = Protocol(**GIVEN, optimizer="sgd", momentum=0.9)
     assert sgd.model_dump(mode="json")["momentum"] == 0.9
+    changed = {"schedule": "halving", "halve_every": 3, "validation": False, "augment": True, "average_last": 2}
+    assert Protocol(**GIVEN, **changed).model_dump(mode="json").items() >= changed.items()
 
 
 def test_a_field_that_will_be_added_changes_nothing_that_is_written_by_default():
@@ -30,7 +32,12 @@ def test_a_field_that_will_be_added_changes_nothing_that_is_written_by_default()
 
 
 def test_what_is_written_is_read_again():
-    for more in ({}, {"optimizer": "sgd", "momentum": 0.5}, {"schedule": "constant", "weight_decay": 0.1}):
+    for more in (
+        {},
+        {"optimizer": "sgd", "momentum": 0.5},
+        {"schedule": "constant", "weight_decay": 0.1},
+        {"validation": False},
+    ):
         protocol = Protocol(**GIVEN, **more)
         assert Protocol.model_validate(protocol.model_dump(mode="json")) == protocol
 
@@ -43,6 +50,10 @@ def test_what_is_written_is_read_again():
         ({"optimizer": "sgd", "momentum": 1.0}, "less than 1"),
         ({"weight_decay": -0.1}, "greater than or equal to 0"),
         ({"lr": 0.0}, "greater than 0"),
+        ({"schedule": "halving"}, "schedule=halving needs a number of epochs above 0"),
+        ({"schedule": "constant", "halve_every": 5}, "no other schedule takes one"),
+        ({"average_last": 11}, "the last 11 epochs of 40 steps are more than the 400 steps"),
+        ({"average_last": 0}, "greater than or equal to 1"),
     ],
 )
 def test_what_does_not_go_together_is_refused(wrong, says):

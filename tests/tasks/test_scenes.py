@@ -240,4 +240,5 @@ def test_options_that_were_added_later_rename_nothing():
     size = "height=16,width=24"
     assert parse_task_set("scenes").stable == f"scenes[{size}]"
     assert parse_task_set("scenes[draw=0,labels=all]").stable == f"scenes[{size}]"
+    assert parse_task_set("scenes[network=encoder_decoder,channels=1]").stable == f"scenes[{size}]"
     assert parse_task_set("scenes[draw=1,labels=one]").stable == "scenes[draw=1,height=16,labels=one,width=24]"

@@ -14,8 +14,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.evidence.significance import DRAWS, EXACT_SEEDS, MINIMUM_SETS
-from bench.literature import FACTS
-from bench.report import replications, stability
+from bench.literature import FACTS, MEASURED, benchmark, literature, own_rows
+from bench.report import each_set, replications, stability
 from bench.report.board import ALPHA, Board, Pairs, Report, Row, metric_name
 from bench.report.columns import GROUPS, Cell, Column, metric_columns, shown_of, shown_on
 from bench.report.figures import STEPS, Drawing, drawings, largest_shown, shade
@@ -49,7 +49,7 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         published: what papers printed about its task sets: rows of `bench.literature.published` by task set.
         figures: whether to draw figures. They take most of the time, and a page that is soon written again needs none.
     """
-    boards = [_section(place, board, figures) for place, board in enumerate(report.boards)]
+    boards = [_section(place, board, report.boards, figures) for place, board in enumerate(report.boards)]
     tuned, over_sets = any(board.choices for board in report.boards), any(map(_speaks_of_others, report.boards))
     columns = shown_on("html", tuned=tuned)
     legend = [*columns, *(c for c in shown_on("sets", tuned=tuned, sets=over_sets) if c not in columns)]
@@ -67,6 +67,7 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         remainder_columns=remainders_shown(),
         remainder_title=TITLE,
         remainder_caption=CAPTION,
+        each_set=each_set,
         stability=stability,
         fresh=replications,
         fresh_said=replications.summary(report.boards),
@@ -81,7 +82,10 @@ def page(report: Report, published: Mapping[str, pd.DataFrame] = {}, *, figures:
         correction=report.rules.correction,
         exact=EXACT_SEEDS,
         draws=DRAWS,
-        published=[(name, _printed(frame)) for name, frame in sorted(published.items())],
+        published=[
+            (name, _printed(frame, next((board for board in report.boards if board.label == name), None)))
+            for name, frame in sorted(published.items())
+        ],
         facts=FACTS,
         provenance=dict(sorted(report.provenance.items())),
     )
@@ -124,7 +128,7 @@ def render(template: str, drawn: Iterable[Drawing], script: str = "", **shown: A
     return rendered.encode()
 
 
-def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
+def _section(place: int, board: Board, boards: Sequence[Board], figures: bool) -> dict[str, Any]:
     columns = shown_of("html", board)
     metrics = shown_on("html", metric_columns(board))
     many = len(board.rows) > MANY
@@ -137,6 +141,7 @@ def _section(place: int, board: Board, figures: bool) -> dict[str, Any]:
         "findings": findings(board),
         "rows": [(row.method, [column.cell(row) for column in columns]) for row in board.rows],
         "conditions": conditions(board),
+        "each_set": each_set.each_set(board, boards),
         "over_sets": _over_sets(board),
         "noted": [
             *((row.method, remarks) for row in board.rows if (remarks := _remarks(row))),
@@ -219,8 +224,14 @@ def _shaded(value: float, largest: float) -> str:
     return "" if step == STEPS // 2 else f"d{step}"
 
 
-def _printed(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the tables that papers printed about one task set: each has headings and rows of text."""
+def _printed(frame: pd.DataFrame, board: Board | None) -> list[dict[str, Any]]:
+    """Return the tables that papers printed about one task set: each has headings and rows of text.
+
+    A table of the protocol of the page's board comes first, with the rows of the board above those of the paper.
+    """
+    protocols = dict(zip(literature().tables["table"], literature().tables["protocol"], strict=True))
+    here = benchmark(board.label)[1] if board is not None else ""
+    own = {r.method: dict(zip(board.metrics, r.values.tolist(), strict=False)) for r in board.rows} if board else {}
     tables = []
     for name, rows in frame.groupby("table", sort=True):
         keys = list(rows[["task", "metric", "higher_is_better"]].drop_duplicates().itertuples(index=False, name=None))
@@ -235,8 +246,12 @@ def _printed(frame: pd.DataFrame) -> list[dict[str, Any]]:
             (method, printed, [found.get((method, task, metric), "") for task, metric, _ in keys])
             for method, printed in methods.items()
         ]
-        tables.append({"name": name, "heads": heads, "rows": body})
-    return tables
+        same = protocols[name] != "" and protocols[name] == here
+        cells = [(task, metric) for task, metric, _ in keys]
+        rows_here = {method: own_rows(values, cells) for method, values in own.items()} if same else {}
+        ours = [(method, MEASURED, texts) for method, texts in rows_here.items() if texts is not None]
+        tables.append({"name": name, "heads": heads, "rows": ours + body, "protocol": here if same else ""})
+    return sorted(tables, key=lambda table: not table["protocol"])
 
 
 def _prose(sentence: Sentence) -> Markup:

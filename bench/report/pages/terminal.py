@@ -1,6 +1,7 @@
 """Prints boards as tables on a terminal."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -11,8 +12,11 @@ from bench.plain import one_line
 from bench.report import replications
 from bench.report.board import Board, Report
 from bench.report.columns import Column, metric_columns, shown_of, shown_on
-from bench.report.findings import conditions_over_sets
+from bench.report.findings import MARKS, conditions_over_sets, signed
 from bench.report.remainders import TITLE, remainders_shown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WIDEST_NAME = 40
 """Characters of a method's name on one line of a table. A longer name is folded, so that the numbers stay in view."""
@@ -54,6 +58,24 @@ def print_board(report: Report, console: Console) -> None:
         _say(console, f"fresh draw: {''.join(sentence)}")
     if left:
         _say(console, f"a wider terminal, and the files, have more columns: {'; '.join(left)}")
+
+
+def print_versus(found: "pd.DataFrame", reference: str, console: Console) -> None:
+    """Print what `bench.api.versus` found, a row a method and a column a task set, best first in the first column."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    made.add_column("method", max_width=WIDEST_NAME, overflow="fold")
+    cells: dict[str, dict[str, str]] = {}
+    labels = list(dict.fromkeys(found["task_set"]))
+    for label in labels:
+        made.add_column(Text(one_line(label)), justify="right", overflow="fold")
+    shown = found[["method", "task_set", "verdict", "difference"]]
+    for method, label, verdict, difference in shown.itertuples(index=False, name=None):
+        cells.setdefault(method, {})[label] = f"{MARKS[verdict]} {signed(difference, 1)}"
+    for method, own in cells.items():
+        made.add_row(*(Text(one_line(text)) for text in (method, *(own.get(label, "") for label in labels))))
+    _say(console, f"difference from {reference}, pp of Δ task; positive is better than {reference}")
+    console.print(made)
+    _say(console, ", ".join(f"{mark} {word}" for word, mark in MARKS.items() if word in set(found["verdict"])))
 
 
 def _table(board: Board, columns: Sequence[Column], width: int | None = None) -> Table:

@@ -6,13 +6,65 @@ Johns & Davison 2019 (MTAN) before it was changed in 2020.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import torch
 import torchmetrics
 from torch import Tensor
 
+from tasks.core import dense
+from tasks.core.base import Factory, MetricInputs
+from tasks.core.dense import LIMITS, Builders, Scoring
+
+How = Literal["pooled", "legacy", "both"]
+"""Whether metrics are accumulated over the split, or by image and batch (names that begin with `legacy_`), or both."""
 BATCH = 2
 """Images in a batch of those papers' test loaders."""
+
+
+def segmentation(classes: int, how: How) -> Scoring:
+    """Return how segmentation is scored."""
+    pooled, inputs = dense.segmentation_scoring(classes)
+    by_image: Builders = {"legacy_miou": (partial(ImageIoU, classes), True), "legacy_accuracy": (ImageAccuracy, True)}
+    return Scoring({"pooled": pooled, "legacy": by_image, "both": {**pooled, **by_image}}[how], inputs)
+
+
+def depth(how: How) -> Scoring:
+    """Return how depth is scored."""
+    by_batch = {
+        "legacy_absolute": (partial(BatchMean, absolute), False),
+        "legacy_relative": (partial(BatchMean, relative), False),
+    }
+    return _counted(how, dense.DEPTHS, by_batch, dense.has_depth)
+
+
+def normals(how: How) -> Scoring:
+    """Return how normals are scored."""
+    by_batch = {
+        "legacy_mean_angle": (partial(BatchMean, torch.mean), False),
+        "legacy_median_angle": (partial(BatchMean, torch.median), False),
+        **{f"legacy_within_{n:g}": (partial(BatchMean, partial(share_below, n)), True) for n in LIMITS},
+    }
+    return _counted(how, dense.NORMALS, by_batch, dense.has_normal)
+
+
+def _counted(how: How, pooled: Scoring, by_batch: Builders, valid: Callable[[Tensor], Tensor]) -> Scoring:
+    """The pooled metrics, those by batch, or both. Those by batch also take how many pixels of each image are valid."""
+    if how == "pooled":
+        return pooled
+    beside = {name: (partial(_beside, build), higher) for name, (build, higher) in pooled.builders.items()}
+    return Scoring({**beside, **by_batch} if how == "both" else by_batch, partial(_and_counts, pooled.inputs, valid))
+
+
+def _beside(build: Factory) -> "Without":
+    return Without(build())
+
+
+def _and_counts(
+    inputs: MetricInputs, valid: Callable[[Tensor], Tensor], prediction: Tensor, target: Tensor
+) -> tuple[Tensor, ...]:
+    return *inputs(prediction, target), valid(target).flatten(1).sum(1)
 
 
 class _Mean(torchmetrics.Metric):

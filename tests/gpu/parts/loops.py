@@ -1,15 +1,20 @@
 """What `method.backward` promises in somebody's own loop, on the device."""
 
 import copy
+import tempfile
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import methods
+from bench.checkpoint import Checkpoint
 from bench.training.streams import make_repeatable
 
 RULES = ("equal", "uncertainty", "mgda[at=shared]", "mgda[at=features]", "mgda[at=last]", "gradnorm[at=last]")
+REMEMBERING = ("moco", "dbmtl", "excessmtl")
+"""The rules that remember a gradient of each parameter, which is on the device."""
 PLAIN = ("mgda[at=shared]", "mgda[at=features]", "mgda[at=last]")
 """The rules whose heads get their own gradient, not the weighted one."""
 NEAR = 1e-5
@@ -23,6 +28,8 @@ def run(notes, device, small):
             if "features" in what and rule != "mgda[at=features]":
                 continue
             notes.tried(f"{rule}: {what}", scenario, Loop(rule, device))
+    for rule in REMEMBERING:
+        notes.tried(f"{rule}: a run that is resumed from a file goes on with the same bytes", resumed, rule, device)
 
 
 class Loop:
@@ -92,6 +99,38 @@ class Loop:
             *((f"trunk.{n}", p) for n, p in self.trunk.named_parameters()),
             *((f"heads.{n}", p) for n, p in self.heads.named_parameters()),
         ]
+
+
+def resumed(rule, device):
+    """Return what is wrong with steps after a stop, the first of which lacks a task."""
+    whole, cut = Loop(rule, device), Loop(rule, device)
+    for loop in (whole, cut):
+        for absent in ((), (1,), ()):
+            advance(loop, absent)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Checkpoint(Path(folder) / "state", key=rule, every=1)
+        checkpoint.save(cut.method.state_dict())
+        cut.method = methods.create(rule, num_tasks=3)  # nobody moves it
+        cut.method.load_state_dict(checkpoint.load())
+    for _, parameter in cut.named():  # as in the process that resumes
+        parameter.grad = None
+    for absent in ((2,), (), (0,)):
+        for loop in (whole, cut):
+            advance(loop, absent)
+        for (name, one), (_, other) in zip(whole.named(), cut.named(), strict=True):
+            if not torch.equal(one, other):
+                return f"{name} is another"
+    return ""
+
+
+def advance(loop, absent):
+    """Take a step of gradient descent without some of the tasks."""
+    features, losses = loop.forward()
+    loop.backward(features, [None if k in absent else loss for k, loss in enumerate(losses)])
+    with torch.no_grad():
+        for _, parameter in loop.named():
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad, alpha=0.01)
 
 
 def several_steps(loop):

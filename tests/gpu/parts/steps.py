@@ -6,7 +6,7 @@ import time
 from unittest.mock import patch
 
 import torch
-from networks import Problem, own_step, rules
+from networks import Problem, bare_step, own_step, rules
 from parts.harness import bare, harness
 
 from bench.training.meters import peak_memory, reset_peak_memory, wait
@@ -75,18 +75,6 @@ def as_usual(notes, label, step, device, rounds, usual, repeatable_ms):
     make_repeatable(device)
 
 
-def bare_step(problem):
-    """Return a step on the sum of the losses, as somebody would write it."""
-
-    def step():
-        _, losses = problem.forward()
-        problem.optimizer.zero_grad()
-        sum(losses).backward()
-        problem.optimizer.step()
-
-    return step
-
-
 def judge(notes, what, speed, device):
     holds = speed >= GOAL if device.type == "cuda" else None
     notes.check(f"{what}: at least {GOAL} of a bare loop's speed", holds, f"{speed:.3f}")
@@ -102,14 +90,14 @@ def compared(step, beside, device, rounds):
     return speed, statistics.median(own), statistics.median(theirs)
 
 
-def block(step, device):
+def block(step, device, steps=STEPS):
     """Return the mean milliseconds of a step."""
     wait(device)
     begin = time.perf_counter()
-    for _ in range(STEPS):
+    for _ in range(steps):
         step()
     wait(device)
-    return 1000 * (time.perf_counter() - begin) / STEPS
+    return 1000 * (time.perf_counter() - begin) / steps
 
 
 def memory_of(step, device):
