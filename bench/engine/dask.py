@@ -343,8 +343,13 @@ class DaskEngine(Engine):
             log.warning("worker %s of dask is left out: %s", answer.worker, answer.why)
 
     def _look_around(self) -> None:
-        """Give those runs to others whose workers are gone; say that there is no worker, if so for a while."""
+        """Give those runs to others whose workers are gone, and replace jobs; say if there is no worker for a while."""
         there = self._fit_workers()
+        if self._cluster is not None:
+            try:
+                jobs.submit_again(self._cluster)
+            except EngineError as problem:  # the other jobs go on
+                log.warning("%s", problem)
         for future, given in [*self._given.items()]:
             if given.fit and not given.fit & there.keys():
                 del self._given[future]

@@ -9,6 +9,7 @@ import math
 import re
 import shlex
 import shutil
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,7 +107,11 @@ def start(system: str, workers: int, job: Mapping[str, Any], gpus: int) -> Any:
     for name in ("tornado.application", "distributed.deploy.spec"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what they would print is raised below, too
     try:
-        cluster = cls(**{**job, "worker_extra_args": extra})
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "Port 8787 is already in use"
+            )  # somebody else's command has its page there
+            cluster = cls(**{**job, "worker_extra_args": extra})
     except (ValueError, TypeError) as problem:
         raise UsageError(f"engine dask: {system} refuses its options: {_short(problem)}") from None
 
@@ -121,6 +126,23 @@ def start(system: str, workers: int, job: Mapping[str, Any], gpus: int) -> Any:
             cluster.close(timeout=10)
         raise EngineError(f"{command} refuses the job: {_short(problem)}") from None
     return cluster
+
+
+def submit_again(cluster: Any) -> None:
+    """Submit a job in the place of each that is gone: it was cancelled, or it has reached its time limit.
+
+    A job counts as gone 15 seconds after its worker (`distributed.deploy.lost-worker-timeout`). If it is still there
+    then, dask has cancelled it.
+
+    Raises:
+        EngineError: a job cannot be submitted. It is not tried again.
+    """
+    if cluster.worker_spec.keys() <= cluster.workers.keys():
+        return
+    try:
+        cluster.sync(cluster._correct_state)
+    except (RuntimeError, OSError) as problem:
+        raise EngineError(f"a job is gone, and none is submitted in its place: {_short(problem)}") from None
 
 
 def _short(problem: Exception) -> str:

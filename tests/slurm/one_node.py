@@ -18,7 +18,7 @@ import pytest
 PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "sinfo", "squeue"]
 SEARCH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
 """Where programs are: the daemons are in a folder that the shell of a user may not search."""
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds after which what is waited for counts as never coming."""
 CONFIGURATION = """\
 ClusterName=one
