@@ -9,6 +9,7 @@ import math
 import re
 import shlex
 import shutil
+import signal
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -40,7 +41,8 @@ def complete(system: str, options: Mapping[str, Any], threads: int) -> dict[str,
         threads: how many cores a run takes.
     """
     import dask
-    import dask_jobqueue  # noqa: F401 - reads its part of the configuration
+
+    _dask_jobqueue()  # it reads its part of the configuration
 
     def configured(name: str, default: Any) -> Any:
         found = dask.config.get(f"jobqueue.{system}.{name}", None)
@@ -95,9 +97,7 @@ def start(system: str, workers: int, job: Mapping[str, Any], gpus: int) -> Any:
         EngineError: a job cannot be submitted.
         UsageError: the batch system has no such option.
     """
-    import dask_jobqueue
-
-    cls = getattr(dask_jobqueue, CLUSTERS[system])
+    cls = getattr(_dask_jobqueue(), CLUSTERS[system])
     command = cls.job_cls.submit_command.split()[0]
     if shutil.which(command) is None:
         raise EngineError(
@@ -143,6 +143,16 @@ def submit_again(cluster: Any) -> None:
         cluster.sync(cluster._correct_state)
     except (RuntimeError, OSError) as problem:
         raise EngineError(f"a job is gone, and none is submitted in its place: {_short(problem)}") from None
+
+
+def _dask_jobqueue() -> Any:
+    """Import the package, which takes Ctrl-C for itself as it is imported; give that back."""
+    before = signal.getsignal(signal.SIGINT)
+    import dask_jobqueue
+
+    if before is not None and signal.getsignal(signal.SIGINT) is not before:
+        signal.signal(signal.SIGINT, before)
+    return dask_jobqueue
 
 
 def _short(problem: Exception) -> str:

@@ -362,3 +362,15 @@ def test_runs_on_gpus_ask_for_them_and_get_those_that_are_free(tmp_path, monkeyp
         assert (first, second) == ("0,1", "2,3")
     with remote._gpus(run) as again:
         assert again == "0,1"
+
+
+def test_ctrl_c_stays_the_commands_where_jobs_are_submitted():
+    """dask_jobqueue would end the process in its own way, as it is imported."""
+    lines = (
+        "import signal",
+        "from bench.engine import jobs",
+        "jobs.complete('slurm', {}, 1)",
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler",
+    )
+    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    subprocess.run([sys.executable, "-c", "; ".join(lines)], env=ENVIRONMENT, cwd=ROOT, check=True, **listening)
