@@ -374,3 +374,28 @@ def test_ctrl_c_stays_the_commands_where_jobs_are_submitted():
     )
     listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     subprocess.run([sys.executable, "-c", "; ".join(lines)], env=ENVIRONMENT, cwd=ROOT, check=True, **listening)
+
+
+def test_a_job_that_is_gone_is_submitted_again_and_a_refusal_is_said():
+    """A stand-in for dask_jobqueue's cluster, which forgets a worker when its job is gone."""
+    corrected = []
+    cluster = SimpleNamespace(
+        worker_spec={"0": {}, "1": {}},
+        workers={"0": None, "1": None},
+        _correct_state=lambda: corrected.append(1),
+        sync=lambda function: function(),
+    )
+    jobs.submit_again(cluster)
+    assert not corrected
+    del cluster.workers["1"]
+    jobs.submit_again(cluster)
+    assert corrected == [1]
+
+    def refuse():
+        raise RuntimeError("Command exited with non-zero exit code.\nstderr:\nsbatch: error: no more jobs\n")
+
+    cluster._correct_state = refuse
+    with pytest.raises(
+        EngineError, match=r"^a job is gone, and none is submitted in its place: sbatch: error: no more"
+    ):
+        jobs.submit_again(cluster)

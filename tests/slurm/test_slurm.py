@@ -106,6 +106,7 @@ def test_one_worker_killed_two_jobs_taken_away_and_a_hang(slurm, shared):
     assert statuses["Hanging"].reason == "it took more than 20 s"
     assert {result.status for name, result in statuses.items() if name != "Hanging"} == {"ok"}
     wait_until(lambda: not slurm.jobs("pending,running,completing"), "an end of all jobs with the command")
+    assert not any(log.stat().st_size for log in (shared.folder / "dask" / "logs").glob("*.log"))  # no hints about srun
 
 
 def test_the_table_is_that_of_one_process(shared, monkeypatch):
