@@ -99,8 +99,9 @@ def other(planned: Planned) -> str:
     if kind == "cuda" and len(visible_gpus()) < int(devices or 1):
         return f"it has {len(visible_gpus())} GPUs"
     try:
-        on_disk = sources_of(planned.task_set, planned.rule)
-        sources = {name: _loaded().get(name, digest) for name, digest in on_disk.items()}
+        with _reading:
+            on_disk = sources_of(planned.task_set, planned.rule)
+            sources = {name: _loaded().get(name, digest) for name, digest in on_disk.items()}
     except OSError as problem:
         return f"{problem.filename} is not there: the files of rules and task sets must be shared, too"
     versions = {name: importlib.metadata.version(name) for name in parts.versions}
@@ -123,6 +124,10 @@ def _environment() -> dict[str, Any]:
 
 def _found(nothing: None) -> dict[str, Any]:
     return environment()
+
+
+_reading = threading.Lock()
+"""Who has it may parse code: two threads that do so at once make Python 3.11 raise SystemError."""
 
 
 @cache

@@ -1,5 +1,6 @@
 """The engine of dask on a real cluster of two worker processes: each fault is provoked; the tables stay the same."""
 
+import gc
 import importlib.util
 import logging
 import os
@@ -27,7 +28,9 @@ from bench.engine import jobs, remote
 from bench.engine.base import EngineError, Setting
 from bench.engine.choose import choose
 from bench.engine.dask import DaskEngine
+from bench.planning import sources
 from bench.planning.asked import asked_device
+from bench.planning.plan import make_plan
 from bench.planning.request import Request
 from bench.spec import STL
 from bench.store import Store
@@ -399,3 +402,21 @@ def test_a_job_that_is_gone_is_submitted_again_and_a_refusal_is_said():
         EngineError, match=r"^a job is gone, and none is submitted in its place: sbatch: error: no more"
     ):
         jobs.submit_again(cluster)
+
+
+def test_a_worker_of_several_threads_reads_code_in_one_at_a_time(tmp_path, monkeypatch):
+    """Dask watches the garbage collector, so that another thread may go on while Python parses."""
+    run = make_plan(asked(tmp_path), Store(tmp_path))[-1]
+    monkeypatch.setattr(remote, "_data", lambda *_: run.parts.data)
+    sources._read.cache_clear()
+    remote._loaded.cache_clear()
+
+    def watch(*_):
+        time.sleep(0)
+
+    gc.callbacks.append(watch)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert [*pool.map(remote.other, [run] * 4)] == [""] * 4
+    finally:
+        gc.callbacks.remove(watch)
