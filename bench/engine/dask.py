@@ -121,7 +121,7 @@ class DaskEngine(Engine):
         self._count = 0
         self._unfit: dict[str, str] = {}
         """Workers that refuse runs, with the reason."""
-        self._alone_since = time.monotonic()
+        self._alone_since = self._looked = time.monotonic()
 
     def _require_packages(self) -> None:
         for package in ("distributed", *(["dask_jobqueue"] if self._system else [])):
@@ -275,8 +275,9 @@ class DaskEngine(Engine):
             over.append(self._news.get(timeout=LOOK))
             while True:
                 over.append(self._news.get_nowait())
-        if not over:
+        if not over or time.monotonic() - self._looked > LOOK:
             self._look_around()
+            self._looked = time.monotonic()
         return [ended for future in over if (ended := self._end(future)) is not None]
 
     def _end(self, future: "Future[Any]") -> Ended | None:

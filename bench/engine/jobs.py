@@ -108,9 +108,7 @@ def start(system: str, workers: int, job: Mapping[str, Any], gpus: int) -> Any:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what they would print is raised below, too
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "Port 8787 is already in use"
-            )  # somebody else's command has its page there
+            warnings.filterwarnings("ignore", "Port 8787 is already in use")  # then its pages are on another one
             cluster = cls(**{**job, "worker_extra_args": extra})
     except (ValueError, TypeError) as problem:
         raise UsageError(f"engine dask: {system} refuses its options: {_short(problem)}") from None
