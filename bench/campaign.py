@@ -7,11 +7,11 @@ round is planned. Trials come first, then the runs that are reported; without tr
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from bench.engine.base import Setting
+from bench.engine.base import Engine, EngineError, Setting
 from bench.engine.choose import ChosenEngine, choose
 from bench.engine.schedule import execute
 from bench.plain import one_line
@@ -99,36 +99,55 @@ class Campaign:
             UsageError: a name, an option or a number is wrong; says what would be right.
             DataError: the data of a task set cannot be had.
             StoreError: the folder cannot be used, or records were taken away meanwhile.
+            EngineError: where the runs were to execute, no run can be executed.
         """
-        planner, request = self._plan(), self.request
-        self._try(planner, anew=False)
+        with self._open() as engine:
+            return self._run(engine)
+
+    def plan(self) -> tuple[list[Planned], list[str]]:
+        """Return all runs that are known now, and in lines what they will take and can show. Nothing is made.
+
+        Raises as `run`.
+        """
+        with self._open() as engine:
+            planner = Planner(self.request, self.store, elsewhere=self.engine.cls.elsewhere)
+            runs = planner.known()
+            return runs, [*forecast(runs, planner.present, workers(engine, runs)), *planner.about()]
+
+    def _open(self) -> Engine:
+        request = self.request
+        return self.engine.open(Setting(self.store, request.checkpoint_every, request.debug))
+
+    def _run(self, engine: Engine) -> "Report":
+        planner, request = self._plan(engine), self.request
+        self._try(planner, engine, anew=False)
         planner.keep_shipped()
         reported: list[Planned] = []
         for name in planner.rounds:
             planner.present = self.store.records()
             runs = planner.reported(name)
-            self._make(planner, ROUNDS[name] if planner.tunes or name == "front" else "runs", runs)
+            self._make(planner, engine, ROUNDS[name] if planner.tunes or name == "front" else "runs", runs)
             if not reported:
                 if self.source is not None:
                     reuse_costs(runs, self.source, self.store)
-                timeout = self.engine.values.get("timeout")
-                _measure_costs(runs, self.store, self.watcher, timeout=timeout, debug=request.debug)
+                _measure_costs(runs, self.store, self.watcher, engine, debug=request.debug)
             reported = _by_name(reported, runs)
         return self._last_pages(reported)
 
     def tune(self) -> list[Choice]:
         """Make the trials alone, also where a choice is shipped or was made by other code; return all choices."""
-        planner = self._plan(anew=True)
-        self._try(planner, anew=True)
+        with self._open() as engine:
+            planner = self._plan(engine, anew=True)
+            self._try(planner, engine, anew=True)
         found = (planner.choices.get(contestant.choice) for contestant in planner.contestants())
         return [choice for choice in found if choice is not None]
 
-    def _plan(self, *, anew: bool = False) -> Planner:
+    def _plan(self, engine: Engine, *, anew: bool = False) -> Planner:
         request, store, watcher = self.request, self.store, self.watcher
         if not self.engine.cls.in_this_process:
             _require_files(request.methods, request.tasks)
         source = self.source  # before somebody's code may leave the working folder
-        planner = Planner(request, store)
+        planner = Planner(request, store, elsewhere=self.engine.cls.elsewhere)
         if anew and not planner.tunes:
             raise UsageError(f"nothing is tuned under protocol {request.protocol}: give --tuning 7")
         store.require_writable()
@@ -136,15 +155,11 @@ class Campaign:
         if source is not None:
             known = reuse_runs(known, source, store)
         if watcher is not None:
-            todo = [planned for planned in known if planned.todo]
-            places = None
-            if todo:
-                with self.engine.open(Setting(store, todo)) as opened:
-                    places = opened.places
-            watcher.planned(known, [*forecast(known, store.records(), places), *planner.about(anew=anew)])
+            said = forecast(known, store.records(), workers(engine, known))
+            watcher.planned(known, [*said, *planner.about(anew=anew)])
         return planner
 
-    def _try(self, planner: Planner, *, anew: bool) -> None:
+    def _try(self, planner: Planner, engine: Engine, *, anew: bool) -> None:
         """Make trials and choose by them, until every contestant has a choice."""
         while True:
             chosen = planner.choose(anew=anew)
@@ -152,9 +167,11 @@ class Campaign:
                 self.watcher.chosen(chosen)
             if not (runs := planner.trials(anew=anew)):
                 return
-            self._make(planner, "trials", runs, tuning_alone=anew)
+            self._make(planner, engine, "trials", runs, tuning_alone=anew)
 
-    def _make(self, planner: Planner, name: str, runs: Sequence[Planned], *, tuning_alone: bool = False) -> None:
+    def _make(
+        self, planner: Planner, engine: Engine, name: str, runs: Sequence[Planned], *, tuning_alone: bool = False
+    ) -> None:
         """Make one round's runs that are not there, and not in the folder that is reused."""
         if self.source is not None:
             runs = reuse_runs(runs, self.source, self.store)
@@ -163,10 +180,7 @@ class Campaign:
         if name != "trials":
             _as_asked(runs, self.store)
         if todo := [planned for planned in runs if planned.todo]:
-            request = self.request
-            setting = Setting(self.store, todo, request.checkpoint_every, request.debug)
-            with self.engine.open(setting) as opened:
-                execute(todo, opened, self.store, self._done(runs, pages=name != "trials"))
+            execute(todo, engine, self.store, self._done(runs, pages=name != "trials"))
 
     def _done(self, runs: Sequence[Planned], *, pages: bool) -> Callable[[Planned, RunRecord], None]:
         """Tell the watcher of each run, and write the pages anew as each seed completes; figures come at the end."""
@@ -197,6 +211,14 @@ class Campaign:
         return write_pages(from_store(store), store.folder, store.costs(), figures=self.request.figures)
 
 
+def workers(engine: Engine, runs: Sequence[Planned]) -> int | None:
+    """Return how many runs an engine will execute at once; None if there is none to be made."""
+    todo = [planned for planned in runs if planned.todo]
+    if todo:
+        engine.prepare(todo)
+    return engine.workers if todo else None
+
+
 def _as_asked(runs: Sequence[Planned], store: Store) -> None:
     """Make a run of what was a trial, where its seed is asked for now: then it is compared."""
     for planned in runs:
@@ -222,31 +244,29 @@ def _by_name(*plans: Sequence[Planned]) -> list[Planned]:
 
 
 def _measure_costs(
-    runs: Sequence[Planned], store: Store, watcher: Watcher | None, *, timeout: float | None, debug: bool
+    runs: Sequence[Planned], store: Store, watcher: Watcher | None, engine: Engine, *, debug: bool
 ) -> None:
     """Measure what a step of each method costs, where that is not known yet: one task set after another.
 
-    It happens in a process of its own if there is a time limit, else in this one.
+    It happens where runs execute.
     What a plug-in or the machine prevents is said, and the others are measured without it: their runs are there.
     """
     from bench.costs import measure, to_measure
     from bench.engine.interrupt import UserInterruptError
-    from bench.engine.process import isolated, without_forks
-
-    take = measure if timeout is None else partial(isolated, measure, timeout=timeout)
+    from bench.engine.process import without_forks
 
     def attempt(members: Sequence[Planned]) -> CostRecord | str:
         try:
             with without_forks():
-                return take(members)
-        except UserInterruptError:
+                return engine.call(measure, members)
+        except (UserInterruptError, EngineError):
             raise
         except BaseException as problem:  # SystemExit, too: in line it is a plug-in's
             if debug:
                 raise
             return one_line(str(problem) or type(problem).__name__, 300)
 
-    for members in to_measure(runs, store.costs(), store.records()):
+    for members in to_measure(runs, store.costs(), store.records(), elsewhere=engine.elsewhere):
         if watcher is not None:
             watcher.measuring(members)
         label, found = members[0].task_set_label, attempt(members)

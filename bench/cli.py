@@ -201,14 +201,12 @@ def plan_command(request: Request, json: Json = False) -> int:
     With --json: an object with "runs" (a list of run, task_set, method, tasks, seed, protocol, role, to_do, why) and
     "forecast" (a list of sentences).
     """
+    from bench.campaign import Campaign
     from bench.listing import plan_rows
-    from bench.planning.forecast import forecast
-    from bench.planning.plan import Planner
     from bench.store import Store
 
-    planner = Planner(request, Store(request.folder))
-    runs = planner.known()
-    said, rows = [*forecast(runs, planner.present), *planner.about()], plan_rows(runs)
+    runs, said = Campaign(request, Store(request.folder)).plan()
+    rows = plan_rows(runs)
     if json:
         return _json({"runs": rows, "forecast": said})
     table = Table(box=None, pad_edge=False)
@@ -830,6 +828,7 @@ def _say(text: str) -> None:
 
 def _explain(problem: BaseException) -> int:
     """Print an error in one line; return the exit code that goes with it."""
+    from bench.engine.base import EngineError
     from bench.store import NothingToCompareError, StoreError
     from methods.core.names import UsageError
     from tasks.core.errors import DataError
@@ -837,7 +836,7 @@ def _explain(problem: BaseException) -> int:
     if type(problem).__name__ == "NoArgsIsHelpError":  # python -m bench, and nothing else
         _say(str(problem))
         return USAGE
-    expected = isinstance(problem, StoreError | UsageError | OutputError | typer.TyperException)
+    expected = isinstance(problem, StoreError | UsageError | EngineError | OutputError | typer.TyperException)
     nothing = isinstance(problem, DataError | NothingToCompareError)
     if expected or nothing:
         message = problem.format_message() if hasattr(problem, "format_message") else str(problem)

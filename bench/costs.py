@@ -8,7 +8,7 @@ import gc
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -40,9 +40,12 @@ BUDGET = 120.0
 
 
 def to_measure(
-    runs: Sequence[Planned], known: Sequence[CostRecord], records: dict[str, RunRecord]
+    runs: Sequence[Planned], known: Sequence[CostRecord], records: dict[str, RunRecord], *, elsewhere: bool = False
 ) -> list[list[Planned]]:
-    """Return the groups of runs whose steps are not measured yet, with one run for each method that has trained."""
+    """Return the groups of runs whose steps are not measured yet, with one run for each method that has trained.
+
+    A measurement counts if it was taken on hardware like this machine's; if runs execute `elsewhere`, on any.
+    """
     groups: dict[tuple[str, str, str], dict[tuple[str, tuple[str, ...]], Planned]] = defaultdict(dict)
     for planned in runs:
         spec = planned.spec
@@ -50,12 +53,16 @@ def to_measure(
         if trained and "×" not in planned.parts.device:
             group = groups[spec.task_set, planned.asked_protocol.model_dump_json(), spec.precision]
             group.setdefault((spec.method, spec.tasks), planned)
-    keys = {record.key for record in known}
     found = [list(group.values()) for group in groups.values()]
-    return [members for members in found if cost_key(members) not in keys]
+    here = environment()["hardware"]
+
+    def is_known(members: list[Planned]) -> bool:
+        return any(record.key == cost_key(members, record.hardware if elsewhere else here) for record in known)
+
+    return [members for members in found if not is_known(members)]
 
 
-def cost_key(members: Sequence[Planned]) -> str:
+def cost_key(members: Sequence[Planned], hardware: Mapping[str, str]) -> str:
     """Return the hash of everything that a measurement depends on, except seeds and teachers."""
     what = [
         {
@@ -65,7 +72,7 @@ def cost_key(members: Sequence[Planned]) -> str:
         }
         for p in members
     ]
-    return digest([what, environment()["hardware"], ROUNDS, STEPS])
+    return digest([what, hardware, ROUNDS, STEPS])
 
 
 def measure(members: Sequence[Planned]) -> CostRecord:
@@ -98,7 +105,7 @@ def measure(members: Sequence[Planned]) -> CostRecord:
         )
     ]
     return CostRecord(
-        key=cost_key(members),
+        key=cost_key(members, environment()["hardware"]),
         task_set=first.spec.task_set,
         protocol=first.asked_protocol,
         precision=first.spec.precision,

@@ -138,6 +138,6 @@ def run_text(record: "RunRecord") -> list[str]:
         f"time      {cost.total_seconds:.1f} s{step}",
         f"code      {made.commit or 'unknown commit'}",
         f"versions  {', '.join(f'{name} {version}' for name, version in made.versions.items())}",
-        f"machine   {', '.join(made.hardware.values())}",
+        f"machine   {', '.join(filter(None, [made.host, *made.hardware.values()]))}",
     ]
     return [*lines, *(["log"] if record.log else []), *(f"  {line}" for line in record.log)]

@@ -62,6 +62,8 @@ class Provenance(Frozen):
     role: Role = "run"
     """Why it was made first: to be compared, as a trial, or as a point of a reference curve, which is drawn and never
     tested. It is in no hash."""
+    host: str = ""
+    """The name of the machine, as the network knows it; empty in older records."""
 
 
 class RunRecord(Frozen):

@@ -35,8 +35,9 @@ def reuse_costs(runs: Sequence[Planned], source: Store, store: Store) -> None:
     code, on the same hardware.
     """
     from bench.costs import cost_key, to_measure  # imports torch
+    from bench.engine.runs import environment
 
     known = {record.key: record for record in source.costs()}
     for members in to_measure(runs, store.costs(), store.records()):
-        if found := known.get(cost_key(members)):
+        if found := known.get(cost_key(members, environment()["hardware"])):
             store.put_costs(found)

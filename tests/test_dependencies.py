@@ -9,8 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 OWN = {"bench", "methods", "tasks"}
-ONLY_FOR_TESTS = {"bench/check/grid.py": {"pytest"}}
-"""What a file may import although the project runs without it: the file is imported by authors' tests alone."""
+OPTIONAL = {
+    "bench/check/grid.py": {"pytest"},
+    "bench/engine/dask.py": {"dask", "distributed"},
+    "bench/engine/jobs.py": {"dask", "dask_jobqueue"},
+    "bench/engine/remote.py": {"distributed"},
+}
+"""What a file may import although the project runs without it: the first file is imported by authors' tests alone, and
+the others need the extra `dask`."""
 
 
 def imported(file):
@@ -27,7 +33,16 @@ def test_every_import_is_of_a_declared_dependency():
     providers = packages_distributions()
     for file in (file for package in OWN for file in (ROOT / package).rglob("*.py")):
         for module in set(imported(file)) - OWN - set(sys.stdlib_module_names):
-            if module in ONLY_FOR_TESTS.get(file.relative_to(ROOT).as_posix(), ()):
+            if module in OPTIONAL.get(file.relative_to(ROOT).as_posix(), ()):
                 continue
             distributions = {name.lower().replace("_", "-") for name in providers.get(module, [module])}
             assert distributions & names, f"{file.relative_to(ROOT)} imports {module}"
+
+
+def test_where_an_extra_is_missing_the_engines_are_listed_all_the_same():
+    """What an extra brings is imported inside functions alone."""
+    for name in OPTIONAL.keys() - {"bench/check/grid.py"}:
+        tree = ast.parse((ROOT / name).read_bytes())
+        outside = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        modules = {name.name for node in outside for name in node.names} | {getattr(n, "module", "") for n in outside}
+        assert not OPTIONAL[name] & modules

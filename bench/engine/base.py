@@ -4,9 +4,9 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, PositiveInt
 
@@ -14,10 +14,17 @@ from bench.planning.plan import Planned
 from bench.records import RunRecord
 from bench.store import Store
 
+Argument = TypeVar("Argument")
+Returned = TypeVar("Returned")
+
 Workers = Annotated[Literal["auto"] | PositiveInt, Field(description="auto, or how many")]
 """How many runs execute at once; `auto` is one per core, or per GPU."""
 Timeout = Annotated[float, Field(gt=0, description="seconds above 0")]
 """Seconds after which a run is killed."""
+
+
+class EngineError(Exception):
+    """Where runs execute has gone away, or does not do its work; says which, and what would help."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +32,6 @@ class Setting:
     """What every engine is given beside its options."""
 
     store: Store
-    runs: Sequence[Planned]
-    """All runs that it will be given: an engine takes its size from them."""
     checkpoint_every: int = 0
     """After how many steps a run leaves its state; 0: never."""
     debug: bool = False
@@ -47,19 +52,35 @@ class Ended:
 class Engine(ABC):
     """Executes runs. The keyword arguments of a subclass's `__init__` are the options that `--engine` takes.
 
-    It is closed at the end of a `with` block, also on Ctrl-C.
+    It serves a whole command, and is closed at the end of a `with` block, also on Ctrl-C.
     """
 
     in_this_process: ClassVar[bool] = False
     """Whether runs execute in this process. If not, each has a process of its own, and a time limit: `timeout`."""
+    elsewhere: ClassVar[bool] = False
+    """Whether runs execute on other machines: then this one tells nothing of their devices."""
+    attempts: ClassVar[int] = 3
+    """How often a run is begun that is lost each time through no fault of its own that is known."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
+
+    def prepare(self, runs: Sequence[Planned]) -> None:  # noqa: B027 - not every engine takes its size from runs
+        """Hear of all runs of a round, at least one, before the first is submitted.
+
+        Raises:
+            EngineError: there is nothing on which they could execute.
+        """
 
     @property
     @abstractmethod
     def places(self) -> int:
         """How many runs it takes at once. The number may change while it works."""
+
+    @property
+    def workers(self) -> int:
+        """How many runs of those that it was prepared for execute at once; the others that it has taken wait."""
+        return self.places
 
     @abstractmethod
     def submit(self, planned: Planned) -> None:
@@ -71,6 +92,17 @@ class Engine(ABC):
 
         Raises:
             StoreError: no record can be written, as on a full disk.
+            EngineError: no run can be executed any more.
+        """
+
+    @abstractmethod
+    def call(self, function: Callable[[Argument], Returned], argument: Argument) -> Returned:
+        """Call a function of a module where runs execute, and return what it returns. No run is in progress.
+
+        Raises:
+            CallError: where runs are processes of their own, the function raised anything, took too long, or died.
+            StoreError: the function did.
+            EngineError: nothing can be executed any more.
         """
 
     @abstractmethod

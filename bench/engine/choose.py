@@ -12,7 +12,11 @@ from methods.core import names, options
 from methods.core.names import UsageError, did_you_mean
 from methods.core.options import Option
 
-ENGINES = {"local": "bench.engine.local:LocalEngine", "inline": "bench.engine.inline:InlineEngine"}
+ENGINES = {
+    "local": "bench.engine.local:LocalEngine",
+    "dask": "bench.engine.dask:DaskEngine",
+    "inline": "bench.engine.inline:InlineEngine",
+}
 """The class of each engine, by its name. It is imported when it is chosen or described."""
 
 
@@ -24,7 +28,11 @@ class ChosenEngine:
     values: Mapping[str, Any]
 
     def open(self, setting: Setting) -> Engine:
-        """Make the engine ready for the runs of a setting, of which there is at least one."""
+        """Return the engine, which does nothing yet.
+
+        Raises:
+            UsageError: its options do not go together, or a package that it needs is missing.
+        """
         return self.cls(setting, **self.values)
 
 

@@ -1,8 +1,9 @@
 """The engine `inline`: runs execute in this process, one after another."""
 
 import os
+from collections.abc import Callable
 
-from bench.engine.base import Ended, Engine, Setting
+from bench.engine.base import Argument, Ended, Engine, Returned, Setting
 from bench.engine.interrupt import user_interrupts
 from bench.engine.runs import train_run
 from bench.planning.plan import Planned
@@ -30,6 +31,10 @@ class InlineEngine(Engine):
             record = train_run(planned, setting.store, checkpoint_every=setting.checkpoint_every, debug=setting.debug)
         os.chdir(self._folder)  # a rule or a task set may have left it
         return [Ended(planned, record)]
+
+    def call(self, function: Callable[[Argument], Returned], argument: Argument) -> Returned:
+        """Call a function in this process; what it raises is raised."""
+        return function(argument)
 
     def close(self) -> None:
         """Nothing is in progress while this process does something else."""

@@ -1,11 +1,12 @@
 """The engine `local`: runs execute in isolated processes on this machine, one process a run."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 
-from bench.engine.base import Ended, Engine, Setting, Timeout, Workers
+from bench.engine.base import Argument, Ended, Engine, Returned, Setting, Timeout, Workers
 from bench.engine.child import Child
+from bench.engine.process import isolated
 from bench.planning.plan import Planned
 
 LOOK = 0.5
@@ -17,11 +18,17 @@ class LocalEngine(Engine):
 
     def __init__(self, setting: Setting, *, workers: Workers = "auto", timeout: Timeout = 3600.0) -> None:
         super().__init__(setting)
+        self._workers = workers
         self._timeout = timeout
-        self._free = gpus_of_places(setting.runs, workers)
-        self._places = len(self._free)
+        self._free: list[str] = []
+        self._places = 0
         self._working: dict[Child, str] = {}
         """The runs in progress, with the GPUs of their places."""
+
+    def prepare(self, runs: Sequence[Planned]) -> None:
+        """Make as many places as the machine has for such runs, or as many as were asked for."""
+        self._free = gpus_of_places(runs, self._workers)
+        self._places = len(self._free)
 
     @property
     def places(self) -> int:
@@ -43,6 +50,10 @@ class LocalEngine(Engine):
         self._free += [self._working.pop(child) for child in over]
         return [child.ended() for child in over]
 
+    def call(self, function: Callable[[Argument], Returned], argument: Argument) -> Returned:
+        """Call a function in a process of its own, for as long as a run may take."""
+        return isolated(function, argument, timeout=self._timeout)
+
     def close(self) -> None:
         """Kill the processes that are left, and all that they started."""
         for child in self._working:
@@ -57,7 +68,7 @@ def gpus_of_places(runs: Sequence[Planned], workers: Workers) -> list[str]:
     """
     kind, _, devices = runs[0].parts.device.partition("×")
     each = int(devices or 1)
-    gpus = _gpus() if kind == "cuda" else []
+    gpus = visible_gpus() if kind == "cuda" else []
     places = [",".join(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(planned.spec.protocol.threads for planned in runs)
@@ -66,7 +77,7 @@ def gpus_of_places(runs: Sequence[Planned], workers: Workers) -> list[str]:
     return [places[i % len(places)] for i in range(chosen)] if places else [""] * chosen
 
 
-def _gpus() -> list[str]:
+def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them (by number, or by UUID)."""
     import torch
 

@@ -12,8 +12,10 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +30,10 @@ START = 120.0
 PRELOADED = ["bench.training.loop", "torch._dynamo", "sklearn.datasets", "bench.engine.child"]
 PACKAGES = Path(__file__).resolve().parents[2]
 """The folder that holds the package `bench`."""
+
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Who has it may change this process's environment: a worker of a cluster starts runs from several threads."""
 
 
 class CallError(Exception):
@@ -221,11 +227,22 @@ def without_forks() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """Make this process the first of a group, which is killed as a whole, and let it die with its server."""
+    """Make this process the first of a group, which is killed as a whole, and let it die with its server.
+
+    And the server dies with its caller.
+    """
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the command decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        del os.environ[name]  # Fabric would take the tasks of the SLURM job for ranks of this run
+    # The server ends when nobody has the other end of this pipe any more: its caller alone shall have it, not this run.
+    server: Any = forkserver._forkserver
+    alive = getattr(server, "_forkserver_alive_fd", None)
+    if alive is not None:
+        os.close(alive)
+        server._forkserver_alive_fd = None
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             parent_death_signal = 1  # PR_SET_PDEATHSIG
@@ -250,12 +267,13 @@ def _environment() -> Iterator[None]:
     """
     search = os.pathsep.join([str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
     wanted = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONSAFEPATH": "1", "PYTHONPATH": search}
-    before = {name: os.environ.get(name) for name in wanted}
-    _set(wanted)
-    try:
-        yield
-    finally:
-        _set(before)
+    with _ONE_AT_A_TIME:
+        before = {name: os.environ.get(name) for name in wanted}
+        _set(wanted)
+        try:
+            yield
+        finally:
+            _set(before)
 
 
 def _set(variables: Mapping[str, str | None]) -> None:

@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import traceback
+import warnings
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -49,7 +50,9 @@ def train_run(
         if missing := _missing(planned, store):
             return store.put(_failed(planned, "skipped", missing), None)
         teachers = [store.weights(name) for name in planned.teachers]
-        with without_forks():
+        with without_forks(), warnings.catch_warnings():
+            # Fabric says so on every machine with SLURM: here a run is one process, and needs no srun.
+            warnings.filterwarnings("ignore", "The `srun` command is available")
             result, cost, state = train(
                 planned.spec,
                 partial(task_set, planned.task_set, tried),
@@ -208,7 +211,8 @@ def _environment() -> dict[str, Any]:
         card = torch.cuda.get_device_properties(0)  # a worker sees no other
         hardware |= {"gpu": card.name, "gpu memory": f"{card.total_memory / 2**30:.0f} GiB"}
         versions["cuda"] = str(torch.version.cuda)
-    return {"commit": commit(Path(__file__).parent), "versions": versions, "hardware": hardware}
+    found = {"commit": commit(Path(__file__).parent), "versions": versions, "hardware": hardware}
+    return {**found, "host": platform.node()}
 
 
 def _processor() -> str:

@@ -15,9 +15,6 @@ from bench.store import Store
 Done = Callable[[Planned, RunRecord], None]
 """Hears of a run that has ended, with its record."""
 
-ATTEMPTS = 3
-"""How often a run is begun that is lost each time through no fault of its own that is known."""
-
 
 def execute(runs: Sequence[Planned], engine: Engine, store: Store, done: Done) -> None:
     """Let an engine execute runs, and tell `done` of each as it ends.
@@ -25,12 +22,14 @@ def execute(runs: Sequence[Planned], engine: Engine, store: Store, done: Done) -
     The seed rounds are taken in order, and within a round the run that takes longest comes first. A run waits for those
     of the runs that it reads, whether they succeed or fail. The engine never has more runs than it has places.
 
-    A run that is lost begins again, and alone: if it is what kills the others, it harms none of them then. After so
-    many attempts it counts as crashed.
+    A run that is lost begins again, and alone: if it is what kills the others, it harms none of them then. After as
+    many attempts as the engine makes it counts as crashed.
 
     Raises:
         StoreError: no record can be written, as on a full disk.
+        EngineError: no run can be executed any more.
     """
+    engine.prepare(runs)
     order = longest_first(runs, store.records())
     position = {planned.spec.name: n for n, planned in enumerate(order)}
     waits = TopologicalSorter({p.spec.name: p.parts.upstream.keys() & position.keys() for p in order})
@@ -51,7 +50,7 @@ def execute(runs: Sequence[Planned], engine: Engine, store: Store, done: Done) -
         if record is not None:
             return record
         lost[name] += 1
-        if lost[name] < ATTEMPTS:
+        if lost[name] < engine.attempts:
             return None
         return record_failure(ended.planned, "crashed", ended.lost, store)
 

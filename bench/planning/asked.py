@@ -187,8 +187,17 @@ def _read(asked: names.Written) -> Mapping[str, Any]:
     return values
 
 
-def asked_device(request: Request) -> str:
-    """The kind of device, resolved: `cpu`, `cuda`, `cpu×2`."""
+def asked_device(request: Request, elsewhere: bool) -> str:
+    """The kind of device, resolved: `cpu`, `cuda`, `cpu×2`.
+
+    Args:
+        request: what is asked for.
+        elsewhere: whether runs execute on other machines. Then this one does not tell what they have, and `auto` is
+            `cpu`.
+    """
+    if elsewhere:
+        kind = "cuda" if request.accelerator == "cuda" else "cpu"
+        return kind if request.devices == 1 else f"{kind}×{request.devices}"
     import torch
 
     found = torch.cuda.device_count()

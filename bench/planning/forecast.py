@@ -21,7 +21,7 @@ def forecast(runs: Sequence[Planned], known: Mapping[str, RunRecord], workers: i
     todo = [planned for planned in runs if planned.todo]
     lines = [f"{len(runs)} runs: {len(todo)} to make, {len(runs) - len(todo)} there already"]
     if todo:
-        lines.append(time_needed(todo, known, workers or 1))
+        lines.append(time_needed(todo, known, min(workers or 1, len(todo))))
     return lines + _effect(runs, known)
 
 
@@ -48,9 +48,9 @@ def time_needed(todo: Sequence[Planned], known: Mapping[str, RunRecord], workers
     """Say how long these runs take, as far as the times of similar ones among the known records tell."""
     seconds = seconds_of_similar(known)
     found = [seconds[similar(planned.spec)] for planned in todo if similar(planned.spec) in seconds]
-    if not found:
-        return "time: not known yet, because no similar run has been made here"
     spread = f" on {workers} workers" if workers > 1 else ""
+    if not found:
+        return f"time{spread}: not known yet, because no similar run has been made here"
     least = "at least " if len(found) < len(todo) else "about "
     unknown = f"; no time is known yet for {len(todo) - len(found)} of them" if len(found) < len(todo) else ""
     return f"time: {least}{_minutes(sum(found) / workers)}{spread}, from similar runs made here{unknown}"

@@ -133,9 +133,14 @@ class Planner:
         UsageError: a name, option or number of the request is wrong. What can be checked without importing torch is
             checked first.
         DataError: the data of a task set cannot be read or fetched, or is not what the set declares.
+
+    Args:
+        request: what is asked for.
+        store: the records that are there.
+        elsewhere: whether runs execute on other machines than this one.
     """
 
-    def __init__(self, request: Request, store: Store) -> None:
+    def __init__(self, request: Request, store: Store, *, elsewhere: bool = False) -> None:
         self.request, self.store = request, store
         rules = asked_methods(request.methods)
         sets = asked_task_sets(request.tasks)
@@ -149,7 +154,7 @@ class Planner:
         read = [rule for rule in self.averages.values() if rule not in rules]
         self.rules = tuple(rules)
         self.present = store.records()
-        self.device = asked_device(request)
+        self.device = asked_device(request, elsewhere)
         check_fit([*rules, *read], sets)
         check_averages(self.averages)
         self.contests = [asked_contest(asked, variant, budget) for variant in sets]

@@ -163,10 +163,14 @@ class Request(BaseModel):
     untuned: bool = _option(True, "also train at the protocol's own rate, as a last round", planning=True)
     retry: bool = _option(False, "repeat runs that crashed, ran out of memory or took too long", planning=True)
     engine: str = _option(
-        "local", "local: isolated processes, local[workers=4,timeout=600]; inline: in this one, for debuggers"
+        "local",
+        "local: isolated processes, local[workers=4,timeout=600]; dask: the workers of a cluster, "
+        "dask[address=tcp://HOST:8786] or dask[jobqueue=slurm,workers=50,walltime=1h]; inline: in this process, for "
+        "debuggers",
+        planning=True,
     )
     workers: int | str | None = _option(
-        None, "processes at once; auto, the default of the engine local: one per core, or per GPU"
+        None, "runs at once; auto, the default of the engine local: one per core, or per GPU", planning=True
     )
     timeout: float | None = _option(None, "seconds after which a run is killed; 3600, the default of the engine local")
     checkpoint_every: Annotated[int, AfterValidator(_steps_or_never)] = _option(

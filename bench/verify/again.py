@@ -103,10 +103,11 @@ def verify(source: Path, *, share: float, seed: int, engine: ChosenEngine, watch
     with tempfile.TemporaryDirectory(prefix="mtl-bench-verify-") as folder:
         store = Store(Path(folder))
         try:
-            with engine.open(Setting(store, todo)) as opened:
+            with engine.open(Setting(store)) as opened:
+                opened.prepare(todo)
                 more = f", and {len(todo) - len(drawn)} that these read" if len(todo) > len(drawn) else ""
                 said = f"seed {seed}: {len(drawn)} of {len(found.runs)} runs are drawn{more}, and trained again"
-                watcher.planned(todo, [said, time_needed(todo, found.known, opened.places)])
+                watcher.planned(todo, [said, time_needed(todo, found.known, min(opened.workers, len(todo)))])
                 execute(todo, opened, store, done)
         except UserInterruptError:
             interrupted = True

@@ -4,6 +4,8 @@ import ctypes
 import os
 import re
 import signal
+import time
+from pathlib import Path
 
 import torch
 
@@ -56,6 +58,21 @@ class Poisoned(_Fault):
 
     def weigh(self, losses):
         return losses * (float("nan") if self.steps == 2 else 1.0)
+
+
+class Held(Method):
+    """Says that it is there, in a file with its process's number, and waits at its second step for a file."""
+
+    def __init__(self, num_tasks: int, *, until: str) -> None:
+        super().__init__(num_tasks)
+        self.until = Path(until)
+
+    def weigh(self, losses):
+        if self.steps == 2 and not self.until.exists():
+            self.until.with_name(f"{self.until.name}.{os.getpid()}").touch()
+            while not self.until.exists():
+                time.sleep(0.02)
+        return torch.ones_like(losses)
 
 
 class KilledOnce(Method):

@@ -547,20 +547,20 @@ def test_a_variant_is_printed_with_its_options(tmp_path, capsys):
 
 
 def test_interrupted_at_the_plan_it_exits_130(hears_ctrl_c, monkeypatch, tmp_path):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("bench.planning.plan.Planner", interrupt)
+    monkeypatch.setattr("bench.campaign.Planner", interrupt)
     with pytest.raises(SystemExit) as caught:
         cli.main(["plan", "--out", str(tmp_path)])
     assert caught.value.code == 130
 
 
 def test_an_internal_error_is_one_line_and_exits_5(monkeypatch, tmp_path, capsys):
-    def fail(*_):
+    def fail(*_, **__):
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr("bench.planning.plan.Planner", fail)
+    monkeypatch.setattr("bench.campaign.Planner", fail)
     with pytest.raises(SystemExit) as caught:
         cli.main(["plan", "--out", str(tmp_path)])
     assert caught.value.code == 5
@@ -577,10 +577,10 @@ def test_debug_shows_the_traceback_of_a_wrong_request(tmp_path):
 def test_data_that_cannot_be_had_is_one_line_and_exits_3(monkeypatch, tmp_path, capsys):
     from tasks.core.base import DataError
 
-    def fail(*_):
+    def fail(*_, **__):
         raise DataError("no such folder: /data")
 
-    monkeypatch.setattr("bench.planning.plan.Planner", fail)
+    monkeypatch.setattr("bench.campaign.Planner", fail)
     with pytest.raises(SystemExit) as caught:
         cli.main(["plan", "--out", str(tmp_path)])
     assert (caught.value.code, capsys.readouterr().err) == (3, "error: no such folder: /data\n")

@@ -117,7 +117,7 @@ NOBODY = {
     "a field of the record": ("bench/records.py", "    commit: str\n", "    commit: str\n    host: str = ''\n"),
     "a report": ("bench/report/pages/csv.py", "import", "import math\nimport"),
     "a help text": ("bench/cli.py", "import", "import math\nimport"),
-    "an engine": ("bench/engine/schedule.py", "ATTEMPTS = 3", "ATTEMPTS = 4"),
+    "an engine": ("bench/engine/base.py", "attempts: ClassVar[int] = 3", "attempts: ClassVar[int] = 4"),
     "how records are stored": ("bench/store.py", "import", "import math\nimport"),
 }
 

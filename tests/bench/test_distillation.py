@@ -28,7 +28,7 @@ def plan(store, **changed):
 
 def make(runs, store, engine=InlineEngine, debug=False):
     """Execute runs, in this process if no other engine is named."""
-    with engine(Setting(store, runs, debug=debug)) as engine:
+    with engine(Setting(store, debug=debug)) as engine:
         execute(runs, engine, store, lambda planned, record: None)
 
 

@@ -272,7 +272,7 @@ def test_a_wrong_engine_is_refused_without_torch(command, without_torch, tmp_pat
 
 def test_every_engine_says_what_it_does_and_takes():
     found = describe()
-    assert found.keys() == {"local", "inline"}
+    assert found.keys() == {"local", "dask", "inline"}
     assert all(description.summary.endswith(".") for description in found.values())
     assert {name: option.write(option.default) for name, option in found["local"].options.items()} == {
         "workers": "auto",

@@ -52,9 +52,10 @@ def test_the_help_of_run_has_every_option_with_its_text(capsys):
 
 def test_plan_takes_what_concerns_the_plan_and_nothing_else(capsys):
     shown = help_of("plan", capsys)
-    for name in ("methods", "tasks", "seeds", "protocol", "out", "precision", "accelerator", "devices", "retry"):
+    taken = ("methods", "tasks", "seeds", "protocol", "out", "precision", "accelerator", "devices", "retry")
+    for name in (*taken, "engine", "workers"):
         assert f"--{name} " in shown
-    for name in ("engine", "workers", "timeout", "checkpoint-every", "figures"):
+    for name in ("timeout", "checkpoint-every", "figures"):
         assert f"--{name} " not in shown
 
 
@@ -151,13 +152,13 @@ def test_a_switch_of_the_file_can_be_taken_back_on_the_command_line(config, monk
     class Seen:
         present, about = {}, staticmethod(list)
 
-        def __init__(self, request, store):
+        def __init__(self, request, store, elsewhere):
             seen.append(request)
 
         def known(self):
             return []
 
-    monkeypatch.setattr("bench.planning.plan.Planner", Seen)
+    monkeypatch.setattr("bench.campaign.Planner", Seen)
     file = config("retry = true")
     for more in ([], ["--no-retry"]):
         with pytest.raises(SystemExit):

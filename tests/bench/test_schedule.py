@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bench.catalogue import parse_task_set
 from bench.engine.base import Ended, Engine
 from bench.engine.runs import record_failure
-from bench.engine.schedule import ATTEMPTS, execute
+from bench.engine.schedule import execute
 from bench.planning.plan import Planned
 from bench.records import KeyParts, RunRecord
 from bench.spec import STL, Cost, RunSpec
@@ -77,6 +77,9 @@ class Unsteady(Engine):
         record = end(planned, self.store)
         return Ended(planned, None, "its machine went away after that") if self.late else Ended(planned, record)
 
+    def call(self, function, argument):
+        return function(argument)
+
     def close(self) -> None:
         self.working.clear()
 
@@ -107,9 +110,9 @@ def test_every_run_begins_after_those_it_reads_ends_once_and_is_repeated_only_if
         engine.go(runs)
         stored = store.records()
     assert sorted(planned.spec.name for planned, _ in engine.told) == sorted(engine.names)
-    assert Counter(p.spec.name for p in engine.begun) == {n: min(losses[n] + 1, ATTEMPTS) for n in engine.names}
+    assert Counter(p.spec.name for p in engine.begun) == {n: min(losses[n] + 1, Engine.attempts) for n in engine.names}
     for planned, record in engine.told:
-        given_up = losses[planned.spec.name] >= ATTEMPTS
+        given_up = losses[planned.spec.name] >= Engine.attempts
         expected = ("crashed", "its machine went away") if given_up else ("diverged", "it has ended")
         assert (record.result.status, record.result.reason) == expected
         assert stored[planned.spec.name] == record
@@ -156,7 +159,7 @@ def test_a_lost_run_comes_before_the_others_and_the_others_wait(store):
 
 def test_a_run_that_is_lost_again_and_again_does_not_keep_those_that_read_it_waiting(store):
     first = run(0)
-    assert begun([first, run(1, [first])], store, losses={0: 9}) == [0] * ATTEMPTS + [1]
+    assert begun([first, run(1, [first])], store, losses={0: 9}) == [0] * Engine.attempts + [1]
 
 
 def test_a_failed_record_that_was_there_before_is_not_taken_for_the_lost_runs(store):
