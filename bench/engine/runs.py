@@ -9,7 +9,6 @@ import os
 import platform
 import subprocess
 import traceback
-import warnings
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -50,9 +49,7 @@ def train_run(
         if missing := _missing(planned, store):
             return store.put(_failed(planned, "skipped", missing), None)
         teachers = [store.weights(name) for name in planned.teachers]
-        with without_forks(), warnings.catch_warnings():
-            # Fabric says so on every machine with SLURM: here a run is one process, and needs no srun.
-            warnings.filterwarnings("ignore", "The `srun` command is available")
+        with without_forks():
             result, cost, state = train(
                 planned.spec,
                 partial(task_set, planned.task_set, tried),

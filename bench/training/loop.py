@@ -10,12 +10,11 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load, save
 from torch import Tensor
 
 from bench.spec import STL, Cost, Point, Result, RunSpec, Score
 from bench.training import probe
-from bench.training.fabric import start_fabric
+from bench.training.fabric import Outcome, launch
 from bench.training.meters import Clock, MeanWeights, Passes, peak_memory, reset_peak_memory
 from bench.training.model import Batch, Model
 from bench.training.optimiser import build_optimiser, build_schedule
@@ -55,7 +54,7 @@ def train(
     accelerator: str = "cpu",
     devices: int = 1,
     checkpoint: Checkpoint | None = None,
-) -> tuple[Result, Cost, State | None]:
+) -> Outcome:
     """Train a run and score it.
 
     Args:
@@ -71,10 +70,8 @@ def train(
         The result, the cost, and the network's state if the run is a baseline. A run that diverges has a result, too,
         and so has one whose method does not fit the task set. Other failures are raised.
     """
-    fabric = start_fabric(accelerator, spec.precision, devices)
-    outcome: tuple[Result, Cost, bytes | None] = fabric.launch(_train, spec, task_set, rule, teachers, checkpoint)  # type: ignore[arg-type]  # it passes further arguments on
-    result, cost, state = outcome
-    return result, cost, None if state is None else load(state)
+    built = spec, task_set, rule, teachers, checkpoint
+    return launch(_train, *built, accelerator=accelerator, precision=spec.precision, devices=devices)
 
 
 class Run:
@@ -288,7 +285,7 @@ class Run:
         weights.clear()
 
 
-def _train(fabric: Fabric, spec: RunSpec, *built: Any) -> tuple[Result, Cost, bytes | None]:
+def _train(fabric: Fabric, spec: RunSpec, *built: Any) -> Outcome:
     """Train in this process, which may be one of several ranks."""
     torch.set_num_threads(spec.protocol.threads)
     make_repeatable(fabric.device)
@@ -306,7 +303,7 @@ def _trained(
     rule: Rule | None,
     teachers: Sequence[State],
     checkpoint: Checkpoint | None,
-) -> tuple[Result, Cost, bytes | None]:
+) -> Outcome:
     try:
         run = Run(fabric, spec, task_set(), rule, teachers)
     except DoesNotFitError as problem:
@@ -319,7 +316,5 @@ def _trained(
         result = run.failed("diverged", f"the {problem.what}{whose} is not finite at step {problem.step}")
     except DoesNotFitError as problem:
         result = run.failed("skipped", str(problem))
-    if spec.method != STL or result.status != "ok":
-        return result, run.cost(), None
-    # As bytes: a tensor that a rank sends is lost when the rank ends before it is received.
-    return result, run.cost(), save({name: v.cpu().contiguous() for name, v in run.model.network.state_dict().items()})
+    state = {name: value.cpu().contiguous() for name, value in run.model.network.state_dict().items()}
+    return result, run.cost(), state if spec.method == STL and result.status == "ok" else None

@@ -502,14 +502,15 @@ def test_two_ranks_score_as_one(sets):
         assert list(b.weights.values()) == pytest.approx(list(a.weights.values()), abs=1e-3)
 
 
-def test_a_baseline_of_two_ranks_comes_back_with_its_weights(sets):
-    """More than once: a rank that ends early took its tensors with it."""
-    variant = parse_task_set(f"{sets}[dropout=0.0,norm=false]").stable
+def test_a_baseline_of_two_ranks_comes_back_with_its_weights():
+    """They are more than a pipe holds, and more than once: a rank that ended early took its tensors with it."""
+    variant = parse_task_set("digits").stable
     recipe = Protocol(name="two", steps=2, batch_size=8, lr=0.01, steps_per_epoch=2, points=1)
-    spec = RunSpec(task_set=variant, tasks=TASKS[:1], method=STL, seed=0, protocol=recipe)
+    spec = RunSpec(task_set=variant, tasks=("left",), method=STL, seed=0, protocol=recipe)
     result, _, one = train(spec)
+    assert sum(value.numel() * value.element_size() for value in one.values()) > 2**16
     for _ in range(2):
         again, _, two = train(spec, accelerator="cpu", devices=2)
         assert result.status == again.status == "ok"
         assert two.keys() == one.keys()
-        assert all(torch.allclose(two[name], one[name], atol=1e-5) for name in one)
+        assert all(torch.allclose(two[name], one[name], atol=1e-4) for name in one)
