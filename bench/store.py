@@ -1,6 +1,7 @@
 """Records on disk: one JSON document a run, and a baseline's weights beside its record."""
 
 import contextlib
+import errno
 import gc
 import hashlib
 import itertools
@@ -311,7 +312,12 @@ def _read(file: Path) -> bytes:
         regular = False  # a link that leads nowhere
     if not regular:
         raise RecordError(f"{file} is not a run's record (it is no file)")
-    return file.read_bytes()
+    try:
+        return file.read_bytes()
+    except OSError as problem:
+        if problem.errno != errno.ESTALE:
+            raise
+        return file.read_bytes()  # on a network folder it was replaced in this very moment
 
 
 def _upgraded(file: Path, data: bytes) -> RunRecord:

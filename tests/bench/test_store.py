@@ -1,5 +1,6 @@
 """Records on disk: whole or not at all, and only what they say they are."""
 
+import errno
 import hashlib
 import json
 import os
@@ -41,6 +42,20 @@ def test_what_is_put_is_got(store, record):
     assert store.put(record, None) == record
     assert store.get(record.name) == record
     assert store.records() == {record.name: record}
+
+
+def test_a_record_that_another_machine_replaces_while_it_is_read_is_read_again(store, record, file, monkeypatch):
+    """A network folder says ESTALE of a file that is gone; the new one has its name."""
+    read, failures = Path.read_bytes, [OSError(errno.ESTALE, "Stale file handle")]
+
+    def stale(path):
+        if path == file and failures:
+            raise failures.pop()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", stale)
+    assert store.get(record.name) == record
+    assert not failures and file.exists()
 
 
 def test_a_folder_that_is_not_there_yet_has_no_records(store):
