@@ -303,7 +303,8 @@ def test_jobs_are_made_of_options_then_of_the_users_yaml_then_of_defaults(tmp_pa
     expected = ["-p gpu", "-A mine", "--cpus-per-task=8", "--mem=8G", "-t 01:30:00", "--gres=gpu:1"]
     assert {f"#SBATCH {directive}" for directive in expected} <= {*lines}
     assert lines.index("module load cuda") < lines.index(job["job_script_prologue"][-1])
-    assert f"PYTHONPATH={ROOT}" in job["job_script_prologue"][-1]
+    assert f"PYTHONPATH={jobs.PACKAGES}" in job["job_script_prologue"][-1]
+    assert (jobs.PACKAGES / "bench").samefile(Path(jobs.__file__).parents[1])
     assert lines[-1].endswith("--nthreads 4")  # of two cores each
     assert jobs.complete("slurm", {}, 3)["cores"] == 3
 
