@@ -121,6 +121,7 @@ begun = now()
 splits = made.splits
 rows = sum(len(columns["depth"]) for columns in splits.values())
 print(f"{rows:,} rows in {since(begun)}; peak memory {memory('VmHWM'):.2f} GB, now {memory('VmRSS'):.2f} GB")
+assert memory("VmHWM") < float(sys.argv[2])
 begun = now()
 order = torch.randperm(len(splits["train"]["depth"]), generator=torch.Generator().manual_seed(0))
 for chosen in order[:700].view(-1, 2):
@@ -141,10 +142,12 @@ def measure(folder):
     place = {"PYTHONPATH": str(Path(__file__).parent.parent), "MTL_BENCH_CACHE": str(folder / "cache")}
     for what in ("prepared", "found prepared"):
         print(f"{what}:", flush=True)
-        subprocess.run([sys.executable, "-c", PREPARE, folder], check=True, env={**os.environ, **place})
+        subprocess.run(
+            [sys.executable, "-c", PREPARE, folder, f"{MOST / 1e9}"], check=True, env={**os.environ, **place}
+        )
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    print(f"the most that a process took, with the pages that are shared: {peak / 1e9:.2f} GB")
-    assert peak < MOST
+    # Whoever has read the whole of a mapped file has its 2.4 GB among its pages, which the system may take back.
+    print(f"the most that a process took, with the pages of the prepared file: {peak / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":
