@@ -235,8 +235,6 @@ def _begin() -> None:
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the command decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for name in [name for name in os.environ if name.startswith("SLURM_")]:
-        del os.environ[name]  # Fabric would take the tasks of the SLURM job for ranks of this run
     # The server ends when nobody has the other end of this pipe any more: its caller alone shall have it, not this run.
     server: Any = forkserver._forkserver
     alive = getattr(server, "_forkserver_alive_fd", None)
